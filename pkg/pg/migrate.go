@@ -1,0 +1,42 @@
+package pg
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// Migration is one component's schema: goose files (00001_name.sql) at the root of FS. Each component counts its versions
+// in a table of its own, "<Name>_migrations", so that a service's schema and the building blocks' evolve apart.
+type Migration struct {
+	Name string
+	FS   fs.FS
+}
+
+// Migrate brings the database up to date, in the order given. It holds an advisory lock, so any number of instances may
+// start at once: one migrates, the others wait and find nothing to do. A failed file leaves the earlier ones applied.
+func Migrate(ctx context.Context, pool *pgxpool.Pool, ms ...Migration) error {
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close() //nolint:errcheck // hands its connections back to the pool, which the caller owns
+
+	for _, m := range ms {
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120))
+		if err != nil {
+			return fmt.Errorf("migrate %s: %w", m.Name, err)
+		}
+		p, err := goose.NewProvider(goose.DialectPostgres, db, m.FS,
+			goose.WithTableName(m.Name+"_migrations"), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+		if err != nil {
+			return fmt.Errorf("migrate %s: %w", m.Name, err)
+		}
+		if _, err := p.Up(ctx); err != nil {
+			return fmt.Errorf("migrate %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+// Package pg is how a service talks to its own PostgreSQL: a pool, one way to run a transaction, the class of an
+// error, schema migrations and group commit.
+package pg
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Option changes the pool's configuration before it is opened.
+type Option func(*pgxpool.Config)
+
+// MaxConns bounds the pool. A service needs few connections: one per consumer, one or two for the relay, a handful for
+// HTTP; more only queue inside PostgreSQL instead of outside.
+func MaxConns(n int) Option { return func(c *pgxpool.Config) { c.MaxConns = int32(n) } }
+
+// ApplicationName names the service in pg_stat_activity.
+func ApplicationName(name string) Option {
+	return func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = name }
+}
+
+// Open opens a pool on url and waits until the server answers, with back-off, for as long as ctx lives: services and
+// their databases start in any order. A url that cannot be parsed fails at once, as does a refusal that waiting will not
+// change (wrong password, no such database).
+func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("parse database URL: %w", err)
+	}
+	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	cfg.MaxConns = 16
+	for _, o := range opts {
+		o(cfg)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", cfg.ConnConfig.Database, err)
+	}
+	ping := func() (struct{}, error) {
+		err := pool.Ping(ctx)
+		if err != nil && !Transient(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, time.Second
+	if _, err := backoff.Retry(ctx, ping, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0)); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("connect to database %s at %s:%d: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, cfg.ConnConfig.Port, err)
+	}
+	return pool, nil
+}
+
+// Beginner starts transactions: a pool or a connection.
+type Beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// rollbackTimeout bounds a rollback that runs after the caller's context has ended.
+const rollbackTimeout = 5 * time.Second
+
+// InTx runs fn in a transaction and commits it. When fn fails or panics, or the commit does, nothing of it remains,
+// with one exception that no client can rule out: a connection lost during COMMIT leaves the outcome unknown, and the
+// error is then [Transient], so the caller does the same work again and relies on its own deduplication.
+//
+// The rollback has a context of its own. Rolling back with the caller's, as pgx.BeginFunc does, costs the connection
+// when that context is the reason for the rollback.
+func InTx(ctx context.Context, db Beginner, fn func(tx pgx.Tx) error) (err error) {
+	tx, err := db.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	committed := false
+	defer func() {
+		if committed {
+			return
+		}
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		// A failed rollback closes the connection, and the server rolls back what it was doing: the first error tells.
+		_ = tx.Rollback(rctx)
+	}()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	committed = true
+	return nil
+}
