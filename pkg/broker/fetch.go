@@ -1,0 +1,216 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+)
+
+const (
+	fetchMaxBytes     = 8 << 20 // one response
+	fetchPartitionMax = 1 << 20 // one partition's part of it; a larger record still comes, alone
+)
+
+// fetched is one response: the records in order per partition, where each partition goes on, and its end.
+type fetched struct {
+	records []Record
+	next    map[TopicPartition]int64 // offset to fetch next
+	end     map[TopicPartition]int64 // high watermark
+	errs    map[TopicPartition]error
+}
+
+// fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record.
+func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWait time.Duration) (fetched, error) {
+	topics := map[string][]fetch.RequestPartition{}
+	for tp, offset := range from {
+		topics[tp.Topic] = append(topics[tp.Topic], fetch.RequestPartition{
+			Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, FetchOffset: offset, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionMax,
+		})
+	}
+	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, SessionID: 0, SessionEpoch: -1}
+	for t, parts := range topics {
+		req.Topics = append(req.Topics, fetch.RequestTopic{Topic: t, Partitions: parts})
+	}
+	m, err := c.roundTrip(ctx, maxWait+requestTimeout, req)
+	if err != nil {
+		return fetched{}, fmt.Errorf("fetch: %w", err)
+	}
+	res := m.(*fetch.Response)
+	if err := codeErr(res.ErrorCode); err != nil {
+		return fetched{}, fmt.Errorf("fetch: %w", err)
+	}
+	out := fetched{next: map[TopicPartition]int64{}, end: map[TopicPartition]int64{}, errs: map[TopicPartition]error{}}
+	for _, t := range res.Topics {
+		for i := range t.Partitions {
+			p := &t.Partitions[i]
+			tp := TopicPartition{t.Topic, int(p.Partition)}
+			if err := codeErr(p.ErrorCode); err != nil {
+				out.errs[tp] = err
+				continue
+			}
+			out.end[tp] = p.HighWatermark
+			recs, next, err := readRecords(tp, p.RecordSet.Records, from[tp])
+			if err != nil {
+				out.errs[tp] = err
+				continue
+			}
+			out.records = append(out.records, recs...)
+			out.next[tp] = next
+		}
+	}
+	return out, nil
+}
+
+// readRecords copies the records at or after from out of a response. A broker may send whole batches that begin before
+// it, and batches of transaction markers, which are skipped but counted.
+func readRecords(tp TopicPartition, rr protocol.RecordReader, from int64) ([]Record, int64, error) {
+	next := from
+	if rr == nil {
+		return nil, next, nil
+	}
+	readers := []protocol.RecordReader{rr}
+	if s, ok := rr.(*protocol.RecordStream); ok {
+		readers = s.Records
+	}
+	var out []Record
+	for _, r := range readers {
+		_, control := r.(*protocol.ControlBatch)
+		for {
+			rec, err := r.ReadRecord()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				if len(out) > 0 { // a batch cut off by the size limit comes whole next time
+					return out, next, nil
+				}
+				return nil, next, fmt.Errorf("read records of %s/%d at %d: %w", tp.Topic, tp.Partition, next, err)
+			}
+			record, err := copyRecord(tp, rec)
+			if err != nil {
+				return nil, next, fmt.Errorf("read record %s/%d at %d: %w", tp.Topic, tp.Partition, rec.Offset, err)
+			}
+			if rec.Offset < from {
+				continue
+			}
+			next = rec.Offset + 1
+			if !control {
+				out = append(out, record)
+			}
+		}
+	}
+	return out, next, nil
+}
+
+func copyRecord(tp TopicPartition, rec *protocol.Record) (Record, error) {
+	key, err := readBytes(rec.Key)
+	if err != nil {
+		return Record{}, err
+	}
+	value, err := readBytes(rec.Value)
+	if err != nil {
+		return Record{}, err
+	}
+	headers := make([]Header, len(rec.Headers)) // the reader reuses its slice
+	for i, h := range rec.Headers {
+		headers[i] = Header{Key: h.Key, Value: h.Value}
+	}
+	return Record{Topic: tp.Topic, Partition: tp.Partition, Offset: rec.Offset, Key: key, Value: value, Headers: headers, Time: rec.Time.UTC()}, nil
+}
+
+func readBytes(b protocol.Bytes) ([]byte, error) {
+	if b == nil {
+		return nil, nil
+	}
+	p, err := protocol.ReadAll(b)
+	return p, errors.Join(err, b.Close())
+}
+
+// offsetTime is a special time in a ListOffsets request.
+type offsetTime int64
+
+const (
+	earliest offsetTime = -2
+	latest   offsetTime = -1
+)
+
+// offsets resolves the first or the next offset of each partition.
+func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartition) (map[TopicPartition]int64, error) {
+	topics := map[string][]listoffsets.RequestPartition{}
+	for _, tp := range tps {
+		topics[tp.Topic] = append(topics[tp.Topic], listoffsets.RequestPartition{Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, Timestamp: int64(at)})
+	}
+	req := &listoffsets.Request{ReplicaID: -1}
+	for t, parts := range topics {
+		req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: t, Partitions: parts})
+	}
+	m, err := c.roundTrip(ctx, requestTimeout, req)
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", err)
+	}
+	out := map[TopicPartition]int64{}
+	for _, t := range m.(*listoffsets.Response).Topics {
+		for _, p := range t.Partitions {
+			if err := codeErr(p.ErrorCode); err != nil {
+				return nil, fmt.Errorf("list offsets of %s/%d: %w", t.Topic, p.Partition, err)
+			}
+			out[TopicPartition{t.Topic, int(p.Partition)}] = p.Offset
+		}
+	}
+	return out, nil
+}
+
+// Scan reads a topic from its beginning to where it ended when Scan began, one partition after the other, and hands fn
+// each record. It is for tools: no group, nothing committed. An unknown topic has no records.
+func (c *Client) Scan(ctx context.Context, topic string, fn func(Record) error) error {
+	leaders, err := c.leadersOf(ctx, topic)
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", topic, err)
+	}
+	for p := range leaders[topic] {
+		if err := c.scanPartition(ctx, TopicPartition{topic, p}, fn); err != nil {
+			return fmt.Errorf("scan %s/%d: %w", topic, p, err)
+		}
+	}
+	return nil
+}
+
+func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, fn func(Record) error) error {
+	first, err := c.offsets(ctx, earliest, []TopicPartition{tp})
+	if err != nil {
+		return err
+	}
+	end, err := c.offsets(ctx, latest, []TopicPartition{tp})
+	if err != nil {
+		return err
+	}
+	for at := first[tp]; at < end[tp]; {
+		f, err := c.fetch(ctx, map[TopicPartition]int64{tp: at}, 500*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		if err := f.errs[tp]; err != nil {
+			return err
+		}
+		for _, r := range f.records {
+			if r.Offset >= end[tp] {
+				return nil
+			}
+			if err := fn(r); err != nil {
+				return err
+			}
+		}
+		at = f.next[tp]
+	}
+	return nil
+}
+
+// lost tells whether a fetch error means that the position itself is gone (deleted by retention).
+func lost(err error) bool { return errors.Is(err, kafka.OffsetOutOfRange) }

@@ -1,0 +1,283 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/segmentio/kafka-go"
+)
+
+// GroupConfig describes a member of a consumer group. Zero values mean the defaults.
+type GroupConfig struct {
+	Group  string
+	Topics []string
+	Log    *slog.Logger
+
+	MaxWait          time.Duration // how long a fetch waits when there is nothing; default 1 s
+	SessionTimeout   time.Duration // after this long without a heartbeat others take over; default 10 s
+	RebalanceTimeout time.Duration // how long a rebalance waits for members to finish their batch; default 20 s
+	Heartbeat        time.Duration // also how fast a member learns of a rebalance; default 500 ms
+}
+
+func (g *GroupConfig) defaults() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&g.MaxWait, time.Second)
+	set(&g.SessionTimeout, 10*time.Second)
+	set(&g.RebalanceTimeout, 20*time.Second)
+	set(&g.Heartbeat, 500*time.Millisecond)
+	if g.Log == nil {
+		g.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Consume joins the group and calls work with a Session for each generation: each time the group's partitions are
+// shared out anew. It returns when ctx ends, after work has returned and the group is left. The session's context ends
+// with the generation; work then finishes or abandons what it holds, commits, and returns: the rebalance waits for it.
+// If work returns before that, the member leaves and joins again.
+//
+// A cluster that is away, or a topic that does not exist yet, is waited for and logged.
+func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx context.Context, s *Session)) error {
+	cfg.defaults()
+	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
+		ID: cfg.Group, Brokers: c.cfg.Brokers, Dialer: c.dialer, Topics: cfg.Topics,
+		// Range gives one member the same partition of every topic: what belongs to one key stays in one place.
+		GroupBalancers:    []kafka.GroupBalancer{kafka.RangeGroupBalancer{}},
+		StartOffset:       kafka.FirstOffset, // LastOffset loses what came before the first commit
+		HeartbeatInterval: cfg.Heartbeat, SessionTimeout: cfg.SessionTimeout, RebalanceTimeout: cfg.RebalanceTimeout,
+		JoinGroupBackoff:      200 * time.Millisecond,
+		WatchPartitionChanges: true, PartitionWatchInterval: 10 * time.Second,
+	})
+	if err != nil {
+		return fmt.Errorf("consumer group %s: %w", cfg.Group, err)
+	}
+	defer group.Close() //nolint:errcheck // always nil; it waits for work and leaves the group
+
+	for {
+		gen, err := group.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			if !errors.Is(err, kafka.RebalanceInProgress) {
+				cfg.Log.Warn("consumer group waits", "group", cfg.Group, "error", err)
+			}
+			continue // the group backs off before it joins again
+		}
+		s := newSession(c, cfg, gen)
+		cfg.Log.Debug("consumer group assigned", "group", cfg.Group, "generation", gen.ID, "partitions", len(s.positions))
+		gen.Start(func(ctx context.Context) {
+			fetchCtx, stop := context.WithCancel(ctx)
+			s.fetchers.Go(func() { s.fetchAll(fetchCtx) })
+			work(ctx, s)
+			stop()
+			s.fetchers.Wait()
+		})
+	}
+}
+
+// Session is a member's share of the partitions for one generation. Its methods are for one goroutine, except Lag.
+type Session struct {
+	client    *Client
+	cfg       GroupConfig
+	gen       *kafka.Generation
+	positions map[TopicPartition]int64 // of the fetch loop
+	out       chan []Record
+	pending   []Record
+	fetchers  sync.WaitGroup
+
+	mu        sync.Mutex
+	ends      map[TopicPartition]int64
+	committed map[TopicPartition]int64
+}
+
+func newSession(c *Client, cfg GroupConfig, gen *kafka.Generation) *Session {
+	s := &Session{
+		client: c, cfg: cfg, gen: gen, positions: map[TopicPartition]int64{},
+		out: make(chan []Record, 1), ends: map[TopicPartition]int64{}, committed: map[TopicPartition]int64{},
+	}
+	for topic, parts := range gen.Assignments {
+		for _, p := range parts {
+			s.positions[TopicPartition{topic, p.ID}] = p.Offset
+		}
+	}
+	return s
+}
+
+// Poll returns records of all assigned partitions, at most limit, in order per partition. It waits for the first until
+// ctx ends, and takes along what else has arrived.
+func (s *Session) Poll(ctx context.Context, limit int) ([]Record, error) {
+	if len(s.pending) == 0 {
+		select {
+		case s.pending = <-s.out:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	for len(s.pending) < limit {
+		select {
+		case more := <-s.out:
+			s.pending = append(s.pending, more...)
+			continue
+		default:
+		}
+		break
+	}
+	n := min(limit, len(s.pending))
+	batch := s.pending[:n:n]
+	s.pending = s.pending[n:]
+	return batch, nil
+}
+
+// Commit stores the offset to go on from, by partition. It fails when the generation has ended in the meantime; then the
+// records come again, here or at another member.
+func (s *Session) Commit(offsets map[TopicPartition]int64) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	byTopic := map[string]map[int]int64{}
+	for tp, o := range offsets {
+		if byTopic[tp.Topic] == nil {
+			byTopic[tp.Topic] = map[int]int64{}
+		}
+		byTopic[tp.Topic][tp.Partition] = o
+	}
+	if err := s.gen.CommitOffsets(byTopic); err != nil {
+		return fmt.Errorf("commit offsets of %s: %w", s.cfg.Group, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(s.committed, offsets)
+	return nil
+}
+
+// Lag returns, by partition, how many records the group has yet to commit, as far as this member knows.
+func (s *Session) Lag() map[TopicPartition]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lag := make(map[TopicPartition]int64, len(s.ends))
+	for tp, end := range s.ends {
+		lag[tp] = max(0, end-s.committed[tp])
+	}
+	return lag
+}
+
+// fetchAll fetches the assigned partitions from their leaders until ctx ends: one loop, and one request at a time, per
+// broker. When leaders move it starts over with the new ones.
+func (s *Session) fetchAll(ctx context.Context) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
+	for ctx.Err() == nil {
+		err := s.fetchRound(ctx, wait)
+		if ctx.Err() != nil {
+			return
+		}
+		s.cfg.Log.Warn("fetch waits", "group", s.cfg.Group, "error", err)
+		s.client.forget(s.cfg.Topics...)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// fetchRound runs the loops until one of them fails; its error ends the others.
+func (s *Session) fetchRound(ctx context.Context, wait *backoff.ExponentialBackOff) error {
+	if err := s.resolve(ctx); err != nil {
+		return err
+	}
+	leaders, err := s.client.leadersOf(ctx, s.cfg.Topics...)
+	if err != nil {
+		return err
+	}
+	byLeader := map[int]map[TopicPartition]int64{}
+	for tp, offset := range s.positions {
+		parts := leaders[tp.Topic]
+		if tp.Partition >= len(parts) || parts[tp.Partition] < 0 {
+			return fmt.Errorf("%s/%d has no leader", tp.Topic, tp.Partition)
+		}
+		l := parts[tp.Partition]
+		if byLeader[l] == nil {
+			byLeader[l] = map[TopicPartition]int64{}
+		}
+		byLeader[l][tp] = offset
+	}
+	if len(byLeader) == 0 { // more members than partitions: wait for the next generation
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loops sync.WaitGroup
+	for _, from := range byLeader {
+		loops.Go(func() { cancel(s.fetchLoop(ctx, from, wait)) })
+	}
+	loops.Wait()
+	for _, from := range byLeader {
+		maps.Copy(s.positions, from)
+	}
+	return context.Cause(ctx)
+}
+
+func (s *Session) fetchLoop(ctx context.Context, from map[TopicPartition]int64, wait *backoff.ExponentialBackOff) error {
+	for {
+		f, err := s.client.fetch(ctx, from, s.cfg.MaxWait)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		maps.Copy(s.ends, f.end)
+		s.mu.Unlock()
+		if len(f.records) > 0 {
+			select {
+			case s.out <- f.records:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		maps.Copy(from, f.next)
+		for tp, err := range f.errs {
+			if lost(err) {
+				s.cfg.Log.Error("records were deleted before they were read; going on at the earliest that is left",
+					"group", s.cfg.Group, "topic", tp.Topic, "partition", tp.Partition, "offset", from[tp])
+				from[tp] = kafka.FirstOffset
+			}
+			return fmt.Errorf("fetch %s/%d: %w", tp.Topic, tp.Partition, err)
+		}
+		wait.Reset()
+	}
+}
+
+// resolve turns "from the beginning" into offsets, and notes where each partition stands for Lag.
+func (s *Session) resolve(ctx context.Context) error {
+	var unknown []TopicPartition
+	for tp, offset := range s.positions {
+		if offset < 0 {
+			unknown = append(unknown, tp)
+		}
+	}
+	if len(unknown) > 0 {
+		first, err := s.client.offsets(ctx, earliest, unknown)
+		if err != nil {
+			return err
+		}
+		maps.Copy(s.positions, first)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for tp, offset := range s.positions {
+		if _, ok := s.committed[tp]; !ok {
+			s.committed[tp] = offset
+		}
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// TopicSpec describes a topic to create. Config holds Kafka's own topic settings, such as retention.ms.
+type TopicSpec struct {
+	Name       string
+	Partitions int
+	Config     map[string]string
+}
+
+// EnsureTopics creates the topics that do not exist, with as many replicas as the cluster's default says. One that exists
+// is left as it is, whatever its settings, except that fewer partitions than wanted is an error: adding
+// partitions moves keys, and with them their order, so that is an operator's decision.
+func (c *Client) EnsureTopics(ctx context.Context, specs []TopicSpec) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*requestTimeout)
+	defer cancel()
+	req := &kafka.CreateTopicsRequest{}
+	for _, s := range specs {
+		t := kafka.TopicConfig{Topic: s.Name, NumPartitions: s.Partitions, ReplicationFactor: -1}
+		for k, v := range s.Config {
+			t.ConfigEntries = append(t.ConfigEntries, kafka.ConfigEntry{ConfigName: k, ConfigValue: v})
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	res, err := c.client.CreateTopics(ctx, req)
+	if err != nil {
+		return fmt.Errorf("create topics: %w", err)
+	}
+	var errs []error
+	var existing []string
+	for topic, err := range res.Errors {
+		switch {
+		case errors.Is(err, kafka.TopicAlreadyExists):
+			existing = append(existing, topic)
+		case err != nil:
+			errs = append(errs, fmt.Errorf("create topic %s: %w", topic, err))
+		}
+	}
+	if len(existing) > 0 {
+		c.forget(existing...)
+		leaders, err := c.leadersOf(ctx, existing...)
+		if err != nil {
+			return errors.Join(append(errs, fmt.Errorf("look up topics: %w", err))...)
+		}
+		for _, s := range specs {
+			if have := len(leaders[s.Name]); have > 0 && have < s.Partitions {
+				errs = append(errs, fmt.Errorf("topic %s has %d partitions, want at least %d", s.Name, have, s.Partitions))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
