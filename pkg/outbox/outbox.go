@@ -1,0 +1,161 @@
+// Package outbox is the transactional outbox: events are rows, written in the transaction whose effects they tell, and a
+// relay publishes them to Kafka afterwards. So an event exists if and only if its cause was committed.
+// (Chris Richardson, "Pattern: Transactional outbox"; Pat Helland, "Life beyond Distributed Transactions", 2007.)
+//
+// Delivery is at least once, in the order of ids per key, provided that whoever emits for a key holds a lock
+// on that key's row from before [Insert] until the commit. Consumers deduplicate.
+package outbox
+
+import (
+	"context"
+	"embed"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/pg"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migration is the outbox's schema: one table.
+func Migration() pg.Migration {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the directory is compiled in
+	}
+	return pg.Migration{Name: "outbox", FS: sub}
+}
+
+// MaxMessageBytes bounds key, value and headers of one message. Brokers refuse more than about 1 MiB, and a row that no
+// broker takes would wait for ever: it is refused where it is written, while its cause can still be undone.
+const MaxMessageBytes = 900 << 10
+
+// Message is an event to publish.
+type Message struct {
+	Topic   string
+	Key     []byte
+	Value   []byte
+	Headers []broker.Header
+}
+
+func (m *Message) size() int {
+	n := len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+const insertSQL = `INSERT INTO outbox (topic, key, value, headers)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])`
+
+// Queue adds the messages to a batch of statements of one transaction; no messages add no statement. It fails, naming
+// the topic, on a message that is too large to publish.
+func Queue(b *pgx.Batch, msgs []Message) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	topics := make([]string, len(msgs))
+	keys := make([][]byte, len(msgs))
+	values := make([][]byte, len(msgs))
+	headers := make([]string, len(msgs))
+	for i := range msgs {
+		m := &msgs[i]
+		if n := m.size(); n > MaxMessageBytes {
+			return fmt.Errorf("message for %s has %d bytes, at most %d can be published", m.Topic, n, MaxMessageBytes)
+		}
+		topics[i], keys[i], values[i], headers[i] = m.Topic, m.Key, m.Value, encodeHeaders(m.Headers)
+	}
+	b.Queue(insertSQL, topics, keys, values, headers)
+	return nil
+}
+
+// Sender is what Insert needs of a transaction.
+type Sender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Insert writes the messages in tx, in order. After the commit, call [Relay.Wake].
+func Insert(ctx context.Context, tx Sender, msgs []Message) error {
+	var b pgx.Batch
+	if err := Queue(&b, msgs); err != nil || b.Len() == 0 {
+		return err
+	}
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("write outbox: %w", err)
+	}
+	return nil
+}
+
+// Stats is how much waits to be published.
+type Stats struct {
+	Depth     int           // rows, counted up to 100,000
+	OldestAge time.Duration // since the oldest was committed, or rather its transaction began; 0 when empty
+}
+
+const statsSQL = `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
+FROM (SELECT created_at FROM outbox ORDER BY id LIMIT 100000) AS waiting`
+
+// ReadStats looks at the outbox of a database.
+func ReadStats(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) (Stats, error) {
+	var s Stats
+	var age float64
+	if err := db.QueryRow(ctx, statsSQL).Scan(&s.Depth, &age); err != nil {
+		return Stats{}, fmt.Errorf("read outbox statistics: %w", err)
+	}
+	s.OldestAge = max(0, time.Duration(age*float64(time.Second)))
+	return s, nil
+}
+
+// encodeHeaders keeps headers readable in psql. A value that is not UTF-8 (a foreign message on its way to a dead letter
+// topic) is stored as base64, in an object to tell it from text.
+func encodeHeaders(hs []broker.Header) string {
+	pairs := make([][2]any, len(hs))
+	for i, h := range hs {
+		pairs[i][0] = h.Key
+		if v := string(h.Value); utf8.ValidString(v) {
+			pairs[i][1] = v
+		} else {
+			pairs[i][1] = map[string]string{"base64": base64.StdEncoding.EncodeToString(h.Value)}
+		}
+	}
+	p, err := json.Marshal(pairs)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return string(p)
+}
+
+func decodeHeaders(s string) ([]broker.Header, error) {
+	var pairs [][2]json.RawMessage
+	if err := json.Unmarshal([]byte(s), &pairs); err != nil {
+		return nil, fmt.Errorf("outbox headers: %w", err)
+	}
+	hs := make([]broker.Header, len(pairs))
+	for i, p := range pairs {
+		if err := json.Unmarshal(p[0], &hs[i].Key); err != nil {
+			return nil, fmt.Errorf("outbox headers: %w", err)
+		}
+		var text string
+		if err := json.Unmarshal(p[1], &text); err == nil {
+			hs[i].Value = []byte(text)
+			continue
+		}
+		var raw struct{ Base64 []byte }
+		if err := json.Unmarshal(p[1], &raw); err != nil {
+			return nil, fmt.Errorf("outbox headers: %w", err)
+		}
+		hs[i].Value = raw.Base64
+	}
+	return hs, nil
+}

@@ -1,0 +1,197 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/converge-dev/converge/pkg/broker"
+)
+
+// Producer publishes records in order per partition: nil for each one that is acknowledged. It is *broker.Client.
+type Producer interface {
+	Produce(ctx context.Context, records []broker.Record) []error
+}
+
+// Config tunes a Relay. Zero values mean the defaults.
+type Config struct {
+	Batch  int           // rows read and published at once; default 1000
+	Poll   time.Duration // how long to wait for a wake-up before looking anyway; default 1 s
+	Flush  time.Duration // how long to go on publishing after the stop; default 4 s
+	Retry  time.Duration // how long a topic that refused a record rests; default 1 s
+	Log    *slog.Logger
+	Metric prometheus.Registerer // nil: none
+}
+
+// lockKey is the advisory lock that makes one relay the leader of its database.
+const lockKey = 0x6f7574626f78 // "outbox"
+
+const channel = "outbox"
+
+// Relay publishes a database's outbox. Any number may run on one database; an advisory lock makes one of them the leader,
+// and order needs that: two relays that shared the rows (SKIP LOCKED) would overtake each other. The others
+// wait to succeed it, and pass wake-ups on to it.
+//
+// The leader reads the rows that are there, publishes them, and deletes those the broker acknowledged. A crash in between
+// publishes them again: at least once. It keeps no cursor: a sequence has gaps that commit late.
+type Relay struct {
+	pool     *pgxpool.Pool
+	producer Producer
+	cfg      Config
+	wake     chan struct{}
+
+	published prometheus.Counter
+	failed    prometheus.Counter
+	batch     prometheus.Histogram
+	leading   prometheus.Gauge
+}
+
+// NewRelay makes a relay; Run starts it.
+func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&cfg.Poll, time.Second)
+	set(&cfg.Flush, 4*time.Second)
+	set(&cfg.Retry, time.Second)
+	if cfg.Batch == 0 {
+		cfg.Batch = 1000
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Relay{
+		pool: pool, producer: producer, cfg: cfg, wake: make(chan struct{}, 1),
+		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_published_total", Help: "Events published and acknowledged by the broker."}),
+		failed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_publish_errors_total", Help: "Attempts to publish an event that failed; the event stays in the outbox."}),
+		batch:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "converge_outbox_batch_size", Help: "Events published at once.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
+		leading:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "converge_outbox_leader", Help: "1 when this instance publishes its database's outbox."}),
+	}
+	if cfg.Metric != nil {
+		cfg.Metric.MustRegister(r.published, r.failed, r.batch, r.leading)
+	}
+	return r
+}
+
+// Wake tells the relay that a transaction with events was committed. It never blocks. Without it the events leave
+// at the next poll.
+func (r *Relay) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes until ctx ends, then goes on until the outbox is empty or Config.Flush has passed. Faults of the database
+// or the broker are logged and retried; Run returns only at the end, with nil.
+func (r *Relay) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := r.campaign(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.cfg.Log.Warn("outbox relay lost its database; trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(r.cfg.Poll / 4):
+		}
+	}
+	return nil
+}
+
+// campaign holds one connection, whose session holds the lock or keeps asking for it. Asking in a loop, and not in one
+// blocking statement, matters: a waiting statement holds a snapshot, and vacuum could not clean up behind it.
+func (r *Relay) campaign(ctx context.Context) error {
+	conn, err := r.detached(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	for {
+		var leader bool
+		if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey).Scan(&leader); err != nil {
+			return fmt.Errorf("ask for leadership: %w", err)
+		}
+		if leader {
+			return r.lead(ctx, conn)
+		}
+		woken := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(r.cfg.Poll / 4):
+		case <-r.wake:
+			woken = true
+		}
+		if woken { // a transaction of its own: NOTIFY inside business transactions would serialise their commits
+			if _, err := conn.Exec(ctx, `NOTIFY `+channel); err != nil {
+				return fmt.Errorf("pass on a wake-up: %w", err)
+			}
+		}
+	}
+}
+
+// lead publishes for as long as the session lives that holds the lock.
+func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
+	work, err := r.detached(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(work)
+	// A delete that a crash of the database undoes publishes an event again, which is allowed; waiting for the disk is not needed.
+	if _, err := work.Exec(ctx, `SET synchronous_commit = off`); err != nil {
+		return err
+	}
+	if _, err := lock.Exec(ctx, `LISTEN `+channel); err != nil {
+		return err
+	}
+	r.cfg.Log.Info("outbox relay leads")
+	r.leading.Set(1)
+	defer r.leading.Set(0)
+
+	// The session that holds the lock also hears the other instances' wake-ups. When it breaks, the lock may be
+	// another's: stop at once.
+	live, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		for {
+			if _, err := lock.WaitForNotification(live); err != nil {
+				stop(fmt.Errorf("the leader's session ended: %w", err))
+				return
+			}
+			r.Wake()
+		}
+	}()
+	defer func() { stop(nil); <-heard }()
+
+	// A server that hangs must not hold up the stop.
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(r.cfg.Flush+time.Second, func() { stop(errors.New("flush time is over")) })
+	})()
+
+	p := pump{Relay: r, conn: work, resting: map[string]time.Time{}}
+	return p.run(ctx, live)
+}
+
+// detached takes a connection out of the pool for good: it ends with the leadership it serves.
+func (r *Relay) detached(ctx context.Context) (*pgx.Conn, error) {
+	c, err := r.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return c.Hijack(), nil
+}
+
+func closeConn(c *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.Close(ctx) // closed either way
+}
