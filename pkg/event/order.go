@@ -1,0 +1,65 @@
+package event
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/saga"
+)
+
+// What order produces.
+var (
+	OrderCreated   = saga.NewTopic[OrderCreatedV1]("order.created")
+	OrderConfirmed = saga.NewTopic[OrderConfirmedV1]("order.confirmed")
+	OrderCancelled = saga.NewTopic[OrderCancelledV1]("order.cancelled")
+)
+
+// OrderCreatedV1: an order was accepted and is PENDING.
+type OrderCreatedV1 struct {
+	OrderID  uuid.UUID `json:"orderId"`
+	UserID   string    `json:"userId"`
+	Items    []Item    `json:"items"`
+	Amount   int64     `json:"amount"` // minor units
+	Currency string    `json:"currency"`
+}
+
+// Validate tells what is missing.
+func (e OrderCreatedV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	r.text("userId", e.UserID)
+	r.that(len(e.Items) > 0, "items", "is missing or empty")
+	for i, item := range e.Items {
+		r.text(fmt.Sprintf("items[%d].productId", i), item.ProductID)
+		r.that(item.Quantity > 0, fmt.Sprintf("items[%d].quantity", i), "is missing or not positive")
+	}
+	r.money(e.Amount, e.Currency)
+	return r.err()
+}
+
+// OrderConfirmedV1: stock is reserved and the payment completed; final.
+type OrderConfirmedV1 struct {
+	OrderID uuid.UUID `json:"orderId"`
+}
+
+// Validate tells what is missing.
+func (e OrderConfirmedV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	return r.err()
+}
+
+// OrderCancelledV1: the order will not be fulfilled; final.
+type OrderCancelledV1 struct {
+	OrderID uuid.UUID `json:"orderId"`
+	Reason  string    `json:"reason"`
+}
+
+// Validate tells what is missing.
+func (e OrderCancelledV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	r.text("reason", e.Reason)
+	return r.err()
+}

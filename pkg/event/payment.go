@@ -1,0 +1,43 @@
+package event
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/saga"
+)
+
+// What payment produces.
+var (
+	PaymentCompleted = saga.NewTopic[PaymentCompletedV1]("payment.completed")
+	PaymentFailed    = saga.NewTopic[PaymentFailedV1]("payment.failed")
+)
+
+// PaymentCompletedV1: the order is paid.
+type PaymentCompletedV1 struct {
+	OrderID   uuid.UUID `json:"orderId"`
+	PaymentID uuid.UUID `json:"paymentId"`
+	Amount    int64     `json:"amount"` // minor units
+}
+
+// Validate tells what is missing.
+func (e PaymentCompletedV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	r.id("paymentId", e.PaymentID)
+	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	return r.err()
+}
+
+// PaymentFailedV1: the payment was refused, and nothing was charged.
+type PaymentFailedV1 struct {
+	OrderID uuid.UUID `json:"orderId"`
+	Error   string    `json:"error"`
+}
+
+// Validate tells what is missing.
+func (e PaymentFailedV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	r.text("error", e.Error)
+	return r.err()
+}

@@ -1,0 +1,143 @@
+package saga
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Topic is a Kafka topic and the type of its values. It is named after its one event.
+type Topic[T any] struct{ name string }
+
+// NewTopic declares a topic whose values are T, as JSON. If T has a method Validate() error, a value that it refuses is
+// as undecodable as broken JSON.
+func NewTopic[T any](name string) Topic[T] { return Topic[T]{name} }
+
+// Name is the topic's name.
+func (t Topic[T]) Name() string { return t.name }
+
+func (t Topic[T]) topic() string { return t.name }
+
+// AnyTopic is a [Topic] of any type.
+type AnyTopic interface {
+	Name() string
+	topic() string // only this package's topics
+}
+
+// Meta is what every message has besides its data.
+type Meta struct {
+	ID            uuid.UUID // the event's id: the same however often it is delivered
+	Key           string    // the aggregate it tells about, which orders it
+	Topic         string
+	Time          time.Time // when it happened, UTC
+	CorrelationID uuid.UUID // the event that began the saga
+	CausationID   uuid.UUID // the event that caused this one
+	Traceparent   string    // W3C trace context
+}
+
+// Msg is an event that was received.
+type Msg[T any] struct {
+	Meta
+	Data T
+}
+
+// Out is an event to emit.
+type Out struct {
+	Topic string
+	Key   string
+	Data  any
+	Cause Meta // the message that caused it; zero where a saga begins
+
+	id          uuid.UUID // set where a saga begins; derived from the cause otherwise
+	traceparent string
+}
+
+// Keyed returns the same event under another key than its cause's.
+func (o Out) Keyed(key string) Out { o.Key = key; return o }
+
+// Emit makes the event that a message caused, under the same key. Its id derives from the cause's id, the consumer
+// and its place among what the cause emits, so a replay produces the same ids and consumers downstream recognise them.
+func Emit[In, T any](cause Msg[In], topic Topic[T], data T) []Out {
+	return []Out{{Topic: topic.name, Key: cause.Key, Data: data, Cause: cause.Meta}}
+}
+
+// New makes an event that begins a saga, for [Publish]. The trace in ctx, if there is one, goes with it.
+func New[T any](ctx context.Context, topic Topic[T], key string, data T) Out {
+	id := uuid.Must(uuid.NewV7())
+	sc := trace.SpanContextFromContext(ctx)
+	traceID := sc.TraceID()
+	if !sc.IsValid() {
+		traceID = trace.TraceID(uuid.New())
+	}
+	return Out{Topic: topic.name, Key: key, Data: data, id: id, traceparent: traceparent(traceID, id)}
+}
+
+// derive makes the id of the index-th event that consumer emits because of cause. It is a UUIDv7 whose time is the
+// cause's and whose random part is a hash, so ids of one saga stay together in an index.
+func derive(cause uuid.UUID, consumer string, index int) uuid.UUID {
+	h := sha256.New()
+	h.Write(cause[:])
+	h.Write([]byte(consumer))
+	_ = binary.Write(h, binary.BigEndian, uint32(index)) // a hash takes every write
+	return stamped(cause, h.Sum(nil))
+}
+
+// stamped joins the first 48 bits of a UUIDv7, its time, with a hash.
+func stamped(time uuid.UUID, hash []byte) (id uuid.UUID) {
+	copy(id[:6], time[:6])
+	copy(id[6:], hash)
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// idOf gives a message that does not carry a UUID an id that every delivery of it shares. The hash covers whatever names
+// the message: its foreign id, or its place in the log.
+func idOf(at time.Time, names ...string) uuid.UUID {
+	h := sha256.New()
+	for _, n := range names {
+		h.Write([]byte(n))
+		h.Write([]byte{0})
+	}
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli())<<16)
+	return stamped(uuid.UUID(append(ms[:], ms[:]...)), h.Sum(nil))
+}
+
+// traceparent is a W3C trace context, level 1, whose span is the event itself.
+func traceparent(traceID trace.TraceID, event uuid.UUID) string {
+	b := make([]byte, 0, 55)
+	b = append(b, "00-"...)
+	b = hex.AppendEncode(b, traceID[:])
+	b = append(b, '-')
+	b = hex.AppendEncode(b, event[8:])
+	return string(append(b, "-01"...))
+}
+
+// spanContext parses a traceparent; an invalid one gives an invalid context.
+func spanContext(traceparent string) trace.SpanContext {
+	var cfg trace.SpanContextConfig
+	if len(traceparent) < 55 || traceparent[:3] != "00-" {
+		return trace.SpanContext{}
+	}
+	traceID, err1 := trace.TraceIDFromHex(traceparent[3:35])
+	spanID, err2 := trace.SpanIDFromHex(traceparent[36:52])
+	if err1 != nil || err2 != nil {
+		return trace.SpanContext{}
+	}
+	cfg.TraceID, cfg.SpanID, cfg.TraceFlags, cfg.Remote = traceID, spanID, trace.FlagsSampled, true
+	return trace.NewSpanContext(cfg)
+}
+
+// withTrace puts the message's trace into ctx, for logs and for calls that carry it on.
+func withTrace(ctx context.Context, m Meta) context.Context {
+	if sc := spanContext(m.Traceparent); sc.IsValid() {
+		return trace.ContextWithRemoteSpanContext(ctx, sc)
+	}
+	return ctx
+}
