@@ -18,6 +18,9 @@ type KafkaConfig struct {
 	Port int
 	// MinSessionTimeout is the shortest session timeout a group member may ask for; 0 means Kafka's own, six seconds.
 	MinSessionTimeout time.Duration
+	// Unsynced leaves it to the operating system when records get from its memory to the disk, which is faster and enough
+	// for everything but a crash of the machine. Tests use it.
+	Unsynced bool
 }
 
 // KafkaServer is a Kafka-protocol broker in this process. Its methods may be called from several goroutines.
@@ -38,7 +41,10 @@ func Kafka(cfg KafkaConfig) (*KafkaServer, error) {
 		kfake.GroupMinSessionTimeout(cmp.Or(cfg.MinSessionTimeout, 6*time.Second)),
 	}
 	if cfg.Dir != "" {
-		opts = append(opts, kfake.DataDir(cfg.Dir), kfake.SyncWrites())
+		opts = append(opts, kfake.DataDir(cfg.Dir))
+		if !cfg.Unsynced {
+			opts = append(opts, kfake.SyncWrites())
+		}
 	}
 	cluster, err := kfake.NewCluster(opts...)
 	if err != nil {

@@ -1,0 +1,131 @@
+package brokertest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/converge-dev/converge/pkg/embedded"
+	"github.com/converge-dev/converge/pkg/internal/testserver"
+)
+
+const image = "apache/kafka:4.3.1"
+
+// fake is kfake in this process.
+type fake struct {
+	cfg    embedded.KafkaConfig
+	server *embedded.KafkaServer
+}
+
+func (f *fake) addr() string { return f.server.Addr() }
+
+func (f *fake) start(context.Context) error {
+	server, err := embedded.Kafka(f.cfg)
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(server.Addr())
+	if err != nil {
+		return err
+	}
+	f.server = server
+	f.cfg.Port, err = strconv.Atoi(port) // the same at the next start
+	return err
+}
+
+func (f *fake) stop(context.Context) error {
+	f.server.Stop()
+	return nil
+}
+
+// container is Apache Kafka in Docker: one node, broker and controller.
+type container struct{ *testserver.Container }
+
+func runKafka(ctx context.Context) (*container, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	ctr, err := testserver.Run(ctx, image, "9092/tcp", func(addr string) []testcontainers.ContainerCustomizer {
+		return []testcontainers.ContainerCustomizer{testcontainers.WithEnv(map[string]string{
+			"KAFKA_NODE_ID":                   "1",
+			"KAFKA_PROCESS_ROLES":             "broker,controller",
+			"KAFKA_CONTROLLER_QUORUM_VOTERS":  "1@localhost:9093",
+			"KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+			// Clients are told the published address. The broker, which cannot reach that one, talks to itself on another.
+			"KAFKA_LISTENERS":                      "PLAINTEXT://:9092,BROKER://:9094,CONTROLLER://:9093",
+			"KAFKA_ADVERTISED_LISTENERS":           "PLAINTEXT://" + addr + ",BROKER://localhost:9094",
+			"KAFKA_INTER_BROKER_LISTENER_NAME":     "BROKER",
+			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+
+			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":                 "1",
+			"KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS":                     "1",
+			"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR":         "1",
+			"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":                    "1",
+			"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR": "1",
+			"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR":            "1",
+
+			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":        "false",
+			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+			"KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS":     strconv.FormatInt(minSessionTimeout.Milliseconds(), 10),
+			"KAFKA_HEAP_OPTS":                        "-Xmx512m -Xms256m",
+		})}
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &container{ctr}
+	if err := c.wait(ctx); err != nil {
+		_ = c.remove(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *container) addr() string { return c.Addr }
+
+func (c *container) start(ctx context.Context) error {
+	if err := c.Container.Start(ctx); err != nil {
+		return err
+	}
+	return c.wait(ctx)
+}
+
+func (c *container) stop(ctx context.Context) error { return c.Container.Stop(ctx) }
+
+func (c *container) remove(ctx context.Context) error { return c.Terminate(ctx) }
+
+// wait returns when the broker has its group coordinator, the last thing to come up: asking for it makes the offsets
+// topic, which a test's first group would otherwise wait for.
+func (c *container) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addr), kgo.RequestRetries(0), kgo.DialTimeout(time.Second))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req := kmsg.NewFindCoordinatorRequest()
+		req.CoordinatorKeys = []string{"brokertest"}
+		resp, err := req.RequestWith(ctx, client)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.Coordinators[0].ErrorCode)
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w\n%s", err, c.Logs(context.WithoutCancel(ctx)))
+		case <-tick.C:
+		}
+	}
+}

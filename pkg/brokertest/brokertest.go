@@ -1,0 +1,171 @@
+// Package brokertest gives a test a Kafka broker: the in-process kfake, and Apache Kafka in a container where Docker
+// answers. CONVERGE_TEST_SERVERS chooses ("docker" or "embedded"), as it does for package pgtest.
+//
+// A conformance suite runs on both brokers with [Each]. A test of something above the broker takes [Fake], which costs
+// nothing, or [Kafka], which is the real one if there is one.
+//
+//	func TestMain(m *testing.M) { brokertest.Main(m) }
+//
+//	func TestOrderPerKey(t *testing.T) {
+//		brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
+//			topic := c.Topic(t, 3)
+//			...
+//		})
+//	}
+//
+// Both brokers create no topic on mention, let a group's members ask for a session timeout of 100 ms, and wait for no further
+// members when a group forms.
+package brokertest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/converge-dev/converge/pkg/embedded"
+	"github.com/converge-dev/converge/pkg/internal/testserver"
+)
+
+// minSessionTimeout is the shortest session timeout a group member may ask for.
+const minSessionTimeout = 100 * time.Millisecond
+
+// Main runs a package's tests, ends the servers they started (pgtest's too), and exits.
+func Main(m *testing.M) { testserver.Main(m) }
+
+// Each runs fn as a subtest on a broker of each kind: on kfake, and on Apache Kafka where Docker is used.
+func Each(t *testing.T, fn func(t *testing.T, c *Cluster)) {
+	t.Helper()
+	t.Run("kfake", func(t *testing.T) { fn(t, Fake(t)) })
+	if testserver.Docker(t) {
+		t.Run("kafka", func(t *testing.T) { fn(t, Kafka(t)) })
+	}
+}
+
+// Kafka is Apache Kafka where Docker is used, and otherwise [Fake]. The container is shared by the tests of the binary:
+// a test uses topics and groups of its own names ([Cluster.Topic], [Name]), and one that stops the broker must not run
+// in parallel with others.
+func Kafka(t testing.TB) *Cluster {
+	t.Helper()
+	if !testserver.Docker(t) {
+		return Fake(t)
+	}
+	binary.once.Do(func() {
+		testserver.Announce("brokertest", image+" in Docker")
+		var c *container
+		if c, binary.err = runKafka(t.Context()); binary.err == nil {
+			testserver.AtExit(t, c.remove)
+			binary.cluster = &Cluster{Name: image, broker: c}
+		}
+	})
+	if binary.cluster == nil {
+		t.Fatalf("start Kafka: %v", binary.err)
+	}
+	return binary.cluster
+}
+
+// The Kafka container that all tests of a binary share.
+var binary struct {
+	once    sync.Once
+	cluster *Cluster
+	err     error
+}
+
+// Fake is a fresh kfake broker in this process. It ends with the test.
+func Fake(t testing.TB) *Cluster {
+	t.Helper()
+	f := &fake{cfg: embedded.KafkaConfig{Dir: t.TempDir(), MinSessionTimeout: minSessionTimeout, Unsynced: true}}
+	if err := f.start(t.Context()); err != nil {
+		t.Fatalf("start kfake: %v", err)
+	}
+	t.Cleanup(func() { _ = f.stop(context.Background()) })
+	return &Cluster{Name: "kfake", broker: f}
+}
+
+// Cluster is a broker under test.
+type Cluster struct {
+	Name   string // "kfake", or the container's image
+	broker broker
+}
+
+// broker is a server that keeps its address and its data when it is stopped and started again.
+type broker interface {
+	addr() string
+	start(context.Context) error
+	stop(context.Context) error
+}
+
+// Brokers are the addresses to connect to, host:port.
+func (c *Cluster) Brokers() []string { return []string{c.broker.addr()} }
+
+// Stop shuts the broker down.
+func (c *Cluster) Stop(t testing.TB) {
+	t.Helper()
+	if err := c.broker.stop(t.Context()); err != nil {
+		t.Fatalf("stop %s: %v", c.Name, err)
+	}
+}
+
+// Start starts the stopped broker, with the same address and data, and waits until it serves.
+func (c *Cluster) Start(t testing.TB) {
+	t.Helper()
+	if err := c.broker.start(t.Context()); err != nil {
+		t.Fatalf("start %s: %v", c.Name, err)
+	}
+}
+
+// Restart is Stop and Start.
+func (c *Cluster) Restart(t testing.TB) {
+	t.Helper()
+	c.Stop(t)
+	c.Start(t)
+}
+
+// Topic creates a topic with a name of its own.
+func (c *Cluster) Topic(t testing.TB, partitions int) string {
+	t.Helper()
+	name := Name(t)
+	c.CreateTopic(t, name, partitions)
+	return name
+}
+
+// CreateTopic creates a topic. It is no error if it exists.
+func (c *Cluster) CreateTopic(t testing.TB, name string, partitions int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	req := kmsg.NewCreateTopicsRequest()
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions), 1
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
+	}
+	if err != nil && err != kerr.TopicAlreadyExists {
+		t.Fatalf("create topic %s: %v", name, err)
+	}
+}
+
+// Name makes a name for a topic or a group that no other test uses.
+func Name(t testing.TB) string {
+	base := strings.Map(func(r rune) rune {
+		if r == '/' || r == '#' || r == ' ' {
+			return '-'
+		}
+		return r
+	}, t.Name())
+	return fmt.Sprintf("%s-%s", base, strings.ToLower(rand.Text()[:8]))
+}
