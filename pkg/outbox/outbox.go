@@ -34,9 +34,9 @@ func Migration() pg.Migration {
 	return pg.Migration{Name: "outbox", FS: sub}
 }
 
-// MaxMessageBytes bounds key, value and headers of one message. Brokers refuse more than about 1 MiB, and a row that no
-// broker takes would wait for ever: it is refused where it is written, while its cause can still be undone.
-const MaxMessageBytes = 900 << 10
+// MaxMessageBytes bounds key, value and headers of one message. A row that no broker takes would wait for ever: it is
+// refused where it is written, while its cause can still be undone.
+const MaxMessageBytes = 2 << 20
 
 // Message is an event to publish.
 type Message struct {
@@ -115,6 +115,24 @@ func ReadStats(ctx context.Context, db interface {
 	}
 	s.OldestAge = max(0, time.Duration(age*float64(time.Second)))
 	return s, nil
+}
+
+const waitingSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox ORDER BY id LIMIT $1`
+
+// Waiting returns the first events that are not published yet, in order: for operators and tests.
+func Waiting(ctx context.Context, db interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}, limit int) ([]broker.Record, error) {
+	rows, _ := db.Query(ctx, waitingSQL, limit) // the error surfaces in the collector
+	found, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	out := make([]broker.Record, len(found))
+	for i := range found {
+		out[i] = found[i].record
+	}
+	return out, nil
 }
 
 // encodeHeaders keeps headers readable in psql. A value that is not UTF-8 (a foreign message on its way to a dead letter

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/converge-dev/converge/pkg/broker"
@@ -89,8 +91,9 @@ func headers(service string, m Meta) []broker.Header {
 }
 
 // decodeMeta reads a record's envelope. It takes what there is: a message typed into the console producer has no
-// headers, and is identified by its place in the log.
-func decodeMeta(r *broker.Record) (m Meta, inboxID uuid.UUID) {
+// headers, and is identified by its place in the log. The inbox's id differs from the message's where the group's own dead
+// letter comes back.
+func decodeMeta(group string, r *broker.Record) (m Meta, inboxID uuid.UUID) {
 	m = Meta{Key: string(r.Key), Topic: r.Topic, Time: r.Time, Traceparent: r.Header(headerTraceparent)}
 	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerTime)); err == nil {
 		m.Time = t.UTC()
@@ -112,7 +115,7 @@ func decodeMeta(r *broker.Record) (m Meta, inboxID uuid.UUID) {
 		m.CausationID = id
 	}
 	inboxID = m.ID
-	if redrive := r.Header(headerRedrive); redrive != "" {
+	if redrive := r.Header(headerRedrive); strings.HasPrefix(redrive, group+"@") {
 		inboxID = derive(m.ID, headerRedrive+redrive, 0)
 	}
 	return m, inboxID
@@ -138,4 +141,33 @@ func Publish(ctx context.Context, tx outbox.Sender, service string, outs ...Out)
 		return err
 	}
 	return outbox.Insert(ctx, tx, msgs)
+}
+
+// Encode makes the record of an event that begins a saga, for tools and tests. Services use [Publish].
+func Encode(service string, out Out) (broker.Record, error) {
+	msgs, err := encode(service, service, []Out{out})
+	if err != nil {
+		return broker.Record{}, err
+	}
+	m := msgs[0]
+	return broker.Record{Topic: m.Topic, Key: m.Key, Value: m.Value, Headers: m.Headers}, nil
+}
+
+// Decode reads a record of the topic, for tools and tests.
+func Decode[T any](topic Topic[T], r broker.Record) (Msg[T], error) {
+	if r.Topic != topic.name {
+		return Msg[T]{}, fmt.Errorf("the record is of %s, not of %s", r.Topic, topic.name)
+	}
+	meta, _ := decodeMeta("", &r)
+	data, err := decodeData[T](r.Value)
+	return Msg[T]{meta, data}, err
+}
+
+// Queue is [Publish] as part of a batch of statements of one transaction.
+func Queue(b *pgx.Batch, service string, outs ...Out) error {
+	msgs, err := encode(service, service, outs)
+	if err != nil {
+		return err
+	}
+	return outbox.Queue(b, msgs)
 }
