@@ -55,6 +55,7 @@ func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx con
 		StartOffset:       kafka.FirstOffset, // LastOffset loses what came before the first commit
 		HeartbeatInterval: cfg.Heartbeat, SessionTimeout: cfg.SessionTimeout, RebalanceTimeout: cfg.RebalanceTimeout,
 		JoinGroupBackoff:      200 * time.Millisecond,
+		Timeout:               3 * time.Second,
 		WatchPartitionChanges: true, PartitionWatchInterval: 10 * time.Second,
 	})
 	if err != nil {

@@ -1,0 +1,84 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/saga"
+)
+
+// kafka is how a service reaches the cluster.
+type kafka struct {
+	broker.Config
+	createTopics   bool
+	partitions     int
+	sessionTimeout time.Duration
+}
+
+// ReadBroker reads the settings that reach a Kafka cluster.
+func ReadBroker(s *Settings, clientID string) broker.Config {
+	cfg := broker.Config{
+		Brokers:       s.Addrs("KAFKA_BROKERS", []string{"127.0.0.1:9092"}, "Kafka brokers to start from"),
+		ClientID:      clientID,
+		SASLMechanism: s.OneOf("KAFKA_SASL_MECHANISM", "", "how to log in to Kafka; empty: not at all", "", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+		SASLUser:      s.String("KAFKA_SASL_USER", "", "user for the SASL mechanism"),
+		SASLPassword:  s.Secret("KAFKA_SASL_PASSWORD", "", "password for the SASL mechanism"),
+	}
+	ca := s.String("KAFKA_TLS_CA", "", "PEM file with the authority that signed the brokers' certificates; empty: the system's")
+	if s.Bool("KAFKA_TLS", false, "talk TLS to Kafka") {
+		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		if ca != "" {
+			pem, err := os.ReadFile(ca)
+			cfg.TLS.RootCAs = x509.NewCertPool()
+			if err != nil || !cfg.TLS.RootCAs.AppendCertsFromPEM(pem) {
+				s.Reject("KAFKA_TLS_CA", "a readable file with PEM certificates")
+			}
+		}
+	}
+	return cfg
+}
+
+// DefaultPartitions is how many partitions a topic gets when nobody says: as many instances of a service can share its
+// work.
+const DefaultPartitions = 6
+
+func readKafka(s *Settings, service string) kafka {
+	return kafka{
+		Config:         ReadBroker(s, service),
+		createTopics:   s.Bool("KAFKA_CREATE_TOPICS", true, "create missing topics at start"),
+		partitions:     s.Int("KAFKA_PARTITIONS", DefaultPartitions, 1, 1000, "partitions of topics that are created"),
+		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 10*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
+	}
+}
+
+// ensureTopics creates the service's topics as soon as Kafka can be reached. The consumers wait for them by themselves.
+func (k kafka) ensureTopics(ctx context.Context, client *broker.Client, svc saga.Service, log *slog.Logger) error {
+	if !k.createTopics {
+		return nil
+	}
+	specs, err := saga.Topics(k.partitions, svc)
+	if err != nil {
+		return err
+	}
+	wait := backoff.NewExponentialBackOff()
+	wait.MaxInterval = 5 * time.Second
+	for {
+		err := client.EnsureTopics(ctx, specs)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		log.Warn("topics not ensured; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
