@@ -1,0 +1,146 @@
+// Package inventory is the service that owns the stock. It reserves an order's items, all or none, and gives them back
+// when the order fails.
+//
+// Here are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
+package inventory
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// maxUnits bounds a product's stock, far from where sums of units overflow.
+const maxUnits = 1_000_000_000_000
+
+// productID is what a product's id looks like.
+var productID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// Line is a product and how many units of it.
+type Line struct {
+	ProductID string `json:"productId"`
+	Quantity  int64  `json:"quantity" doc:"units"`
+}
+
+// Status of a reservation.
+type Status string
+
+// A reservation begins as RESERVED or REFUSED; a release makes the former RELEASED.
+const (
+	Reserved Status = "RESERVED"
+	Refused  Status = "REFUSED"
+	Released Status = "RELEASED"
+)
+
+// releasedFirst is the reason that refuses the reserve of an order whose release came before it.
+const releasedFirst = "released before it was reserved"
+
+// Reservation is what became of an order's attempt to reserve. Reason says why nothing was reserved; it is empty when
+// the Items were, be they released since or not.
+type Reservation struct {
+	OrderID uuid.UUID `json:"orderId"`
+	Status  Status    `json:"status" enum:"RESERVED,RELEASED,REFUSED"`
+	Items   []Line    `json:"items" nullable:"false" doc:"what is or was reserved, each product once"`
+	Reason  string    `json:"reason,omitempty" doc:"why nothing was reserved"`
+}
+
+// books are the rows that a batch of messages works on, and what it changed in them. Messages apply one after the other,
+// so a batch comes out as its messages would alone, in its order.
+type books struct {
+	available    map[string]int64 // units, of the products that exist
+	reservations map[uuid.UUID]Reservation
+
+	moved    map[string]int64 // units from available to reserved, per product
+	added    []uuid.UUID      // reservations that are new
+	released []uuid.UUID      // reservations that were RESERVED
+}
+
+func newBooks() *books {
+	return &books{available: map[string]int64{}, reservations: map[uuid.UUID]Reservation{}, moved: map[string]int64{}}
+}
+
+// reserve takes every line of the order or none, and returns the outcome: the stored one if the order has one.
+func (b *books) reserve(order uuid.UUID, lines []Line) Reservation {
+	if r, ok := b.reservations[order]; ok {
+		return r
+	}
+	r := Reservation{OrderID: order, Status: Reserved, Items: merge(lines)}
+	if r.Reason = b.shortage(lines, r.Items); r.Reason != "" {
+		r.Status, r.Items = Refused, []Line{}
+	}
+	b.move(r.Items, 1)
+	b.reservations[order] = r
+	b.added = append(b.added, order)
+	return r
+}
+
+// release gives back what the order holds, once. An order that is not known yet is marked, so that its reserve, which
+// is late, is refused. One that was refused holds nothing, and stays refused.
+func (b *books) release(order uuid.UUID) {
+	r, ok := b.reservations[order]
+	switch {
+	case !ok:
+		r = Reservation{OrderID: order, Status: Released, Items: []Line{}, Reason: releasedFirst}
+		b.added = append(b.added, order)
+	case r.Status == Reserved:
+		r.Status = Released
+		b.move(r.Items, -1)
+		b.released = append(b.released, order)
+	}
+	b.reservations[order] = r
+}
+
+func (b *books) move(items []Line, sign int64) {
+	for _, l := range items {
+		b.available[l.ProductID] -= sign * l.Quantity
+		b.moved[l.ProductID] += sign * l.Quantity
+	}
+}
+
+// shortage names the first product of lines that there is not enough of, or nothing. items are the same lines, merged.
+func (b *books) shortage(lines, items []Line) string {
+	wanted := make(map[string]int64, len(items))
+	for _, l := range items {
+		wanted[l.ProductID] = l.Quantity
+	}
+	for _, l := range lines {
+		available, known := b.available[l.ProductID]
+		switch {
+		case !known:
+			return "unknown product: " + displayID(l.ProductID)
+		case wanted[l.ProductID] > available:
+			return fmt.Sprintf("out of stock: %s: %d wanted, %d available", l.ProductID, wanted[l.ProductID], available)
+		}
+	}
+	return ""
+}
+
+// merge adds up the lines of each product and sorts them. A sum that overflows stays at the largest number, which no
+// stock reaches.
+func merge(lines []Line) []Line {
+	sum := make(map[string]int64, len(lines))
+	for _, l := range lines {
+		if sum[l.ProductID] > math.MaxInt64-l.Quantity {
+			sum[l.ProductID] = math.MaxInt64
+			continue
+		}
+		sum[l.ProductID] += l.Quantity
+	}
+	items := make([]Line, 0, len(sum))
+	for _, id := range slices.Sorted(maps.Keys(sum)) {
+		items = append(items, Line{id, sum[id]})
+	}
+	return items
+}
+
+// displayID makes any text that came as a product's id fit to show and to store.
+func displayID(id string) string {
+	if productID.MatchString(id) {
+		return id
+	}
+	return fmt.Sprintf("%.64q", id)
+}

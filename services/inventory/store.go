@@ -1,0 +1,134 @@
+package inventory
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Locks are taken in one order everywhere, so that no two transactions wait for each other: reservations by order id, then
+// products by id, then the new reservations by order id. What a transaction inserts last it waits for last.
+const (
+	lockReservationsSQL = `SELECT order_id, status, items, reason FROM reservations
+WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE`
+
+	lockProductsSQL = `SELECT id, available FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+)
+
+// lockForReserve locks and reads, in one round-trip, what is known of the orders and of the products they want.
+func lockForReserve(ctx context.Context, tx pgx.Tx, orders []uuid.UUID, products []string) (*books, error) {
+	b := newBooks()
+	var batch pgx.Batch
+	batch.Queue(lockReservationsSQL, orders).Query(b.readReservations)
+	batch.Queue(lockProductsSQL, distinct(products)).Query(b.readProducts)
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, fmt.Errorf("lock %d orders and their products: %w", len(orders), err)
+	}
+	return b, nil
+}
+
+// lockForRelease locks and reads what is known of the orders, and then the products that they hold.
+func lockForRelease(ctx context.Context, tx pgx.Tx, orders []uuid.UUID) (*books, error) {
+	b := newBooks()
+	rows, _ := tx.Query(ctx, lockReservationsSQL, orders) // the error surfaces in the reader
+	if err := b.readReservations(rows); err != nil {
+		return nil, fmt.Errorf("lock %d orders: %w", len(orders), err)
+	}
+	var held []string
+	for _, r := range b.reservations {
+		if r.Status == Reserved {
+			for _, l := range r.Items {
+				held = append(held, l.ProductID)
+			}
+		}
+	}
+	if len(held) == 0 {
+		return b, nil
+	}
+	rows, _ = tx.Query(ctx, lockProductsSQL, distinct(held))
+	if err := b.readProducts(rows); err != nil {
+		return nil, fmt.Errorf("lock the products of %d orders: %w", len(orders), err)
+	}
+	return b, nil
+}
+
+func (b *books) readReservations(rows pgx.Rows) error {
+	rs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Reservation])
+	for _, r := range rs {
+		b.reservations[r.OrderID] = r
+	}
+	return err
+}
+
+func (b *books) readProducts(rows pgx.Rows) error {
+	var id string
+	var available int64
+	_, err := pgx.ForEachRow(rows, []any{&id, &available}, func() error {
+		b.available[id] = available
+		return nil
+	})
+	return err
+}
+
+// A reservation that another transaction added since it was looked for makes the insert fail: a release and a reserve of
+// one order met for the first time. The transaction is then run again and finds the other's outcome.
+const (
+	moveUnitsSQL = `UPDATE products p SET available = available - units, reserved = reserved + units, updated_at = now()
+FROM unnest($1::text[], $2::bigint[]) AS moved (id, units) WHERE p.id = moved.id`
+
+	releaseReservationsSQL = `UPDATE reservations SET status = 'RELEASED', released_at = now() WHERE order_id = ANY($1)`
+
+	addReservationsSQL = `INSERT INTO reservations (order_id, status, items, reason, released_at)
+SELECT order_id, status, items, reason, CASE status WHEN 'RELEASED' THEN now() END
+FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[]) AS added (order_id, status, items, reason)
+ORDER BY order_id`
+)
+
+// save writes what a batch changed, in one round-trip. The rows it updates are locked.
+func save(ctx context.Context, tx pgx.Tx, b *books) error {
+	var batch pgx.Batch
+	if products, units := b.changes(); len(products) > 0 {
+		batch.Queue(moveUnitsSQL, products, units)
+	}
+	if len(b.released) > 0 {
+		batch.Queue(releaseReservationsSQL, b.released)
+	}
+	if len(b.added) > 0 {
+		statuses, items, reasons := make([]string, len(b.added)), make([]string, len(b.added)), make([]string, len(b.added))
+		for i, id := range b.added {
+			r := b.reservations[id]
+			text, err := json.Marshal(r.Items)
+			if err != nil {
+				return fmt.Errorf("encode the items of order %s: %w", id, err)
+			}
+			statuses[i], items[i], reasons[i] = string(r.Status), string(text), r.Reason
+		}
+		batch.Queue(addReservationsSQL, b.added, statuses, items, reasons)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return fmt.Errorf("write %d new and %d released reservations: %w", len(b.added), len(b.released), err)
+	}
+	return nil
+}
+
+// changes lists the products whose units moved, and how many.
+func (b *books) changes() (products []string, units []int64) {
+	for id, n := range b.moved {
+		if n != 0 {
+			products, units = append(products, id), append(units, n)
+		}
+	}
+	return products, units
+}
+
+func distinct(ids []string) []string {
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}

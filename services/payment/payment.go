@@ -1,0 +1,59 @@
+// Package payment is the service that charges for orders, each once.
+//
+// Here are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
+package payment
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/event"
+)
+
+// Status of a payment. Both are final.
+type Status string
+
+// A payment is made, with its outcome, in one step.
+const (
+	Completed Status = "COMPLETED"
+	Failed    Status = "FAILED"
+)
+
+// Payment is the one attempt to charge for an order, and its outcome.
+type Payment struct {
+	OrderID  uuid.UUID `json:"orderId"`
+	ID       uuid.UUID `json:"paymentId"`
+	UserID   string    `json:"userId" doc:"who pays"`
+	Amount   int64     `json:"amount" doc:"in minor units" example:"4200"`
+	Currency string    `json:"currency" doc:"ISO 4217" example:"EUR"`
+	Status   Status    `json:"status" enum:"COMPLETED,FAILED"`
+	Reason   string    `json:"reason,omitempty" doc:"why the payment failed; nothing was charged then"`
+}
+
+// Rule says which payments are declined.
+type Rule struct {
+	Above int64    // amounts above this many minor units of any currency; 0: none
+	Users []string // whatever these users pay
+}
+
+// decline returns the reason to decline a payment, or nothing to accept it.
+func (r Rule) decline(user string, amount int64) string {
+	switch {
+	case slices.Contains(r.Users, user):
+		return fmt.Sprintf("user %s is declined", user)
+	case r.Above > 0 && amount > r.Above:
+		return fmt.Sprintf("amount %d is above the limit of %d", amount, r.Above)
+	}
+	return ""
+}
+
+// attempt is the payment for an order whose items are reserved.
+func (r Rule) attempt(id uuid.UUID, e event.InventoryReservedV1) Payment {
+	p := Payment{OrderID: e.OrderID, ID: id, UserID: e.UserID, Amount: e.Amount, Currency: e.Currency, Status: Completed}
+	if p.Reason = r.decline(e.UserID, e.Amount); p.Reason != "" {
+		p.Status = Failed
+	}
+	return p
+}
