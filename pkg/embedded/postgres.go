@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -17,7 +16,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -43,62 +41,54 @@ type PostgresConfig struct {
 	Port int
 	// Settings are PostgreSQL's own, such as max_connections, over the defaults of the server.
 	Settings map[string]string
+	// Cache holds the server's binaries, for all servers of this user. Empty means the user's cache directory, or
+	// /var/cache/converge for root, whose own is closed to the user the server runs as.
+	Cache string
 	// Repository is the Maven repository the server's binaries come from when they are not in the cache yet. Empty means
 	// the environment's CONVERGE_MAVEN_REPOSITORY, or else Maven Central.
 	Repository string
-	// Log hears of what takes long (the first start downloads about 15 MB and makes a data directory) and of a
-	// server that could not be stopped. Nil means silence.
+	// Log hears of what takes long: the first start downloads about 15 MB and makes a data directory. Nil means silence.
 	Log *slog.Logger
 }
 
 // PostgresServer is a running server. Its methods may be called from several goroutines.
 type PostgresServer struct {
-	port     int
-	password string
-	stdin    io.Closer     // open for as long as the server shall run
-	exited   chan struct{} // closed when the supervisor is gone
-	exitErr  error         // how it went; read after exited
-	process  *os.Process
+	port       int
+	password   string
+	supervisor *os.Process
+	stdin      io.Closer     // open for as long as the server shall run
+	exited     chan struct{} // closed when the supervisor is gone
+	exitErr    error         // how it went; read after exited
 }
 
 // Postgres starts a server and returns when it accepts connections. When ctx ends before that, the start is undone and
 // ctx's error returned; afterwards ctx has no effect and [PostgresServer.Stop] ends the server. A taken port is an error
 // that names it and satisfies errors.Is(err, syscall.EADDRINUSE).
 func Postgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, error) {
-	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	for attempt := 1; ; attempt++ {
-		place, err := preparePlace(cfg.Dir, log)
-		if err != nil {
-			return nil, fmt.Errorf("start embedded PostgreSQL: %w", err)
-		}
-		srv, err := startPostgres(ctx, cfg, place, log)
+		srv, err := startPostgres(ctx, cfg)
 		if err == nil {
 			return srv, nil
 		}
-		place.discard()
-		// A free port can be taken by another process between the choice and the start.
-		if errors.Is(err, syscall.EADDRINUSE) && cfg.Port == 0 && attempt < 5 {
+		// Another process can take a port that was free when the supervisor looked.
+		if cfg.Port == 0 && errors.Is(err, syscall.EADDRINUSE) && attempt < 5 {
 			continue
 		}
 		return nil, fmt.Errorf("start embedded PostgreSQL: %w", err)
 	}
 }
 
-func startPostgres(ctx context.Context, cfg PostgresConfig, place place, log *slog.Logger) (*PostgresServer, error) {
-	port, err := freePort(cfg.Port)
-	if err != nil {
-		return nil, err
-	}
-	password, err := place.password()
+func startPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, error) {
+	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	place, err := preparePlace(cfg, log)
 	if err != nil {
 		return nil, err
 	}
 	job, err := json.Marshal(job{
 		Dir:        place.dir,
-		Temporary:  place.temporary,
+		Temporary:  cfg.Dir == "",
 		Cache:      place.cache,
-		Port:       port,
-		Password:   password,
+		Port:       cfg.Port,
 		Settings:   cfg.Settings,
 		Repository: cmp.Or(cfg.Repository, os.Getenv(repositoryEnv), mavenCentral),
 	})
@@ -106,7 +96,7 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, place place, log *sl
 		return nil, err
 	}
 
-	self := "/proc/self/exe" // works where the path does not: go test's binaries lie in a directory of the user's own
+	self := "/proc/self/exe" // unlike its path, open to another user: go test's binaries lie in a closed directory
 	if runtime.GOOS != "linux" {
 		if self, err = os.Executable(); err != nil {
 			return nil, err
@@ -117,62 +107,63 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, place place, log *sl
 	cmd.Env = append(os.Environ(), supervisorEnv+"=1")
 	cmd.Dir = place.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: place.credential}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
+	stderr := &tail{}
+	cmd.Stderr = stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	stderr := &tail{}
-	cmd.Stderr = stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := cmd.Start(); err != nil {
+		if cfg.Dir == "" {
+			_ = os.RemoveAll(place.dir)
+		}
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
 
-	srv := &PostgresServer{port: port, password: password, stdin: stdin, exited: make(chan struct{}), process: cmd.Process}
-	ready := make(chan error, 1)
+	srv := &PostgresServer{supervisor: cmd.Process, stdin: stdin, exited: make(chan struct{})}
+	last := make(chan report, 1)
 	go func() { // ends with the supervisor
 		defer close(srv.exited)
-		ready <- listen(stdout, log)
+		last <- listen(stdout, log)
 		srv.exitErr = cmd.Wait()
 	}()
-	if _, err := stdin.Write(append(job, '\n')); err != nil {
-		_ = srv.Stop()
-		return nil, fmt.Errorf("start the supervisor: %w%s", err, stderr)
-	}
+	_, _ = stdin.Write(append(job, '\n')) // if this fails, the supervisor is gone, and listen says so
 	select {
-	case err = <-ready:
+	case rep := <-last:
+		switch {
+		case rep.Port != 0:
+			srv.port, srv.password = rep.Port, rep.Password
+			return srv, nil
+		case rep.PortTaken:
+			err = fmt.Errorf("%s (%w)", rep.Error, syscall.EADDRINUSE)
+		default:
+			err = errors.New(rep.Error)
+		}
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if err != nil {
-		_ = srv.Stop()
-		return nil, fmt.Errorf("%w%s", err, stderr)
-	}
-	return srv, nil
+	_ = srv.Stop()
+	return nil, fmt.Errorf("%w%s", err, stderr)
 }
 
-// listen reads the supervisor's reports up to the one that says how the start went.
-func listen(r io.Reader, log *slog.Logger) error {
+// listen passes the supervisor's progress on to the log and returns its last report.
+func listen(r io.Reader, log *slog.Logger) report {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		var rep report
 		if err := json.Unmarshal(lines.Bytes(), &rep); err != nil {
-			return fmt.Errorf("supervisor said %q: %w", lines.Text(), err)
+			return report{Error: fmt.Sprintf("the supervisor said %q: %v", lines.Text(), err)}
 		}
-		switch {
-		case rep.PortTaken:
-			return fmt.Errorf("%s: %w", rep.Error, syscall.EADDRINUSE)
-		case rep.Error != "":
-			return errors.New(rep.Error)
-		case rep.Ready:
-			return nil
+		if rep.Progress == "" {
+			return rep
 		}
 		log.Info(rep.Progress)
 	}
-	return errors.New("the supervisor ended before the server was ready")
+	return report{Error: "the supervisor ended before the server was ready"}
 }
 
 // Port is the server's port on 127.0.0.1.
@@ -189,8 +180,8 @@ func (s *PostgresServer) url(user, password, database string) string {
 	return u.String()
 }
 
-// Database makes sure of a database and of a role of the same name that owns it and may use no other, and returns the
-// URL that connects to the one as the other. The URL stays the same for as long as the data directory lives.
+// Database makes sure of a database and of a role of the same name, which owns it and whom no other role joins there, and
+// returns the URL that connects to the one as the other. The URL stays the same for as long as the data directory lives.
 func (s *PostgresServer) Database(ctx context.Context, name string) (string, error) {
 	conn, err := pgx.Connect(ctx, s.URL("postgres"))
 	if err != nil {
@@ -230,7 +221,7 @@ func (s *PostgresServer) Stop() error {
 	select {
 	case <-s.exited:
 	case <-time.After(stopTimeout):
-		_ = s.process.Kill()
+		_ = s.supervisor.Kill()
 		<-s.exited
 	}
 	if s.exitErr != nil {
@@ -238,18 +229,3 @@ func (s *PostgresServer) Stop() error {
 	}
 	return nil
 }
-
-// freePort returns port, or a free one for 0, after making sure that nothing listens there.
-func freePort(port int) (int, error) {
-	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	if err != nil {
-		return 0, fmt.Errorf("port %d: %w", port, err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-func newPassword() string { return rand.Text() }
-
-// dirLock is the file a supervisor keeps locked while its server runs.
-func dirLock(dir string) string { return filepath.Join(dir, "lock") }

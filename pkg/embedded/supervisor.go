@@ -7,44 +7,41 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"net/http"
+	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
-	"github.com/jackc/pgx/v5"
 )
 
-const (
-	supervisorEnv = "CONVERGE_EMBEDDED_POSTGRES"
-	repositoryEnv = "CONVERGE_MAVEN_REPOSITORY"
-	mavenCentral  = "https://repo1.maven.org/maven2"
-)
+const supervisorEnv = "CONVERGE_EMBEDDED_POSTGRES"
 
 // job is what a supervisor reads from its standard input before anything else. The input's end is the order to stop.
 type job struct {
 	Dir        string
-	Temporary  bool
+	Temporary  bool // remove Dir when the server has stopped
 	Cache      string
 	Port       int
-	Password   string
 	Settings   map[string]string
 	Repository string
+
+	lock     *os.File // on Dir, held until the process ends
+	password string   // the superuser's
 }
 
-// report is a line of a supervisor's standard output; Ready or Error is the last.
+// report is a line of a supervisor's standard output. One with a port or an error is the last.
 type report struct {
 	Progress  string `json:",omitempty"`
-	Ready     bool   `json:",omitempty"`
+	Port      int    `json:",omitempty"` // where the server accepts connections
+	Password  string `json:",omitempty"` // from the superuser
 	Error     string `json:",omitempty"`
-	PortTaken bool   `json:",omitempty"`
+	PortTaken bool   `json:",omitempty"` // what the error is about
 }
 
 // init turns this process into a supervisor when Postgres started it as one.
@@ -60,7 +57,7 @@ func init() {
 	os.Exit(0)
 }
 
-// supervise starts the server the job asks for, and stops it when the input ends or a signal says so.
+// supervise starts the server that the job asks for, and stops it when the input ends or a signal says so.
 func supervise(in io.Reader, out *json.Encoder) error {
 	// Once the parent is gone nobody reads the output; that must not end us before the server is stopped.
 	signal.Ignore(syscall.SIGPIPE)
@@ -75,7 +72,7 @@ func supervise(in io.Reader, out *json.Encoder) error {
 	if err := json.Unmarshal(line, &j); err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}
-	go func() {
+	go func() { // ends with the process
 		_, _ = io.Copy(io.Discard, input)
 		cancel()
 	}()
@@ -87,90 +84,71 @@ func supervise(in io.Reader, out *json.Encoder) error {
 	if err != nil {
 		return out.Encode(report{Error: err.Error(), PortTaken: portTaken(err)})
 	}
-	_ = out.Encode(report{Ready: true})
+	_ = out.Encode(report{Port: j.Port, Password: j.password})
 	<-ctx.Done()
 	return server.Stop()
 }
 
-func (j job) data() string { return filepath.Join(j.Dir, "data") }
-func (j job) binaries() string {
-	return filepath.Join(j.Cache, "postgresql-"+PostgresVersion+"-"+platform())
-}
-
-// start brings the server up. It gives up when ctx ends before the server's process exists; once that may exist, it
-// waits for the start, so that there is something to stop.
-func (j job) start(ctx context.Context, out *json.Encoder) (*embeddedpostgres.EmbeddedPostgres, error) {
-	dirLocked, err := lock(ctx, dirLock(j.Dir), false)
+// start brings the server up. When ctx ends it gives up, unless the server's process may exist already: then it waits for
+// the start, so that there is something to stop.
+func (j *job) start(ctx context.Context, out *json.Encoder) (*embeddedpostgres.EmbeddedPostgres, error) {
+	var err error
+	if j.lock, err = lock(ctx, filepath.Join(j.Dir, "lock"), lockPatience); err != nil {
+		return nil, err
+	}
+	if err := j.tidy(ctx); err != nil {
+		return nil, err
+	}
+	l, err := listenLoopback(j.Port)
 	if err != nil {
 		return nil, err
 	}
-	_ = dirLocked // held until this process ends
-	if err := j.tidy(ctx); err != nil {
+	j.Port = l.Addr().(*net.TCPAddr).Port
+	if err := l.Close(); err != nil {
 		return nil, err
 	}
 
 	// The library unpacks the binaries file by file, in place. The lock keeps other processes from using half of them, and
 	// the mark tells a finished set from one that a crash cut off.
 	complete := j.binaries() + ".complete"
-	installed := exists(complete)
-	if !installed {
-		l, err := lock(ctx, filepath.Join(j.Cache, "lock"), true)
+	fetching := false
+	if !exists(complete) {
+		installing, err := lock(ctx, filepath.Join(j.Cache, "lock"), time.Hour)
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
-		if installed = exists(complete); !installed {
-			_ = out.Encode(report{Progress: fmt.Sprintf(
-				"fetching PostgreSQL %s from %s: about 15 MB, once on this machine", PostgresVersion, j.Repository)})
+		defer installing.Close()
+		if fetching = !exists(complete); fetching {
+			_ = out.Encode(report{Progress: fmt.Sprintf("fetching PostgreSQL %s from %s (about 15 MB, once for all runs)",
+				PostgresVersion, redacted(j.Repository))})
 			if err := os.RemoveAll(j.binaries()); err != nil {
 				return nil, err
 			}
-		} else {
-			l.Close()
 		}
 	}
-	initialised := filepath.Join(j.Dir, "initialised")
-	if !exists(initialised) {
-		_ = out.Encode(report{Progress: "making a new PostgreSQL data directory in " + j.Dir})
+	if !exists(j.initialised()) {
+		_ = out.Encode(report{Progress: "making a PostgreSQL data directory in " + j.Dir})
 	}
 
-	settings := map[string]string{
-		"listen_addresses":        "127.0.0.1",
-		"unix_socket_directories": "",
-		"max_connections":         "200",
-	}
-	maps.Copy(settings, j.Settings)
-	server := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
-		Version(PostgresVersion).
-		Port(uint32(j.Port)).
-		Username("postgres").Password(j.Password).Database("postgres").
-		Locale("C").Encoding("UTF8"). // the same everywhere
-		CachePath(j.Cache).BinariesPath(j.binaries()).
-		RuntimePath(filepath.Join(j.Dir, "run")).DataPath(j.data()).
-		BinaryRepositoryURL(strings.TrimSuffix(j.Repository, "/")).
-		StartParameters(settings).
-		StartTimeout(time.Minute).
-		Logger(nil))
-
-	var requests lastFailure
-	http.DefaultClient = &http.Client{Transport: &requests, Timeout: 10 * time.Minute} // the library's, in this process of its own
+	requests := watchRequests()
+	server := j.server()
 	started := make(chan error, 1)
-	go func() { started <- server.Start() }()
+	go func() { started <- server.Start() }() // waited for below, or ends with the process
 	select {
 	case err = <-started:
 	case <-ctx.Done():
-		if !exists(filepath.Join(j.binaries(), "bin", "pg_ctl")) {
-			return nil, ctx.Err() // still fetching: no server process to wait for
+		if !exists(j.binary("pg_ctl")) {
+			return nil, ctx.Err() // still fetching
 		}
 		err = <-started
 	}
 	if err != nil {
-		if !installed && !exists(filepath.Join(j.binaries(), "bin", "postgres")) {
-			return nil, j.fetchError(err, requests.err)
+		if fetching && !exists(j.binary("pg_ctl")) {
+			err = requests.fetchError(err)
 		}
 		return nil, err
 	}
-	for _, mark := range []string{complete, initialised} {
+	for _, mark := range []string{complete, j.initialised()} {
 		if err := os.WriteFile(mark, nil, 0o644); err != nil {
 			return nil, errors.Join(err, server.Stop())
 		}
@@ -178,59 +156,48 @@ func (j job) start(ctx context.Context, out *json.Encoder) (*embeddedpostgres.Em
 	return server, nil
 }
 
-// tidy makes the directory fit to start from, whatever the last run left: a server whose supervisor was killed, a stale
-// pid file, an initdb that was cut off.
-func (j job) tidy(ctx context.Context) error {
-	logs := filepath.Join(j.Dir, "log")
-	if err := os.RemoveAll(logs); err != nil {
-		return err
+func (j *job) server() *embeddedpostgres.EmbeddedPostgres {
+	settings := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"unix_socket_directories": "",
+		"max_connections":         "200",
 	}
-	if err := os.MkdirAll(logs, 0o700); err != nil {
-		return err
-	}
-	_ = os.Setenv("TMPDIR", logs) // where the library puts the server's log
-
-	version, err := os.ReadFile(filepath.Join(j.data(), "PG_VERSION"))
-	if errors.Is(err, fs.ErrNotExist) || !exists(filepath.Join(j.Dir, "initialised")) {
-		return os.RemoveAll(j.data())
-	}
-	if err != nil {
-		return err
-	}
-	major, _, _ := strings.Cut(PostgresVersion, ".")
-	if have := strings.TrimSpace(string(version)); have != major {
-		return fmt.Errorf("the data in %s is PostgreSQL %s's, this is PostgreSQL %s: move it away or remove it", j.Dir, have, major)
-	}
-
-	pidFile := filepath.Join(j.data(), "postmaster.pid")
-	pid, err := os.ReadFile(pidFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	// The pid may be another process's by now, so ask the server itself whether it is ours.
-	if lines := strings.Split(string(pid), "\n"); len(lines) > 3 && j.answersAt(ctx, strings.TrimSpace(lines[3])) {
-		stop := exec.CommandContext(ctx, filepath.Join(j.binaries(), "bin", "pg_ctl"), "stop", "-w", "-m", "fast", "-D", j.data())
-		if msg, err := stop.CombinedOutput(); err != nil {
-			return fmt.Errorf("stop the server that an earlier run left in %s: %w: %s", j.Dir, err, msg)
-		}
-		return nil
-	}
-	return os.Remove(pidFile)
+	maps.Copy(settings, j.Settings)
+	return embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
+		Version(PostgresVersion).
+		Port(uint32(j.Port)).
+		Username("postgres").Password(j.password).Database("postgres").
+		Locale("C").Encoding("UTF8"). // the same on every machine
+		CachePath(j.Cache).BinariesPath(j.binaries()).
+		RuntimePath(filepath.Join(j.Dir, "run")).DataPath(j.data()).
+		BinaryRepositoryURL(strings.TrimSuffix(j.Repository, "/")).
+		StartParameters(settings).
+		StartTimeout(time.Minute).
+		Logger(nil))
 }
 
-// answersAt tells whether the server of this data directory listens on the port.
-func (j job) answersAt(ctx context.Context, port string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	url := fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%s/postgres?sslmode=disable", j.Password, port)
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return false
-	}
-	defer conn.Close(ctx)
-	var dir string
-	return conn.QueryRow(ctx, "SHOW data_directory").Scan(&dir) == nil && dir == j.data()
+func (j *job) data() string { return filepath.Join(j.Dir, "data") }
+
+// initialised marks a data directory whose making was not cut off.
+func (j *job) initialised() string { return filepath.Join(j.Dir, "initialised") }
+
+func (j *job) passwordFile() string { return filepath.Join(j.Dir, "password") }
+
+func (j *job) binaries() string {
+	return filepath.Join(j.Cache, fmt.Sprintf("postgresql-%s-%s-%s", PostgresVersion, runtime.GOOS, runtime.GOARCH))
+}
+
+func (j *job) binary(name string) string { return filepath.Join(j.binaries(), "bin", name) }
+
+// portTaken tells whether a start failed because somebody else listens on the port: before the library looked, when it
+// did, or after.
+func portTaken(err error) bool {
+	return errors.Is(err, syscall.EADDRINUSE) ||
+		strings.Contains(err.Error(), "process already listening on port") ||
+		strings.Contains(err.Error(), "Address already in use")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
