@@ -1,0 +1,147 @@
+package order
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/web"
+)
+
+// handlers answer the API's requests.
+type handlers struct {
+	db    *pgxpool.Pool
+	place func(context.Context, posting) (answer, error)
+}
+
+func (h *handlers) register(api huma.API) {
+	orderSchema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Order](), true, "Order")
+	huma.Register(api, huma.Operation{
+		OperationID: "place-order", Method: http.MethodPost, Path: "/orders", DefaultStatus: http.StatusAccepted,
+		Summary: "Place an order",
+		Description: "Answers as soon as the order is durable. It is PENDING then; its URL tells how it settles. " +
+			"With an Idempotency-Key the request can be sent again safely: the first answer comes back.",
+		Responses: map[string]*huma.Response{"202": {
+			Description: "The order as stored",
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: orderSchema}},
+		}},
+		Errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, h.create)
+	huma.Register(api, huma.Operation{
+		OperationID: "get-order", Method: http.MethodGet, Path: "/orders/{id}", Summary: "Look at an order",
+		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, h.get)
+	huma.Register(api, huma.Operation{
+		OperationID: "list-orders", Method: http.MethodGet, Path: "/orders", Summary: "List orders, newest first",
+		Description: "A page can be short, even empty, and not be the last: that is the one without nextCursor.",
+		Errors:      []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, h.list)
+}
+
+type createInput struct {
+	Key  string `header:"Idempotency-Key" maxLength:"255" pattern:"^[ -~]+$" patternDescription:"one key of 1 to 255 printable ASCII characters" doc:"makes it safe to send the request again: the first answer comes back, for a day by default"`
+	Body Draft
+}
+
+// Resolve refuses what would go unnoticed: an empty key, which protects from nothing, and several keys.
+func (in *createInput) Resolve(hc huma.Context) []error {
+	var keys []string
+	hc.EachHeader(func(name, value string) {
+		if name == "Idempotency-Key" {
+			keys = append(keys, value)
+		}
+	})
+	if len(keys) > 1 || len(keys) == 1 && keys[0] == "" {
+		return []error{&huma.ErrorDetail{Location: "header.Idempotency-Key", Value: keys[0]}} // web says what is expected
+	}
+	return nil
+}
+
+type createOutput struct {
+	Status      int
+	ContentType string `header:"Content-Type" hidden:"true"`
+	Location    string `header:"Location" doc:"the order's path"`
+	Replayed    string `header:"Idempotency-Replayed" doc:"true if this is the answer to an earlier request"`
+	Body        []byte
+}
+
+func (h *handlers) create(ctx context.Context, in *createInput) (*createOutput, error) {
+	p := newPosting(ctx, in.Body, in.Key, time.Now())
+	a := p.answer
+	if p.order != nil || p.key != nil {
+		var err error
+		if a, err = h.place(ctx, p); err != nil {
+			return nil, fault(ctx, err)
+		}
+	}
+	out := &createOutput{Status: a.Status, ContentType: a.contentType(), Location: a.Location, Body: a.Body}
+	if a.replayed {
+		out.Replayed = "true"
+	}
+	return out, nil
+}
+
+func (h *handlers) get(ctx context.Context, in *struct {
+	ID uuid.UUID `path:"id"`
+},
+) (*struct{ Body Order }, error) {
+	o, ok, err := get(ctx, h.db, in.ID)
+	if err != nil {
+		return nil, fault(ctx, err)
+	}
+	if !ok {
+		return nil, web.NotFound("there is no order %s", in.ID)
+	}
+	return &struct{ Body Order }{o}, nil
+}
+
+type listInput struct {
+	UserID string `query:"userId" maxLength:"128" doc:"only this user's orders"`
+	Status Status `query:"status" enum:"PENDING,CONFIRMED,CANCELLED" doc:"only orders of this status"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"orders in the page at most"`
+	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
+}
+
+// scanned bounds the rows that one page looks at.
+const scanned = 10_000
+
+type pageBody struct {
+	Orders     []Order `json:"orders" nullable:"false"`
+	NextCursor string  `json:"nextCursor,omitempty" doc:"cursor of the next page; none after the last one"`
+}
+
+func (h *handlers) list(ctx context.Context, in *listInput) (*struct{ Body pageBody }, error) {
+	f := filter{user: in.UserID, status: in.Status, before: uuid.Max, limit: in.Limit, scan: scanned}
+	if in.Cursor != "" {
+		id, err := base64.RawURLEncoding.Strict().DecodeString(in.Cursor)
+		if err != nil || len(id) != len(f.before) {
+			return nil, web.Invalid(web.Field("query.cursor", "expected the nextCursor of a page", in.Cursor))
+		}
+		f.before = uuid.UUID(id)
+	}
+	page, next, err := list(ctx, h.db, f)
+	if err != nil {
+		return nil, fault(ctx, err)
+	}
+	body := pageBody{Orders: page}
+	if next != uuid.Nil {
+		body.NextCursor = base64.RawURLEncoding.EncodeToString(next[:])
+	}
+	return &struct{ Body pageBody }{body}, nil
+}
+
+// fault is what a client learns of an error: that it may try again if that can help, or else nothing. When the request's
+// own time is over, web says so.
+func fault(ctx context.Context, err error) error {
+	if ctx.Err() == nil && pg.Transient(err) {
+		return web.Unavailable(err)
+	}
+	return err
+}

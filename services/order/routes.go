@@ -1,0 +1,90 @@
+package order
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/saga"
+)
+
+// Choreography is order's part of the saga: it begins with an order and ends with what the others made of it.
+func Choreography() saga.Service { return choreography(newMetrics()) }
+
+func choreography(m *metrics) saga.Service {
+	return saga.Service{
+		Name: "order",
+		Routes: []saga.Route{
+			saga.OnBatch(event.PaymentCompleted, hear(m, paid), event.OrderConfirmed),
+			saga.OnBatch(event.PaymentFailed, hear(m, notPaid), event.OrderCancelled),
+			saga.OnBatch(event.InventoryReservationFailed, hear(m, notReserved), event.OrderCancelled),
+			saga.OnBatch(event.InventoryReleased, hear(m, released)), // a line of history
+		},
+		Publishes: []saga.AnyTopic{event.OrderCreated},
+	}
+}
+
+func paid(e event.PaymentCompletedV1) news {
+	return news{order: e.OrderID, status: Confirmed, detail: fmt.Sprintf("payment %s of %d", e.PaymentID, e.Amount)}
+}
+
+func notPaid(e event.PaymentFailedV1) news {
+	return news{order: e.OrderID, status: Cancelled, detail: e.Error}
+}
+
+func notReserved(e event.InventoryReservationFailedV1) news {
+	return news{order: e.OrderID, status: Cancelled, detail: e.Error}
+}
+
+func released(e event.InventoryReleasedV1) news {
+	return news{order: e.OrderID}
+}
+
+// hear makes the handler of a topic: it takes each message's news to its order and emits for the orders that settled. An
+// order and its order.created come from one transaction, so a message about an order that is not here is nobody's.
+func hear[T any](metrics *metrics, read func(T) news) func(context.Context, pgx.Tx, []saga.Msg[T]) ([]saga.Out, error) {
+	return func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T]) ([]saga.Out, error) {
+		told := make([]news, len(msgs))
+		ids := make([]uuid.UUID, len(msgs))
+		for i, m := range msgs {
+			told[i] = read(m.Data)
+			told[i].event = m.Topic
+			ids[i] = told[i].order
+		}
+		orders, err := lock(ctx, tx, ids)
+		if err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		var outs []saga.Out
+		for i, n := range told {
+			o := orders[n.order]
+			if o == nil {
+				return nil, saga.Permanent(fmt.Errorf("order %s is not known here", n.order))
+			}
+			var did effect
+			o.Progress, did = o.after(n, now)
+			o.changed = o.changed || did != ignored
+			switch did {
+			case settled:
+				outs = append(outs, announce(msgs[i], o)...)
+				saga.AfterCommit(ctx, func() { metrics.settled(o.Status, now.Sub(o.createdAt)) })
+			case contradicted:
+				saga.AfterCommit(ctx, func() { metrics.contradicted(n.event, o.Status) })
+			}
+		}
+		return outs, save(ctx, tx, orders)
+	}
+}
+
+// announce tells that an order has settled.
+func announce[T any](cause saga.Msg[T], o *lockedOrder) []saga.Out {
+	if o.Status == Confirmed {
+		return saga.Emit(cause, event.OrderConfirmed, event.OrderConfirmedV1{OrderID: o.id})
+	}
+	return saga.Emit(cause, event.OrderCancelled, event.OrderCancelledV1{OrderID: o.id, Reason: o.Reason})
+}

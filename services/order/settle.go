@@ -1,0 +1,68 @@
+package order
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// lockedOrder is what settling an order needs of its row, which the transaction holds locked.
+type lockedOrder struct {
+	id        uuid.UUID
+	createdAt time.Time
+	Progress
+	changed bool
+}
+
+// Rows are locked in the order of their ids, so that two members who hold news of the same orders wait for each other
+// instead of deadlocking.
+const lockSQL = `SELECT id, created_at, status, reason, history, settled_at
+FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+
+// lock returns the orders that exist, locked until the end of tx.
+func lock(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]*lockedOrder, error) {
+	rows, _ := tx.Query(ctx, lockSQL, ids) // the error surfaces in the collector
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*lockedOrder, error) {
+		o := &lockedOrder{}
+		return o, row.Scan(&o.id, &o.createdAt, &o.Status, &o.Reason, &o.History, &o.SettledAt)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock %d orders: %w", len(ids), err)
+	}
+	orders := make(map[uuid.UUID]*lockedOrder, len(found))
+	for _, o := range found {
+		orders[o.id] = o
+	}
+	return orders, nil
+}
+
+const saveSQL = `UPDATE orders AS o
+SET status = n.status, reason = n.reason, history = n.history, settled_at = n.settled_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS n (id, status, reason, history, settled_at)
+WHERE o.id = n.id`
+
+// save writes the progress of the orders that have made any.
+func save(ctx context.Context, tx pgx.Tx, orders map[uuid.UUID]*lockedOrder) error {
+	var (
+		ids               []uuid.UUID
+		statuses, reasons []string
+		histories         [][]Entry
+		settledAt         []*time.Time
+	)
+	for _, o := range orders {
+		if o.changed {
+			ids, statuses, reasons = append(ids, o.id), append(statuses, string(o.Status)), append(reasons, o.Reason)
+			histories, settledAt = append(histories, o.History), append(settledAt, o.SettledAt)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, saveSQL, ids, statuses, reasons, jsons(histories), settledAt); err != nil {
+		return fmt.Errorf("save %d orders: %w", len(ids), err)
+	}
+	return nil
+}
