@@ -1,0 +1,91 @@
+# Converge. `make help` lists what there is; everything runs from the root of a fresh clone.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PACKAGES := ./pkg/... ./migrations/... ./services/...
+ARGS ?=
+
+# Tests. Their servers are containers where Docker answers and embedded ones elsewhere; CONVERGE_TEST_SERVERS=docker or
+# =embedded decides. The test kits end their containers themselves, so testcontainers' own reaper is not needed.
+TEST_FLAGS ?=
+TEST_TIMEOUT ?= 30m
+export CONVERGE_TEST_SERVERS ?=
+export TESTCONTAINERS_RYUK_DISABLED ?= true
+# Packages tested at once: each may start servers of its own, so no more than four.
+TEST_PARALLEL ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -lt 4 ] && echo "$$n" || echo 4)
+FUZZ_TIME ?= 20s
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := .cache/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+##@ Run
+run: go ## Run everything in one process on embedded servers (no Docker needed)
+	go run ./services/cmd/stack $(ARGS)
+
+up: docker ## Build the images, start the compose stack and wait until it is healthy
+	docker compose up --build --detach --wait --remove-orphans
+	docker compose ps
+
+down: docker ## Stop the compose stack; its data stay (ARGS=--volumes forgets them)
+	docker compose --profile '*' down --remove-orphans $(ARGS)
+
+logs: docker ## Follow the compose stack's logs (ARGS=order: one service's)
+	docker compose logs --follow --tail 100 $(ARGS)
+
+clean: ## Forget the state of `make run`, and what was built
+	rm -rf .data bin coverage.out
+
+##@ Check
+test: go ## Run all tests with the race detector, on containers where Docker answers
+	@case "$$CONVERGE_TEST_SERVERS" in \
+	  docker|embedded) echo "Tests run on $$CONVERGE_TEST_SERVERS servers, as CONVERGE_TEST_SERVERS says." ;; \
+	  *) if docker info >/dev/null 2>&1; then echo "Docker answers: tests run on PostgreSQL and Apache Kafka in containers."; \
+	     else echo "No Docker here: tests run on embedded servers."; fi ;; \
+	esac
+	@[ "$$(go env CGO_ENABLED)" = 1 ] || echo "No C compiler here: tests run without the race detector."
+	go test $$([ "$$(go env CGO_ENABLED)" = 1 ] && echo -race) -count=1 -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) $(TEST_FLAGS) $(PACKAGES)
+
+lint: go $(GOLANGCI) ## Run go vet and the linters of .golangci.yml
+	go vet $(PACKAGES)
+	$(GOLANGCI) run $(PACKAGES)
+
+verify: go ## Check that the documents say what the code does
+	go run ./services/cmd/converge graph --check README.md
+
+fuzz: go ## Run every fuzz target for a short while (FUZZ_TIME=20s)
+	@grep -rn --include='*_test.go' -E '^func Fuzz' pkg services | sed -E 's|/[^/]*_test\.go:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*| \1|' | sort -u | \
+	while read -r dir target; do \
+	  echo "== $$dir $$target"; go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZ_TIME) "./$$dir" </dev/null || exit 1; \
+	done
+
+cover: go ## Run all tests and print the coverage of every function
+	go test -count=1 -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) -coverprofile=coverage.out \
+	  -coverpkg=github.com/converge-dev/converge/... $(PACKAGES)
+	go tool cover -func=coverage.out
+
+bench: go ## Measure orders per second and latency against real Kafka and PostgreSQL
+	go run ./services/cmd/bench $(ARGS)
+
+##@ Build
+build: go ## Compile every binary into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/cmd/...
+
+fmt: go $(GOLANGCI) ## Format all Go code
+	$(GOLANGCI) fmt pkg migrations services
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+
+$(GOLANGCI):
+	GOBIN=$(abspath $(@D)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+go:
+	@command -v go >/dev/null 2>&1 || { echo "Go is missing. Converge needs Go 1.26 or newer: https://go.dev/dl/" >&2; exit 1; }
+	@go list -m >/dev/null || { echo "This Go is too old. Converge needs Go 1.26 or newer: https://go.dev/dl/" >&2; exit 1; }
+
+docker:
+	@docker compose version >/dev/null 2>&1 || { echo "Docker with compose v2 is missing: https://docs.docker.com/engine/install/ (make run needs neither)" >&2; exit 1; }
+	@docker info >/dev/null 2>&1 || { echo "The Docker engine does not answer: docker info says why (make run works without it)" >&2; exit 1; }
+
+.PHONY: run up down logs clean test lint verify fuzz cover bench build fmt help go docker
