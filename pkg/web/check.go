@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -16,74 +15,60 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-const (
-	maxComplaints = 20 // about one body; more help nobody
-	maxDepth      = 64 // of a body's lists and objects, for schemas that refer to themselves
-)
+// maxComplaints is how many there are about one body; more help nobody.
+const maxComplaints = 20
 
 // checkBody holds a JSON body against its schema and returns what is wrong with it, nil if nothing is.
 //
-// huma checks a body by decoding it into maps first, where a repeated field, a field in other letters that replaces a checked
-// one, and a number beyond 53 bits are no longer seen, and then decodes it again into the Go type with what is left of these.
-// This walks the tokens beside the schema instead, and leaves to huma what a single value must be.
+// huma checks a body by decoding it into maps, in which a repeated field, a field in other letters that replaces a checked
+// one, and the digits of a large number are no longer seen, and then decodes it again into the Go type with what is left of
+// these. This walks the text beside the schema instead, and leaves to huma what a single value must be.
 func checkBody(reg huma.Registry, schema *huma.Schema, required bool, body []byte) *huma.ErrorModel {
 	if len(bytes.TrimSpace(body)) == 0 {
 		if !required {
 			return nil
 		}
-		return malformed(Field("body", "missing, expected "+describe(resolve(reg, schema)), nil))
+		return malformed("missing, expected " + describe(resolve(reg, schema)))
 	}
 	if !utf8.Valid(body) {
-		return malformed(Field("body", "expected UTF-8 text", nil))
+		return malformed("expected UTF-8 text")
 	}
-	c := &checker{reg: reg, dec: json.NewDecoder(bytes.NewReader(body)), path: huma.NewPathBuffer(make([]byte, 0, 64), 0)}
-	c.dec.UseNumber()
+	var raw json.RawMessage
+	if err := json.Unmarshal(body, &raw); err != nil {
+		return malformed("expected JSON: " + syntaxError(err, body))
+	}
+	c := checker{reg: reg, in: scanner{text: body}, path: huma.NewPathBuffer(make([]byte, 0, 64), 0)}
 	c.path.Push("body")
-	err := c.value(schema, false)
-	offset := c.dec.InputOffset()
-	if err == nil {
-		if _, err = c.dec.Token(); err == nil {
-			err = errors.New("something follows the JSON value")
-		} else if errors.Is(err, io.EOF) {
-			err = nil
-		}
-	}
-	if err != nil {
-		return malformed(Field("body", "expected JSON: "+syntaxError(err, body, offset), nil))
-	}
+	c.value(schema, false)
 	if len(c.found) > 0 {
 		return Invalid(c.found...)
 	}
 	return nil
 }
 
-func malformed(field *huma.ErrorDetail) *huma.ErrorModel {
+func malformed(message string) *huma.ErrorModel {
+	field := Field("body", message, nil)
 	return Problem(http.StatusBadRequest, TypeMalformedBody, "Malformed body", summary([]*huma.ErrorDetail{field}), field)
 }
 
 // syntaxError says what is wrong with the text and where.
-func syntaxError(err error, body []byte, offset int64) string {
+func syntaxError(err error, body []byte) string {
 	var syntax *json.SyntaxError
-	msg := err.Error()
-	if errors.As(err, &syntax) {
-		msg = strings.TrimPrefix(syntax.Error(), "json: ")
-		offset = max(offset, syntax.Offset-1)
-	} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		msg, offset = "it ends too early", int64(len(body))
+	if !errors.As(err, &syntax) || syntax.Offset == 0 {
+		return err.Error()
 	}
-	before := body[:min(offset, int64(len(body)))]
+	before := body[:syntax.Offset-1]
 	line := bytes.Count(before, []byte{'\n'}) + 1
 	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
-	return fmt.Sprintf("%s (line %d, column %d)", msg, line, column)
+	return fmt.Sprintf("%s (line %d, column %d)", syntax, line, column)
 }
 
-// checker walks one body. Its methods consume exactly one value and return only errors of syntax, after which nothing can be
-// read; all else is a complaint and the walk goes on.
+// checker walks one body whose syntax is right. Each of its methods consumes exactly one value.
 type checker struct {
 	reg   huma.Registry
-	dec   *json.Decoder
+	in    scanner
 	path  *huma.PathBuffer
-	depth int
+	res   huma.ValidateResult
 	found []*huma.ErrorDetail
 }
 
@@ -98,103 +83,101 @@ func (c *checker) mismatch(s *huma.Schema, value any) {
 }
 
 // value checks the next value. An optional one may also be null, which leaves it out.
-func (c *checker) value(s *huma.Schema, optional bool) error {
-	if s = resolve(c.reg, s); !walkable(s) {
-		return c.whole(s)
+func (c *checker) value(s *huma.Schema, optional bool) {
+	s = resolve(c.reg, s)
+	if !walkable(s) {
+		c.whole(s)
+		return
 	}
-	tok, err := c.dec.Token()
-	if err != nil {
-		return err
-	}
-	switch v := tok.(type) {
-	case json.Delim:
-		if c.depth++; c.depth > maxDepth {
-			return fmt.Errorf("it is nested deeper than %d", maxDepth)
+	switch c.in.peek() {
+	case '{':
+		if s.Type == huma.TypeObject {
+			c.object(s)
+			return
 		}
-		defer func() { c.depth-- }()
-		switch {
-		case v == '{' && s.Type == huma.TypeObject:
-			return c.object(s)
-		case v == '[' && s.Type == huma.TypeArray:
-			return c.array(s)
-		}
+		c.in.skip()
 		c.mismatch(s, nil)
-		return c.rest()
-	case json.Number:
-		c.number(s, v)
-	case nil:
+	case '[':
+		if s.Type == huma.TypeArray {
+			c.array(s)
+			return
+		}
+		c.in.skip()
+		c.mismatch(s, nil)
+	case '"':
+		text := unquote(c.in.skip())
+		if strings.ContainsRune(text, 0) {
+			c.complain(c.path.String(), "expected text without NUL characters", nil)
+			return
+		}
+		c.scalar(s, text, text)
+	case 'n':
+		c.in.skip()
 		if !optional && !s.Nullable {
 			c.mismatch(s, nil)
 		}
-	case string:
-		if strings.ContainsRune(v, 0) {
-			c.complain(c.path.String(), "expected text without NUL characters", nil)
-			return nil
-		}
+	case 't', 'f':
+		v := c.in.skip()[0] == 't'
 		c.scalar(s, v, v)
 	default:
-		c.scalar(s, v, v)
+		c.number(s, json.Number(c.in.skip()))
 	}
-	return nil
 }
 
-func (c *checker) object(s *huma.Schema) error {
+func (c *checker) object(s *huma.Schema) {
 	seen := make([]string, 0, 8)
-	for c.dec.More() {
-		tok, err := c.dec.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := tok.(string) // the decoder lets nothing else stand here
+	for c.in.next() {
+		name := c.in.name()
 		prop, known := s.Properties[name]
-		twice := slices.Contains(seen, name)
-		if known && !twice {
+		switch {
+		case known && !slices.Contains(seen, name):
 			seen = append(seen, name)
 			c.path.Push(name)
-			err = c.value(prop, !slices.Contains(s.Required, name))
+			c.value(prop, !slices.Contains(s.Required, name))
 			c.path.Pop()
-		} else {
-			if location := fmt.Sprint(c.path, ".", clip(name)); twice {
-				c.complain(location, "given twice, expected once", nil)
-			} else if s.AdditionalProperties != true {
-				c.complain(location, "unknown field, expected one of "+strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", "), nil)
-			}
-			err = c.skip()
+			continue
+		case known:
+			c.complain(c.path.With(name), "given twice, expected once", nil)
+		case s.AdditionalProperties != true:
+			c.complain(fmt.Sprint(c.path, ".", clip(name)),
+				"unknown field, expected one of "+strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", "), nil)
 		}
-		if err != nil {
-			return err
-		}
+		c.in.skip()
 	}
 	for _, name := range s.Required {
 		if prop := s.Properties[name]; !prop.ReadOnly && !slices.Contains(seen, name) {
 			c.complain(c.path.With(name), "missing, expected "+describe(resolve(c.reg, prop)), nil)
 		}
 	}
-	_, err := c.dec.Token() // the closing brace
-	return err
 }
 
-func (c *checker) array(s *huma.Schema) error {
+func (c *checker) array(s *huma.Schema) {
 	n := 0
-	for ; c.dec.More(); n++ {
+	var seen map[string]bool
+	if s.UniqueItems {
+		seen = map[string]bool{}
+	}
+	for ; c.in.next(); n++ {
 		if s.MaxItems != nil && n >= *s.MaxItems {
-			if err := c.skip(); err != nil {
-				return err
-			}
+			c.in.skip()
 			continue
 		}
 		c.path.PushIndex(n)
-		err := c.value(s.Items, false)
-		c.path.Pop()
-		if err != nil {
-			return err
+		c.in.space()
+		start := c.in.pos
+		c.value(s.Items, false)
+		if s.UniqueItems {
+			key := canonical(c.in.text[start:c.in.pos])
+			if seen[key] {
+				c.complain(c.path.String(), "given twice, expected once", nil)
+			}
+			seen[key] = true
 		}
+		c.path.Pop()
 	}
 	if s.MinItems != nil && n < *s.MinItems || s.MaxItems != nil && n > *s.MaxItems {
 		c.complain(c.path.String(), fmt.Sprintf("expected %s, got %d", describe(s), n), nil)
 	}
-	_, err := c.dec.Token() // the closing bracket
-	return err
 }
 
 // number checks a number by its text: a whole one must be written as one, and fit the type that takes it.
@@ -223,53 +206,25 @@ func (c *checker) number(s *huma.Schema, n json.Number) {
 
 // scalar holds one value against all that its schema asks for, by huma's rules.
 func (c *checker) scalar(s *huma.Schema, v, shown any) {
-	var res huma.ValidateResult
-	if huma.Validate(c.reg, s, c.path, huma.ModeWriteToServer, v, &res); len(res.Errors) > 0 {
+	c.res.Reset()
+	if huma.Validate(c.reg, s, c.path, huma.ModeWriteToServer, v, &c.res); len(c.res.Errors) > 0 {
 		c.mismatch(s, shown)
 	}
 }
 
 // whole checks a value whose schema combines others, or has rules about the value as a whole, entirely by huma's rules.
-func (c *checker) whole(s *huma.Schema) error {
-	var raw json.RawMessage
-	if err := c.dec.Decode(&raw); err != nil {
-		return err
-	}
+func (c *checker) whole(s *huma.Schema) {
 	var v any
-	if err := json.Unmarshal(raw, &v); err != nil {
-		c.complain(c.path.String(), "expected numbers of at most 64 bits", nil) // its syntax has been read already
-		return nil
+	if err := json.Unmarshal(c.in.skip(), &v); err != nil { // its syntax has been checked
+		c.complain(c.path.String(), "expected numbers of at most 64 bits", nil)
+		return
 	}
-	var res huma.ValidateResult
-	huma.Validate(c.reg, s, c.path, huma.ModeWriteToServer, v, &res)
-	for _, err := range res.Errors {
+	c.res.Reset()
+	huma.Validate(c.reg, s, c.path, huma.ModeWriteToServer, v, &c.res)
+	for _, err := range c.res.Errors {
 		var detail *huma.ErrorDetail
 		if errors.As(err, &detail) {
 			c.complain(detail.Location, detail.Message, nil)
 		}
 	}
-	return nil
-}
-
-// skip reads over the next value.
-func (c *checker) skip() error {
-	var raw json.RawMessage
-	return c.dec.Decode(&raw)
-}
-
-// rest reads over what is left of a list or object that has just been opened.
-func (c *checker) rest() error {
-	for open := 1; open > 0; {
-		tok, err := c.dec.Token()
-		if err != nil {
-			return err
-		}
-		switch tok {
-		case json.Delim('{'), json.Delim('['):
-			open++
-		case json.Delim('}'), json.Delim(']'):
-			open--
-		}
-	}
-	return nil
 }

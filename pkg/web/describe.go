@@ -25,7 +25,7 @@ func walkable(s *huma.Schema) bool {
 		_, others := s.AdditionalProperties.(*huma.Schema)
 		return !others && len(s.DependentRequired) == 0 && s.MinProperties == nil && s.MaxProperties == nil
 	case huma.TypeArray:
-		return s.Items != nil && !s.UniqueItems
+		return s.Items != nil
 	default:
 		return s.Type != ""
 	}
