@@ -1,0 +1,148 @@
+// Package cli is the operator's command: topics, dead letters, the choreography's graph. It talks to Kafka and to the
+// services' own APIs, never to their databases.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/services/system"
+)
+
+// ErrUsage says that the command line was wrong; what would be right has been printed.
+var ErrUsage = errors.New("wrong usage")
+
+type command struct {
+	name string
+	args string
+	help string
+	run  func(ctx context.Context, c *call) error
+}
+
+// call is one command with its arguments.
+type call struct {
+	flags  *flag.FlagSet
+	args   []string
+	getenv func(string) string
+	out    io.Writer
+}
+
+func commands() []command {
+	return []command{
+		{"topics", "[-partitions N]", "create the topics of all services; those that exist stay as they are", createTopics},
+		{"graph", "", "print the choreography as a Mermaid flowchart", graph},
+		{"seed", "[-inventory URL]", "put the demonstration's products in stock", seed},
+		{"dlq list", "[-group GROUP]", "list dead letters: where they lie, where they come from, why", dlqList},
+		{"dlq show", "TOPIC/PARTITION/OFFSET", "print one dead letter with its headers and value", dlqShow},
+		{"dlq redrive", "TOPIC/PARTITION/OFFSET... | -group GROUP", "put dead letters back where they came from; twice is as good as once", dlqRedrive},
+	}
+}
+
+// Run carries out one command. The cluster is the one that KAFKA_BROKERS and the other KAFKA_ settings name.
+func Run(ctx context.Context, args []string, getenv func(string) string, out, errOut io.Writer) error {
+	for _, cmd := range commands() {
+		rest, ok := match(cmd.name, args)
+		if !ok {
+			continue
+		}
+		c := &call{flags: flag.NewFlagSet("converge "+cmd.name, flag.ContinueOnError), args: rest, getenv: getenv, out: out}
+		c.flags.SetOutput(errOut)
+		c.flags.Usage = func() {
+			fmt.Fprintf(errOut, "usage: converge %s %s\n%s\n", cmd.name, cmd.args, cmd.help)
+			c.flags.PrintDefaults()
+		}
+		return cmd.run(ctx, c)
+	}
+	usage(errOut)
+	return ErrUsage
+}
+
+// match compares a command's words with the first arguments.
+func match(name string, args []string) (rest []string, ok bool) {
+	var words int
+	for word := range strings.FieldsSeq(name) {
+		if words >= len(args) || args[words] != word {
+			return nil, false
+		}
+		words++
+	}
+	return args[words:], true
+}
+
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "usage: converge COMMAND\n\nCommands:")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, cmd := range commands() {
+		fmt.Fprintf(table, "  %s %s\t%s\n", cmd.name, cmd.args, cmd.help)
+	}
+	_ = table.Flush() // of a terminal that is gone
+	fmt.Fprintln(w, "\nKafka is reached at KAFKA_BROKERS (default 127.0.0.1:9092).")
+}
+
+// parse reads the flags and checks the number of arguments that remain.
+func (c *call) parse(least, most int) error {
+	if err := c.flags.Parse(c.args); err != nil {
+		return ErrUsage
+	}
+	if n := c.flags.NArg(); n < least || (most >= 0 && n > most) {
+		c.flags.Usage()
+		return ErrUsage
+	}
+	return nil
+}
+
+func (c *call) connect() (*broker.Client, error) {
+	s := app.NewSettings(c.getenv)
+	cfg := app.ReadBroker(s, "converge-cli")
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	return broker.Open(cfg)
+}
+
+func createTopics(ctx context.Context, c *call) error {
+	partitions := c.flags.Int("partitions", app.DefaultPartitions, "partitions of each topic: so many instances of a service can share its work")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	specs, err := saga.Topics(*partitions, system.Choreography()...)
+	if err != nil {
+		return err
+	}
+	client, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := client.EnsureTopics(ctx, specs); err != nil {
+		return err
+	}
+	for _, s := range specs {
+		fmt.Fprintf(c.out, "%s (%d)\n", s.Name, s.Partitions)
+	}
+	return nil
+}
+
+func graph(_ context.Context, c *call) error {
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	_, err := io.WriteString(c.out, saga.Mermaid(system.Choreography()...))
+	return err
+}
+
+func seed(ctx context.Context, c *call) error {
+	url := c.flags.String("inventory", "http://127.0.0.1:8082", "URL of the inventory service")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	return system.Seed(ctx, *url)
+}

@@ -1,0 +1,191 @@
+// Package stack runs the whole system in one process, on embedded servers: PostgreSQL as a child process, a
+// Kafka-protocol broker, and every service. It is what `make run` starts.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/embedded"
+	"github.com/converge-dev/converge/services/system"
+)
+
+// Run starts the servers that are not given, then the services, seeds products and says where everything is. It returns
+// when ctx has ended and all has stopped, or when one part failed.
+func Run(ctx context.Context, getenv func(string) string) error {
+	return run(ctx, getenv, os.Stdout, os.Stderr)
+}
+
+type stack struct {
+	getenv func(string) string
+	set    map[string]string // what the services get on top of the environment
+	out    io.Writer
+	stops  []func() error // of the embedded servers, in order of start
+}
+
+func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer) (err error) {
+	// For people at a terminal; whoever wants JSON or more of it says so.
+	defaults := map[string]string{"LOG_FORMAT": "text", "LOG_LEVEL": "warn"}
+	st := &stack{out: out, set: map[string]string{}, getenv: func(name string) string {
+		if v := getenv(name); v != "" {
+			return v
+		}
+		return defaults[name]
+	}}
+
+	s := app.NewSettings(st.getenv)
+	dir := s.String("STACK_DIR", ".data", "where the embedded servers keep their data")
+	pgPort := s.Int("STACK_POSTGRES_PORT", 5440, 0, 65535, "port of the embedded PostgreSQL; 0: any free one")
+	kafkaPort := s.Int("STACK_KAFKA_PORT", 9092, 0, 65535, "port of the embedded broker; 0: any free one")
+	var addrs []string
+	for _, svc := range system.Services() {
+		addrs = append(addrs, s.Addr(strings.ToUpper(svc.Name)+"_ADDR", svc.Addr, "where "+svc.Name+" serves HTTP"))
+	}
+	log := app.NewLogger(errOut, "stack", s)
+	if done, err := app.Intercept(ctx, s, addrs[0]); done {
+		return err
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+
+	defer func() {
+		for i := len(st.stops) - 1; i >= 0; i-- {
+			err = errors.Join(err, st.stops[i]())
+		}
+		if err == nil {
+			fmt.Fprintln(out, "Stopped. The data stays in", dir+"; make clean forgets it.")
+		}
+	}()
+	progress := app.NewLogger(errOut, "stack", app.NewSettings(func(name string) string {
+		return map[string]string{"LOG_FORMAT": "text", "LOG_LEVEL": "info"}[name]
+	}))
+	if err := st.startPostgres(ctx, embedded.PostgresConfig{Dir: filepath.Join(dir, "postgres"), Port: pgPort, Log: progress}); err != nil {
+		return err
+	}
+	if err := st.startKafka(ctx, embedded.KafkaConfig{Dir: filepath.Join(dir, "kafka"), Port: kafkaPort}); err != nil {
+		return err
+	}
+
+	running, runCtx := errgroup.WithContext(ctx)
+	for _, svc := range system.Services() {
+		running.Go(func() error {
+			if err := svc.Run(runCtx, st.lookup); err != nil {
+				return fmt.Errorf("%s: %w", svc.Name, err)
+			}
+			return nil
+		})
+	}
+	running.Go(func() error {
+		err := st.welcome(runCtx, addrs)
+		if runCtx.Err() != nil {
+			return nil
+		}
+		return err
+	})
+	if err := running.Wait(); err != nil {
+		log.Error("stopping", "error", err)
+		return err
+	}
+	return nil
+}
+
+// lookup is the environment the services see.
+func (st *stack) lookup(name string) string {
+	if v, ok := st.set[name]; ok {
+		return v
+	}
+	return st.getenv(name)
+}
+
+// startPostgres starts one server with a database and a role for each service that was not given a URL.
+func (st *stack) startPostgres(ctx context.Context, cfg embedded.PostgresConfig) error {
+	var missing []string
+	for _, svc := range system.Services() {
+		if st.getenv(strings.ToUpper(svc.Name)+"_DATABASE_URL") == "" {
+			missing = append(missing, svc.Name)
+		}
+	}
+	if len(missing) == 0 {
+		fmt.Fprintln(st.out, "PostgreSQL  as given by *_DATABASE_URL")
+		return nil
+	}
+	pg, err := embedded.Postgres(ctx, cfg)
+	if err != nil {
+		return portHint(err, "STACK_POSTGRES_PORT")
+	}
+	st.stops = append(st.stops, pg.Stop)
+	for _, name := range missing {
+		url, err := pg.Database(ctx, name)
+		if err != nil {
+			return err
+		}
+		st.set[strings.ToUpper(name)+"_DATABASE_URL"] = url
+	}
+	fmt.Fprintln(st.out, "PostgreSQL ", "127.0.0.1:"+strconv.Itoa(pg.Port()), " databases:", strings.Join(missing, ", "))
+	return nil
+}
+
+func (st *stack) startKafka(ctx context.Context, cfg embedded.KafkaConfig) error {
+	if given := st.getenv("KAFKA_BROKERS"); given != "" {
+		fmt.Fprintln(st.out, "Kafka       as given by KAFKA_BROKERS:", given)
+		return nil
+	}
+	kafka, err := embedded.Kafka(ctx, cfg)
+	if err != nil {
+		return portHint(err, "STACK_KAFKA_PORT")
+	}
+	st.stops = append(st.stops, func() error { kafka.Stop(); return nil })
+	st.set["KAFKA_BROKERS"] = kafka.Addr()
+	fmt.Fprintln(st.out, "Kafka      ", kafka.Addr())
+	return nil
+}
+
+func portHint(err error, setting string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; stop what uses the port, or set %s to another", err, setting)
+	}
+	return err
+}
+
+// welcome waits until every service is ready, seeds the products and tells what can be done.
+func (st *stack) welcome(ctx context.Context, addrs []string) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for _, addr := range addrs {
+		for app.Healthcheck(ctx, addr) != nil {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-tick.C:
+			}
+		}
+	}
+	if err := system.Seed(ctx, "http://"+addrs[1]); err != nil {
+		return err
+	}
+	for i, svc := range system.Services() {
+		fmt.Fprintf(st.out, "%-11s http://%s  (metrics: /metrics, API: /openapi.json)\n", svc.Name, addrs[i])
+	}
+	fmt.Fprintf(st.out, `
+Place an order, and then look how it went:
+
+  curl -i http://%[1]s/orders -H 'content-type: application/json' \
+    -d '{"userId":"ada","items":[{"productId":"coffee-beans","quantity":2}],"amount":2500,"currency":"EUR"}'
+  curl http://%[1]s/orders?userId=ada
+
+Out of stock: order 5 of "grinder". Declined: order as "declined-user". Stop with Ctrl-C.
+`, addrs[0])
+	return nil
+}

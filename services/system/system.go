@@ -1,0 +1,33 @@
+// Package system knows all services together, for what looks at the whole: the stack in one process, the CLI, the graph
+// and the tests. Services themselves never import each other.
+package system
+
+import (
+	"context"
+
+	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/services/inventory"
+	"github.com/converge-dev/converge/services/order"
+	"github.com/converge-dev/converge/services/payment"
+)
+
+// Service is one of the system's services.
+type Service struct {
+	Name string
+	Addr string // where it listens unless told otherwise
+	Run  func(ctx context.Context, getenv func(string) string) error
+}
+
+// Services lists them in the order in which an order meets them.
+func Services() []Service {
+	return []Service{
+		{Name: "order", Addr: "127.0.0.1:8081", Run: order.Run},
+		{Name: "inventory", Addr: "127.0.0.1:8082", Run: inventory.Run},
+		{Name: "payment", Addr: "127.0.0.1:8083", Run: payment.Run},
+	}
+}
+
+// Choreography is what they react to and emit.
+func Choreography() []saga.Service {
+	return []saga.Service{order.Choreography(), inventory.Choreography(), payment.Choreography(payment.Rule{})}
+}
