@@ -1,18 +1,19 @@
 package brokertest
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/converge-dev/converge/pkg/embedded"
 	"github.com/converge-dev/converge/pkg/internal/testserver"
 )
 
@@ -20,38 +21,37 @@ const image = "apache/kafka:4.3.1"
 
 // fake is kfake in this process.
 type fake struct {
-	cfg    embedded.KafkaConfig
-	server *embedded.KafkaServer
+	opts    []kfake.Opt
+	cluster *kfake.Cluster
+	address string // from the first start on
 }
 
-func (f *fake) addr() string { return f.server.Addr() }
+func (f *fake) addr() string { return f.address }
 
-func (f *fake) start(context.Context) error {
-	server, err := embedded.Kafka(f.cfg)
-	if err != nil {
+func (f *fake) start(context.Context) (err error) {
+	listen := kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+		return net.Listen(network, cmp.Or(f.address, "127.0.0.1:0"))
+	})
+	if f.cluster, err = kfake.NewCluster(append(slices.Clone(f.opts), listen)...); err != nil {
 		return err
 	}
-	_, port, err := net.SplitHostPort(server.Addr())
-	if err != nil {
-		return err
-	}
-	f.server = server
-	f.cfg.Port, err = strconv.Atoi(port) // the same at the next start
-	return err
+	f.address = f.cluster.ListenAddrs()[0]
+	return nil
 }
 
 func (f *fake) stop(context.Context) error {
-	f.server.Stop()
+	f.cluster.Close()
 	return nil
 }
 
 // container is Apache Kafka in Docker: one node, broker and controller.
 type container struct{ *testserver.Container }
 
-func runKafka(ctx context.Context) (*container, error) {
+// launch runs the container and waits until it serves. It may have to be removed even after an error.
+func (c *container) launch(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	ctr, err := testserver.Run(ctx, image, "9092/tcp", func(addr string) []testcontainers.ContainerCustomizer {
+	c.Container, err = testserver.Run(ctx, image, "9092/tcp", func(addr string) []testcontainers.ContainerCustomizer {
 		return []testcontainers.ContainerCustomizer{testcontainers.WithEnv(map[string]string{
 			"KAFKA_NODE_ID":                   "1",
 			"KAFKA_PROCESS_ROLES":             "broker,controller",
@@ -77,55 +77,46 @@ func runKafka(ctx context.Context) (*container, error) {
 		})}
 	})
 	if err != nil {
-		return nil, err
-	}
-	c := &container{ctr}
-	if err := c.wait(ctx); err != nil {
-		_ = c.remove(context.WithoutCancel(ctx))
-		return nil, err
-	}
-	return c, nil
-}
-
-func (c *container) addr() string { return c.Addr }
-
-func (c *container) start(ctx context.Context) error {
-	if err := c.Container.Start(ctx); err != nil {
 		return err
 	}
 	return c.wait(ctx)
 }
 
-func (c *container) stop(ctx context.Context) error { return c.Container.Stop(ctx) }
+func (c *container) addr() string { return c.Addr }
 
-func (c *container) remove(ctx context.Context) error { return c.Terminate(ctx) }
+func (c *container) start(ctx context.Context) error {
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	return c.wait(ctx)
+}
+
+func (c *container) stop(ctx context.Context) error { return c.Stop(ctx) }
+
+func (c *container) remove(ctx context.Context) error {
+	if c.Container == nil {
+		return nil
+	}
+	return c.Terminate(ctx)
+}
 
 // wait returns when the broker has its group coordinator, the last thing to come up: asking for it makes the offsets
 // topic, which a test's first group would otherwise wait for.
 func (c *container) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addr), kgo.RequestRetries(0), kgo.DialTimeout(time.Second))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addr), kgo.RequestRetries(0))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	return c.Await(ctx, func(ctx context.Context) error {
 		req := kmsg.NewFindCoordinatorRequest()
 		req.CoordinatorKeys = []string{"brokertest"}
 		resp, err := req.RequestWith(ctx, client)
-		if err == nil {
-			err = kerr.ErrorForCode(resp.Coordinators[0].ErrorCode)
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not ready: %w\n%s", err, c.Logs(context.WithoutCancel(ctx)))
-		case <-tick.C:
-		}
-	}
+		return kerr.ErrorForCode(resp.Coordinators[0].ErrorCode)
+	})
 }

@@ -2,7 +2,7 @@
 // answers. CONVERGE_TEST_SERVERS chooses ("docker" or "embedded"), as it does for package pgtest.
 //
 // A conformance suite runs on both brokers with [Each]. A test of something above the broker takes [Fake], which costs
-// nothing, or [Kafka], which is the real one if there is one.
+// nothing, or [Kafka], which is the real one where there is one.
 //
 //	func TestMain(m *testing.M) { brokertest.Main(m) }
 //
@@ -27,10 +27,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/converge-dev/converge/pkg/embedded"
 	"github.com/converge-dev/converge/pkg/internal/testserver"
 )
 
@@ -49,50 +49,55 @@ func Each(t *testing.T, fn func(t *testing.T, c *Cluster)) {
 	}
 }
 
-// Kafka is Apache Kafka where Docker is used, and otherwise [Fake]. The container is shared by the tests of the binary:
-// a test uses topics and groups of its own names ([Cluster.Topic], [Name]), and one that stops the broker must not run
-// in parallel with others.
+// Kafka is Apache Kafka where Docker is used, and otherwise a fresh kfake. The container is shared by the tests of the
+// binary: a test uses topics and groups of its own names ([Cluster.Topic], [Name]), and one that stops the broker must not
+// run in parallel with others.
 func Kafka(t testing.TB) *Cluster {
 	t.Helper()
 	if !testserver.Docker(t) {
 		return Fake(t)
 	}
-	binary.once.Do(func() {
-		testserver.Announce("brokertest", image+" in Docker")
-		var c *container
-		if c, binary.err = runKafka(t.Context()); binary.err == nil {
-			testserver.AtExit(t, c.remove)
-			binary.cluster = &Cluster{Name: image, broker: c}
-		}
-	})
-	if binary.cluster == nil {
+	binary.mu.Lock()
+	defer binary.mu.Unlock()
+	if binary.kafka == nil {
+		c := &container{}
+		testserver.AtExit(t, c.remove)
+		binary.kafka, binary.err = &Cluster{Name: image, broker: c}, c.launch(t.Context())
+	}
+	if binary.err != nil {
 		t.Fatalf("start Kafka: %v", binary.err)
 	}
-	return binary.cluster
+	testserver.Announce("brokertest", image+" in Docker")
+	return binary.kafka
 }
 
 // The Kafka container that all tests of a binary share.
 var binary struct {
-	once    sync.Once
-	cluster *Cluster
-	err     error
+	mu    sync.Mutex
+	kafka *Cluster // set with the first start, however it went
+	err   error
 }
 
-// Fake is a fresh kfake broker in this process. It ends with the test.
-func Fake(t testing.TB) *Cluster {
+// Fake is a fresh kfake broker in this process, which ends with the test. The options are kfake's, for what a test needs
+// beyond the defaults, such as TLS or SASL.
+func Fake(t testing.TB, opts ...kfake.Opt) *Cluster {
 	t.Helper()
-	f := &fake{cfg: embedded.KafkaConfig{Dir: t.TempDir(), MinSessionTimeout: minSessionTimeout, Unsynced: true}}
+	f := &fake{opts: append([]kfake.Opt{
+		kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(minSessionTimeout), kfake.DataDir(t.TempDir()),
+	}, opts...)}
 	if err := f.start(t.Context()); err != nil {
 		t.Fatalf("start kfake: %v", err)
 	}
 	t.Cleanup(func() { _ = f.stop(context.Background()) })
+	testserver.Announce("brokertest", "kfake in process")
 	return &Cluster{Name: "kfake", broker: f}
 }
 
-// Cluster is a broker under test.
+// Cluster is a broker under test. Stop, Start and Restart must not be called at the same time.
 type Cluster struct {
-	Name   string // "kfake", or the container's image
-	broker broker
+	Name    string // "kfake", or the container's image
+	broker  broker
+	stopped bool
 }
 
 // broker is a server that keeps its address and its data when it is stopped and started again.
@@ -105,20 +110,32 @@ type broker interface {
 // Brokers are the addresses to connect to, host:port.
 func (c *Cluster) Brokers() []string { return []string{c.broker.addr()} }
 
-// Stop shuts the broker down.
+// Stop shuts the broker down. If the test does not start it again, its end does, for the tests that share it.
 func (c *Cluster) Stop(t testing.TB) {
 	t.Helper()
 	if err := c.broker.stop(t.Context()); err != nil {
 		t.Fatalf("stop %s: %v", c.Name, err)
 	}
+	c.stopped = true
+	t.Cleanup(func() {
+		if c.stopped {
+			c.start(context.Background(), t)
+		}
+	})
 }
 
 // Start starts the stopped broker, with the same address and data, and waits until it serves.
 func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
-	if err := c.broker.start(t.Context()); err != nil {
+	c.start(t.Context(), t)
+}
+
+func (c *Cluster) start(ctx context.Context, t testing.TB) {
+	t.Helper()
+	if err := c.broker.start(ctx); err != nil {
 		t.Fatalf("start %s: %v", c.Name, err)
 	}
+	c.stopped = false
 }
 
 // Restart is Stop and Start.

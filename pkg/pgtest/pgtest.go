@@ -19,6 +19,7 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -56,50 +57,60 @@ func open(t testing.TB, url string) *pgxpool.Pool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	pool, err := pgxpool.New(ctx, url)
-	if err == nil {
-		err = pool.Ping(ctx)
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		t.Fatalf("open a test database: %v", err)
 	}
+	cfg.MaxConns = 10 // as many on any machine
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		t.Fatalf("open a test database: %v", err)
 	}
 	t.Cleanup(func() {
-		closed := make(chan struct{})
-		go func() {
-			pool.Close()
-			close(closed)
-		}()
-		select {
-		case <-closed:
-		case <-time.After(10 * time.Second):
-			t.Errorf("%d connections of the test database were not given back", pool.Stat().AcquiredConns())
+		if err := closePool(pool); err != nil {
+			t.Error(err)
 		}
 	})
 	return pool
 }
 
-// shared is the test binary's server.
-func shared(t testing.TB) *Server {
-	t.Helper()
-	binary.once.Do(func() {
-		s := &Server{}
-		testserver.AtExit(t, s.remove)
-		if binary.err = s.launch(t.Context(), testserver.Docker(t)); binary.err == nil {
-			testserver.Announce("pgtest", s.Name)
-			binary.server = s
-		}
-	})
-	if binary.server == nil {
-		t.Fatalf("start the test database server: %v", binary.err)
+// closePool closes a pool. It does not wait for ever for connections that are not given back.
+func closePool(pool *pgxpool.Pool) error {
+	closed := make(chan struct{})
+	go func() { // ends with the process if a connection is not given back
+		pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-time.After(10 * time.Second):
+		return fmt.Errorf("%d connections of the test database were not given back", pool.Stat().AcquiredConns())
 	}
-	return binary.server
 }
 
 // The server that all tests of a binary share.
 var binary struct {
-	once   sync.Once
-	server *Server
+	mu     sync.Mutex
+	server *Server // set with the first start, however it went
 	err    error
+}
+
+// shared starts the binary's server if no test did yet.
+func shared(t testing.TB) *Server {
+	t.Helper()
+	binary.mu.Lock()
+	defer binary.mu.Unlock()
+	if binary.server == nil {
+		docker, s := testserver.Docker(t), &Server{}
+		testserver.AtExit(t, s.remove)
+		binary.server, binary.err = s, s.launch(t.Context(), docker)
+	}
+	if binary.err != nil {
+		t.Fatalf("start the test database server: %v", binary.err)
+	}
+	testserver.Announce("pgtest", binary.server.Name)
+	return binary.server
 }
 
 // create makes a database, which is dropped when the test is done.
@@ -144,8 +155,7 @@ func (s *Server) template(ctx context.Context, key string, migrate Migrate) (str
 	if err != nil {
 		return "", err
 	}
-	defer pool.Close()
-	if err := migrate(ctx, pool); err != nil {
+	if err := errors.Join(migrate(ctx, pool), closePool(pool)); err != nil {
 		return "", err
 	}
 	if s.templates == nil {

@@ -3,10 +3,8 @@ package pgtest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +21,7 @@ const (
 	password = "converge"
 )
 
-// settings make a server that forgets a crash's last moments, but is as fast as memory.
+// settings make a server that is as fast as memory, and loses its data if the machine crashes.
 func settings() map[string]string {
 	return map[string]string{
 		"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "500",
@@ -39,20 +37,28 @@ type Server struct {
 	templates map[string]string
 
 	container *testserver.Container // in Docker
-	dir       string                // or embedded
 	embedded  *embedded.PostgresServer
+	dir       string // of an embedded server that is to keep its data
 }
 
 // NewServer starts a server that ends with the test.
 func NewServer(t testing.TB) *Server {
 	t.Helper()
+	docker := testserver.Docker(t)
 	s := &Server{}
 	t.Cleanup(func() {
 		if err := s.remove(context.Background()); err != nil {
 			t.Errorf("remove a PostgreSQL server: %v", err)
 		}
 	})
-	if err := s.launch(t.Context(), testserver.Docker(t)); err != nil {
+	var err error
+	if !docker {
+		s.dir, err = os.MkdirTemp("", "converge-pgtest-")
+	}
+	if err == nil {
+		err = s.launch(t.Context(), docker)
+	}
+	if err != nil {
 		t.Fatalf("start a PostgreSQL server: %v", err)
 	}
 	return s
@@ -99,14 +105,6 @@ func (s *Server) launch(ctx context.Context, docker bool) error {
 	defer cancel()
 	if !docker {
 		s.Name = "embedded PostgreSQL " + embedded.PostgresVersion
-		dir, err := os.MkdirTemp("", "converge-pgtest-")
-		if err != nil {
-			return err
-		}
-		s.dir = dir
-		if err := os.Chmod(dir, 0o711); err != nil { // the server's user must get through
-			return err
-		}
 		return s.start(ctx)
 	}
 
@@ -137,13 +135,11 @@ func (s *Server) start(ctx context.Context) error {
 		}
 		return s.wait(ctx)
 	}
-	port := 0
+	cfg := embedded.PostgresConfig{Dir: s.dir, Settings: settings()}
 	if s.embedded != nil {
-		port = s.embedded.Port()
+		cfg.Port = s.embedded.Port()
 	}
-	srv, err := embedded.Postgres(ctx, embedded.PostgresConfig{
-		Dir: filepath.Join(s.dir, "postgres"), Port: port, Settings: settings(),
-	})
+	srv, err := embedded.Postgres(ctx, cfg)
 	if err == nil {
 		s.embedded = srv
 	}
@@ -175,19 +171,13 @@ func (s *Server) remove(ctx context.Context) error {
 // wait returns when a container's server accepts connections. The image's first start runs one without TCP for its
 // set-up, so a connection is the proof, not a line in the log.
 func (s *Server) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	return s.container.Await(ctx, func(ctx context.Context) error {
 		conn, err := pgx.Connect(ctx, s.URL("postgres"))
-		if err == nil {
-			return conn.Close(ctx)
+		if err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not ready: %w\n%s", err, s.container.Logs(context.WithoutCancel(ctx)))
-		case <-tick.C:
-		}
-	}
+		return conn.Close(ctx)
+	})
 }

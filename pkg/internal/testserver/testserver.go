@@ -1,5 +1,5 @@
 // Package testserver is what the test kits share: the choice between containers and embedded servers, the servers' end
-// when the tests are done, and containers on an address that survives a restart.
+// when the tests are done, and containers whose address survives a restart.
 package testserver
 
 import (
@@ -13,23 +13,25 @@ import (
 	"time"
 
 	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/log"
 )
 
 // Env names the environment variable that chooses the servers of a test run: "docker", "embedded", or nothing for
 // Docker where it answers and embedded servers elsewhere.
 const Env = "CONVERGE_TEST_SERVERS"
 
-// A test binary has one set of shared servers, and Main ends them, so this state is the process's.
+// A test binary has one set of shared servers, which Main ends, so this state is the process's.
 var binary struct {
-	mu      sync.Mutex
-	inMain  bool
-	cleanup []func(context.Context) error
+	mu        sync.Mutex
+	main      bool // Main runs the tests
+	cleanup   []func(context.Context) error
+	announced map[string]bool
 }
 
 // Main runs the tests, ends every server that was started for them, and exits. An interrupt ends the servers too.
 func Main(m *testing.M) {
 	binary.mu.Lock()
-	binary.inMain = true
+	binary.main = true
 	binary.mu.Unlock()
 
 	interrupted := make(chan os.Signal, 1)
@@ -40,40 +42,53 @@ func Main(m *testing.M) {
 		os.Exit(1)
 	}()
 	code := m.Run()
-	if !cleanup() && code == 0 {
-		code = 1
+	if !cleanup() {
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
 
-// AtExit has Main call stop when the tests are done, last one first. The test fails if nothing calls Main, for then the
-// server would outlive the tests.
+// AtExit has Main call stop when the tests are done. The test fails if nothing calls Main, for then the server that it is
+// about to start would outlive the tests.
 func AtExit(t testing.TB, stop func(context.Context) error) {
 	t.Helper()
 	binary.mu.Lock()
 	defer binary.mu.Unlock()
-	if !binary.inMain {
-		t.Fatal("this package's tests share servers; end them: func TestMain(m *testing.M) { pgtest.Main(m) }")
+	if !binary.main {
+		t.Fatal("the tests of this package share servers, which need: func TestMain(m *testing.M) { pgtest.Main(m) }")
 	}
 	binary.cleanup = append(binary.cleanup, stop)
 }
 
-// cleanup runs what AtExit was given, once, and tells whether all went well.
+// cleanup runs what AtExit was given, the last one first, and tells whether all went well.
 func cleanup() bool {
 	binary.mu.Lock()
 	defer binary.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	ok := true
-	for len(binary.cleanup) > 0 {
-		last := len(binary.cleanup) - 1
-		if err := binary.cleanup[last](ctx); err != nil {
+	for ; len(binary.cleanup) > 0; binary.cleanup = binary.cleanup[:len(binary.cleanup)-1] {
+		if err := binary.cleanup[len(binary.cleanup)-1](ctx); err != nil {
 			fmt.Fprintln(os.Stderr, "stop a test server:", err)
 			ok = false
 		}
-		binary.cleanup = binary.cleanup[:last]
 	}
 	return ok
+}
+
+// Announce says, once per process, which servers the tests run on.
+func Announce(kit, server string) {
+	binary.mu.Lock()
+	defer binary.mu.Unlock()
+	line := kit + ": " + server
+	if binary.announced[line] {
+		return
+	}
+	if binary.announced == nil {
+		binary.announced = map[string]bool{}
+	}
+	binary.announced[line] = true
+	fmt.Fprintln(os.Stderr, line)
 }
 
 // Docker tells whether this run's servers are containers. It fails the test when they must be and Docker does not answer.
@@ -86,9 +101,20 @@ func Docker(t testing.TB) bool {
 	return docker
 }
 
-// choose decides once per process.
-var choose = sync.OnceValues(func() (bool, error) {
-	switch choice := os.Getenv(Env); choice {
+// choose decides, once per process.
+var choose = sync.OnceValues(func() (docker bool, err error) {
+	log.SetDefault(silent{})
+	// testcontainers' own clean-up is a container of one more image; Main and the next run's first start do without.
+	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set {
+		if err := os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"); err != nil {
+			return false, err
+		}
+	}
+	return decide(os.Getenv(Env), ping)
+})
+
+func decide(choice string, ping func(timeout time.Duration) error) (docker bool, err error) {
+	switch choice {
 	case "embedded":
 		return false, nil
 	case "docker":
@@ -101,12 +127,12 @@ var choose = sync.OnceValues(func() (bool, error) {
 	default:
 		return false, fmt.Errorf("%s=%s: want docker, embedded or nothing", Env, choice)
 	}
-})
+}
 
 // ping asks the Docker engine for a sign of life.
 func ping(timeout time.Duration) error {
 	result := make(chan error, 1)
-	go func() { // may outlive the time-out when the engine hangs, and then ends with the process
+	go func() { // outlives the time-out when the engine hangs, and then ends with the process
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		provider, err := testcontainers.NewDockerProvider()
@@ -125,7 +151,7 @@ func ping(timeout time.Duration) error {
 	}
 }
 
-// Announce says once per process which servers the tests run on.
-func Announce(kit, server string) {
-	fmt.Fprintf(os.Stderr, "%s: %s\n", kit, server)
-}
+// silent keeps testcontainers' chatter out of the tests' output.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
