@@ -61,6 +61,13 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	}
 }
 
+// Waiting is how many callers are queued for the next batch: a measure of load.
+func (b *Batcher[In, Out]) Waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting)
+}
+
 // Wait returns when no batch is running. Call it after the last Do, before the pool is closed.
 func (b *Batcher[In, Out]) Wait() { b.done.Wait() }
 

@@ -1,0 +1,135 @@
+package inbox_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/inbox"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func database(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	return pgtest.New(t, "inbox", func(ctx context.Context, pool *pgxpool.Pool) error { return pg.Migrate(ctx, pool, inbox.Migration()) })
+}
+
+func newIDs(n int) []uuid.UUID {
+	ids := make([]uuid.UUID, n)
+	for i := range ids {
+		ids[i] = uuid.Must(uuid.NewV7())
+	}
+	return ids
+}
+
+func claim(t *testing.T, db pg.Beginner, consumer string, ids ...uuid.UUID) int {
+	t.Helper()
+	n := 0
+	err := pg.InTx(context.Background(), db, func(tx pgx.Tx) error {
+		fresh, err := inbox.Claim(context.Background(), tx, consumer, ids)
+		n = len(fresh)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return n
+}
+
+func TestClaimOncePerConsumer(t *testing.T) {
+	t.Parallel()
+	db, ids := database(t), newIDs(3)
+	if n := claim(t, db, "a", ids[0], ids[1], ids[0]); n != 2 {
+		t.Errorf("%d fresh of two ids, one of them twice", n)
+	}
+	if n := claim(t, db, "a", ids...); n != 1 {
+		t.Errorf("%d fresh, want only the third", n)
+	}
+	if n := claim(t, db, "b", ids...); n != 3 {
+		t.Errorf("%d fresh for another consumer, want all", n)
+	}
+}
+
+// Two members hold the same messages, as around a rebalance, in different orders: each message is one's.
+func TestConcurrentClaims(t *testing.T) {
+	t.Parallel()
+	db, ids := database(t), newIDs(200)
+	backwards := slices.Clone(ids)
+	slices.Reverse(backwards)
+	var members sync.WaitGroup
+	var mu sync.Mutex
+	total := 0
+	for i := range 8 {
+		members.Go(func() {
+			mine := ids
+			if i%2 == 1 {
+				mine = backwards
+			}
+			n := claim(t, db, "a", mine...)
+			mu.Lock()
+			defer mu.Unlock()
+			total += n
+		})
+	}
+	members.Wait()
+	if total != 200 {
+		t.Errorf("200 messages were claimed %d times", total)
+	}
+}
+
+// A member that rolls back leaves its messages to the one that waits for it.
+func TestClaimWaitsForTheOutcome(t *testing.T) {
+	t.Parallel()
+	db, ids := database(t), newIDs(1)
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inbox.Claim(t.Context(), tx, "a", ids); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan int)
+	go func() { got <- claim(t, db, "a", ids...) }()
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-got; n != 1 {
+		t.Errorf("%d fresh after the other's rollback, want 1", n)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	old, recent, late := newIDs(250), newIDs(30), newIDs(20)
+	for i := range old {
+		old[i][0], old[i][1] = 0, 1 // ids of long ago
+	}
+	for i := range late { // ids of long ago, handled only now
+		late[i][0], late[i][1] = 0, 2
+	}
+	for _, consumer := range []string{"a", "b"} {
+		claim(t, db, consumer, old...)
+	}
+	if _, err := db.Exec(t.Context(), `UPDATE inbox SET seen_at = now() - interval '2 hours'`); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, db, "a", recent...)
+	claim(t, db, "a", late...)
+	n, err := inbox.Prune(t.Context(), db, time.Hour, 100)
+	if err != nil || n != 500 {
+		t.Fatalf("pruned %d, %v; want the 250 old rows of each consumer", n, err)
+	}
+	if n := claim(t, db, "a", append(recent, late...)...); n != 0 {
+		t.Errorf("%d messages were forgotten too early", n)
+	}
+}
