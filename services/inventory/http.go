@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -43,15 +44,16 @@ type Record struct {
 }
 
 type (
-	productPath struct {
+	// ProductPath is exported because huma passes over what it embeds otherwise.
+	ProductPath struct {
 		ID string `path:"id" pattern:"^[A-Za-z0-9._-]{1,64}$" patternDescription:"1 to 64 letters, digits, dots, dashes and underscores" example:"sku-1" doc:"the product's id"`
 	}
 	putInput struct {
-		productPath
+		ProductPath
 		Body Draft
 	}
 	restockInput struct {
-		productPath
+		ProductPath
 		Body struct {
 			Quantity int64 `json:"quantity" minimum:"1" maximum:"1000000000000" doc:"units to put in" example:"10"`
 		}
@@ -88,7 +90,10 @@ func register(api huma.API, db *pgxpool.Pool) {
 			"a stock below what they hold is refused. Sending it again changes nothing more.",
 		Errors: []int{http.StatusConflict},
 		Responses: map[string]*huma.Response{
-			"201": {Description: "Created"}, "200": {Description: "Changed"},
+			"200": {Description: "Changed"},
+			"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {
+				Schema: api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Product](), true, ""),
+			}}},
 		},
 	}, h.put)
 	huma.Register(api, huma.Operation{
@@ -139,7 +144,7 @@ func (h handlers) restock(ctx context.Context, in *restockInput) (*productOutput
 		web.Field("body.quantity", fmt.Sprintf("expected at most %d", room), in.Body.Quantity))
 }
 
-func (h handlers) get(ctx context.Context, in *productPath) (*productOutput, error) {
+func (h handlers) get(ctx context.Context, in *ProductPath) (*productOutput, error) {
 	p, ok, err := findProduct(ctx, h.db, in.ID)
 	switch {
 	case err != nil:

@@ -1,0 +1,159 @@
+package inventory
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/pkg/sagatest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// bundle is a database with inventory's schema, and what tests do with it.
+type bundle struct {
+	*testing.T
+	db *pgxpool.Pool
+}
+
+// setup gives a test its own database, with products of so many units.
+func setup(t *testing.T, stock ...Line) bundle {
+	t.Helper()
+	migrate := sagatest.Migrate(pg.Migration{Name: "inventory", FS: migrations.For("inventory")})
+	b := bundle{t, pgtest.New(t, "inventory", migrate)}
+	for _, s := range stock {
+		_, created, err := putProduct(t.Context(), b.db, s.ProductID, Draft{Name: s.ProductID, Price: 100, Currency: "EUR", Stock: s.Quantity})
+		if err != nil || !created {
+			t.Fatalf("put %s: created %t, %v", s.ProductID, created, err)
+		}
+	}
+	return b
+}
+
+// deliver hands records to the service as one poll, and returns what it says then, as told shows it.
+func (b bundle) deliver(records ...broker.Record) []string {
+	b.Helper()
+	outs := sagatest.Deliver(b.T, b.db, Choreography(), records...)
+	said := make([]string, len(outs))
+	for i, r := range outs {
+		said[i] = told(b.T, r)
+	}
+	return said
+}
+
+// ids is deliver that shows the events' ids as well.
+func (b bundle) ids(records ...broker.Record) []string {
+	b.Helper()
+	var out []string
+	for _, r := range sagatest.Deliver(b.T, b.db, Choreography(), records...) {
+		out = append(out, r.Header("ce_id")+" "+told(b.T, r))
+	}
+	return out
+}
+
+// told shows an event in one line.
+func told(t *testing.T, r broker.Record) string {
+	t.Helper()
+	switch r.Topic {
+	case event.InventoryReserved.Name():
+		e := sagatest.Decode(t, event.InventoryReserved, r)
+		return fmt.Sprintf("%s: reserved for %s, %d %s", name(e.OrderID), e.UserID, e.Amount, e.Currency)
+	case event.InventoryReservationFailed.Name():
+		e := sagatest.Decode(t, event.InventoryReservationFailed, r)
+		return fmt.Sprintf("%s: %s", name(e.OrderID), e.Error)
+	case event.InventoryReleased.Name():
+		return name(sagatest.Decode(t, event.InventoryReleased, r).OrderID) + ": released"
+	default:
+		return fmt.Sprintf("%s: %s", r.Topic, r.Header("dlq-reason"))
+	}
+}
+
+// order is the id of the n-th order.
+func order(n int) uuid.UUID {
+	return uuid.MustParse(fmt.Sprintf("01980d2e-0000-7000-8000-%012d", n))
+}
+
+func name(id uuid.UUID) string { return "order " + trimZeros(id.String()[24:]) }
+
+func trimZeros(s string) string {
+	for len(s) > 1 && s[0] == '0' {
+		s = s[1:]
+	}
+	return s
+}
+
+// created is a new message, each time, that tells of the n-th order.
+func created(t *testing.T, n int, lines ...Line) broker.Record {
+	t.Helper()
+	e := event.OrderCreatedV1{OrderID: order(n), UserID: "u-1", Amount: 4200, Currency: "EUR"}
+	for _, l := range lines {
+		e.Items = append(e.Items, event.Item(l))
+	}
+	return sagatest.Record(t, saga.New(t.Context(), event.OrderCreated, order(n).String(), e))
+}
+
+// unpaid is a new message, each time, that tells of the failed payment of the n-th order.
+func unpaid(t *testing.T, n int) broker.Record {
+	t.Helper()
+	return sagatest.Record(t, saga.New(t.Context(), event.PaymentFailed, order(n).String(), event.PaymentFailedV1{OrderID: order(n), Error: "declined"}))
+}
+
+// stock lists every product as "id: available+reserved".
+func (b bundle) stock() []string {
+	b.Helper()
+	products, err := listProducts(b.Context(), b.db, "", 1000)
+	if err != nil {
+		b.Fatal(err)
+	}
+	out := make([]string, len(products))
+	for i, p := range products {
+		out[i] = fmt.Sprintf("%s: %d+%d", p.ID, p.Available, p.Reserved)
+	}
+	return out
+}
+
+// reservations lists every reservation, without its times, by order.
+func (b bundle) reservations() []Reservation {
+	b.Helper()
+	rows, _ := b.db.Query(b.Context(), `SELECT order_id, status, items, reason FROM reservations`)
+	rs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Reservation])
+	if err != nil {
+		b.Fatal(err)
+	}
+	slices.SortFunc(rs, func(x, y Reservation) int { return cmp.Compare(x.OrderID.String(), y.OrderID.String()) })
+	return rs
+}
+
+// consistent checks what must always hold: the units that products say are reserved are the ones that reservations hold,
+// and the units put in are all there. The schema holds every row to never less than nothing.
+func (b bundle) consistent() {
+	b.Helper()
+	held := map[string]int64{}
+	for _, r := range b.reservations() {
+		if r.Status == Reserved {
+			for _, l := range r.Items {
+				held[l.ProductID] += l.Quantity
+			}
+		}
+	}
+	products, err := listProducts(b.Context(), b.db, "", 1000)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, p := range products {
+		if p.Reserved != held[p.ID] || p.Available+p.Reserved != p.Stock {
+			b.Errorf("%s: %d available and %d reserved of %d put in, but reservations hold %d", p.ID, p.Available, p.Reserved, p.Stock, held[p.ID])
+		}
+	}
+}
