@@ -1,0 +1,152 @@
+// Package idempotency keeps, under a key that the client chose, what came of a request: its result, or the refusal that
+// is its lasting answer. A request that is sent again gets the same answer and does nothing again.
+//
+// The answer is stored in the transaction that does the work, so there is no moment in which one exists without the other:
+// a crash leaves both or neither, and the key is free again. A transaction that is at work on a key holds an advisory lock
+// on it, so that a second request with the key learns at once, on any instance, that the first is in progress.
+//
+// An error is one of two things, as everywhere here. A refusal (out of stock, insufficient balance) is an outcome: it is
+// stored and given again. A fault (a lost connection, a full disk) is none: nothing is stored, and trying again tries again.
+//
+// [Keys.Do] is for one request in one transaction. A group commit, which handles many requests in one transaction, uses
+// [Keys.Claim] and [Keys.Store]: two statements, however many requests.
+//
+// The client's side is the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header); see [ParseKey].
+package idempotency
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/pg"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migration is the schema: one table.
+func Migration() pg.Migration {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the directory is compiled in
+	}
+	return pg.Migration{Name: "idempotency", FS: sub}
+}
+
+var (
+	// ErrMismatch says that the key was used before for a different request. Over HTTP: 422.
+	ErrMismatch = errors.New("the idempotency key belongs to a different request")
+	// ErrInProgress says that another transaction is at work on the key. Trying again gets its answer. Over HTTP: 409.
+	ErrInProgress = errors.New("a request with this idempotency key is in progress")
+)
+
+// Key identifies a request. Keys of different scopes have nothing to do with each other: the scope is who chose the key,
+// such as a user and an operation, so that nobody gets at another's answers.
+type Key struct {
+	Scope, Key  string
+	Fingerprint [32]byte // of what the request asks for; see [Fingerprint]
+}
+
+// Fingerprint digests the parts of a request that make it the same request. The parts are kept apart: "a", "bc" differs
+// from "ab", "c".
+func Fingerprint(parts ...[]byte) (sum [32]byte) {
+	h := sha256.New()
+	var size [8]byte
+	for _, part := range parts {
+		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
+		h.Write(size[:])
+		h.Write(part)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+// Result is what came of a request, in the caller's terms: over HTTP the response's status, the headers that must be sent
+// again, and its body, byte for byte. A refusal may be a Result with such a status, or, where there is no HTTP, one with Err.
+type Result struct {
+	Status int
+	Header map[string]string
+	Body   []byte
+	Err    *Error
+}
+
+// Error is a lasting refusal. Only its two texts are stored, so the first caller and all later ones see the same.
+type Error struct {
+	Code    string // for programs, such as "insufficient-balance"
+	Message string // for people
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Refuse makes err the lasting answer to a request, when the function that [Keys.Do] runs returns it.
+func Refuse(code string, err error) error { return &Error{Code: code, Message: err.Error()} }
+
+// Keys is how keys are handled. The zero value is ready to use. It is safe for concurrent use.
+type Keys struct {
+	Retention time.Duration    // how long an answer is kept, default 24 h; after that the key is free again
+	Wait      bool             // wait for a transaction that is at work on a key instead of ErrInProgress
+	Now       func() time.Time // default time.Now
+}
+
+func (k Keys) now() time.Time {
+	if k.Now != nil {
+		return k.Now()
+	}
+	return time.Now()
+}
+
+func (k Keys) retention() time.Duration { return cmp.Or(k.Retention, 24*time.Hour) }
+
+// Do runs fn, which does the work of a request within tx, unless an answer is stored under the key: then it returns that.
+//
+// When fn returns a Result, it is stored. When it returns an [Error] (see [Refuse]), what it wrote is undone and the refusal
+// is stored; Do returns it in Result.Err, not as its own error, because tx must be committed for it to last. Every other
+// error of fn is a fault: Do returns it, and tx must be rolled back. So it must for ErrMismatch and ErrInProgress.
+func (k Keys) Do(ctx context.Context, tx pgx.Tx, key Key, fn func(context.Context, pgx.Tx) (Result, error)) (Result, error) {
+	claims, err := k.Claim(ctx, tx, []Key{key})
+	if err != nil {
+		return Result{}, err
+	}
+	switch claims[0].State {
+	case Replay:
+		return claims[0].Result, nil
+	case Mismatch:
+		return Result{}, ErrMismatch
+	case InProgress:
+		return Result{}, ErrInProgress
+	}
+
+	var result Result
+	err = pg.InTx(ctx, tx, func(savepoint pgx.Tx) (err error) {
+		result, err = fn(ctx, savepoint)
+		return err
+	})
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		result, err = Result{Err: refusal}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if err := k.Store(ctx, tx, []Stored{{Key: key, Result: result}}); err != nil {
+		return Result{}, err
+	}
+	return result, nil
+}
+
+// lock is the advisory lock of a key. Two keys that fall together are only handled one after the other.
+func (k Key) lock() int64 {
+	sum := Fingerprint([]byte("idempotency"), []byte(k.Scope), []byte(k.Key))
+	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits will do
+}
+
+func (k Key) String() string { return fmt.Sprintf("%q of %q", k.Key, k.Scope) }
