@@ -9,9 +9,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -183,6 +185,18 @@ func (c *Client) roundTrip(ctx context.Context, timeout time.Duration, req proto
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return c.transport.RoundTrip(ctx, c.client.Addr, req)
+}
+
+// ask is roundTrip for a question, which may be asked again: a pooled connection turns out to be dead only when it is
+// used, and the pool may hold several.
+func (c *Client) ask(ctx context.Context, timeout time.Duration, req protocol.Message) (res protocol.Message, err error) {
+	for range 5 {
+		res, err = c.roundTrip(ctx, timeout, req)
+		if err == nil || ctx.Err() != nil || !(errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+			break
+		}
+	}
+	return res, err
 }
 
 // codeErr is the error of a Kafka error code, nil for none.

@@ -38,7 +38,7 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 	for t, parts := range topics {
 		req.Topics = append(req.Topics, fetch.RequestTopic{Topic: t, Partitions: parts})
 	}
-	m, err := c.roundTrip(ctx, maxWait+requestTimeout, req)
+	m, err := c.ask(ctx, maxWait+requestTimeout, req)
 	if err != nil {
 		return fetched{}, fmt.Errorf("fetch: %w", err)
 	}
@@ -151,7 +151,7 @@ func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartitio
 	for t, parts := range topics {
 		req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: t, Partitions: parts})
 	}
-	m, err := c.roundTrip(ctx, requestTimeout, req)
+	m, err := c.ask(ctx, requestTimeout, req)
 	if err != nil {
 		return nil, fmt.Errorf("list offsets: %w", err)
 	}

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,13 +34,21 @@ type pump struct {
 	*Relay
 	conn *pgx.Conn
 
-	resting  map[string]time.Time // topics that refused a record, and until when they are left alone
+	resting  map[string]rest // topics that refused a record
 	floor    int64
 	mark     int64     // highest id published by markTime
 	markTime time.Time // the floor moves to mark when this is floorAge ago
 	highest  int64
 	lastFull time.Time
 }
+
+// rest is how a topic that refused a record is left alone: each time longer, until it takes one.
+type rest struct {
+	until time.Time
+	wait  time.Duration
+}
+
+const firstRest = 50 * time.Millisecond
 
 // run publishes until ctx ends and the outbox is empty, or live ends.
 func (p *pump) run(ctx, live context.Context) error {
@@ -55,13 +64,13 @@ func (p *pump) run(ctx, live context.Context) error {
 			}
 			return fmt.Errorf("read outbox: %w", err)
 		}
-		if expired || (stopping == nil && len(rows) == 0) {
+		if expired || (stopping == nil && len(rows) == 0 && len(p.resting) == 0) {
 			return nil
 		}
 		if sent = p.publish(live, rows, sent[:0]); len(sent) > 0 {
 			continue // and look for more at once
 		}
-		timer := time.NewTimer(p.cfg.Poll)
+		timer := time.NewTimer(p.idle())
 		select {
 		case <-p.wake:
 		case <-timer.C:
@@ -86,13 +95,12 @@ func (p *pump) next(ctx context.Context, sent []int64) ([]row, error) {
 		from, p.lastFull = 0, now
 	}
 	resting := make([]string, 0, len(p.resting))
-	for topic, until := range p.resting {
-		if now.After(until) {
-			delete(p.resting, topic)
-			from = 0 // what it refused lies below
-			continue
+	for topic, r := range p.resting {
+		if now.Before(r.until) {
+			resting = append(resting, topic)
+		} else {
+			from = 0 // what it refused may lie below the floor
 		}
-		resting = append(resting, topic)
 	}
 
 	var b pgx.Batch
@@ -112,6 +120,9 @@ func (p *pump) next(ctx context.Context, sent []int64) ([]row, error) {
 	rows, err := pgx.CollectRows(found, scanRow)
 	if err != nil {
 		return nil, err
+	}
+	if len(rows) == 0 { // then nothing of the topics whose rest is over is left to try
+		maps.DeleteFunc(p.resting, func(_ string, r rest) bool { return !now.Before(r.until) })
 	}
 	return rows, res.Close()
 }
@@ -139,17 +150,31 @@ func (p *pump) publish(ctx context.Context, rows []row, sent []int64) []int64 {
 	p.batch.Observe(float64(len(rows)))
 	failed := map[string]error{}
 	for i, err := range p.producer.Produce(ctx, records) {
+		topic := rows[i].record.Topic
 		if err != nil {
 			p.failed.Inc()
-			failed[rows[i].record.Topic] = err
+			failed[topic] = err
 			continue
 		}
 		sent = append(sent, rows[i].id)
 		p.highest = max(p.highest, rows[i].id)
+		delete(p.resting, topic)
 	}
 	for topic, err := range failed {
-		p.cfg.Log.Warn("events wait in the outbox", "topic", topic, "error", err, "retry", p.cfg.Retry)
-		p.resting[topic] = time.Now().Add(p.cfg.Retry)
+		r := p.resting[topic]
+		r.wait = min(max(2*r.wait, firstRest), p.cfg.Retry)
+		r.until = time.Now().Add(r.wait)
+		p.resting[topic] = r
+		p.cfg.Log.Warn("events wait in the outbox", "topic", topic, "error", err, "retry", r.wait)
 	}
 	return sent
+}
+
+// idle is how long there is nothing to do unless somebody wakes the relay.
+func (p *pump) idle() time.Duration {
+	wait := p.cfg.Poll
+	for _, r := range p.resting {
+		wait = min(wait, max(time.Until(r.until), 0))
+	}
+	return wait
 }

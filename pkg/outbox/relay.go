@@ -24,7 +24,7 @@ type Config struct {
 	Batch  int           // rows read and published at once; default 1000
 	Poll   time.Duration // how long to wait for a wake-up before looking anyway; default 1 s
 	Flush  time.Duration // how long to go on publishing after the stop; default 4 s
-	Retry  time.Duration // how long a topic that refused a record rests; default 1 s
+	Retry  time.Duration // how long a topic that refused a record rests at most; default 1 s
 	Log    *slog.Logger
 	Metric prometheus.Registerer // nil: none
 }
@@ -177,7 +177,7 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 		time.AfterFunc(r.cfg.Flush+time.Second, func() { stop(errors.New("flush time is over")) })
 	})()
 
-	p := pump{Relay: r, conn: work, resting: map[string]time.Time{}}
+	p := pump{Relay: r, conn: work, resting: map[string]rest{}}
 	return p.run(ctx, live)
 }
 
