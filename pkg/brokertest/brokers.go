@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	dockercontainer "github.com/moby/moby/api/types/container"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -52,29 +53,32 @@ func (c *container) launch(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	c.Container, err = testserver.Run(ctx, image, "9092/tcp", func(addr string) []testcontainers.ContainerCustomizer {
-		return []testcontainers.ContainerCustomizer{testcontainers.WithEnv(map[string]string{
-			"KAFKA_NODE_ID":                   "1",
-			"KAFKA_PROCESS_ROLES":             "broker,controller",
-			"KAFKA_CONTROLLER_QUORUM_VOTERS":  "1@localhost:9093",
-			"KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-			// Clients are told the published address. The broker, which cannot reach that one, talks to itself on another.
-			"KAFKA_LISTENERS":                      "PLAINTEXT://:9092,BROKER://:9094,CONTROLLER://:9093",
-			"KAFKA_ADVERTISED_LISTENERS":           "PLAINTEXT://" + addr + ",BROKER://localhost:9094",
-			"KAFKA_INTER_BROKER_LISTENER_NAME":     "BROKER",
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		return []testcontainers.ContainerCustomizer{
+			// The image writes its configuration below /opt at each start, which not every build of it lets its own user do.
+			testcontainers.WithConfigModifier(func(c *dockercontainer.Config) { c.User = "root" }),
+			testcontainers.WithEnv(map[string]string{
+				"KAFKA_NODE_ID":                   "1",
+				"KAFKA_PROCESS_ROLES":             "broker,controller",
+				"KAFKA_CONTROLLER_QUORUM_VOTERS":  "1@localhost:9093",
+				"KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+				// Clients are told the published address. The broker, which cannot reach that one, talks to itself on another.
+				"KAFKA_LISTENERS":                      "PLAINTEXT://:9092,BROKER://:9094,CONTROLLER://:9093",
+				"KAFKA_ADVERTISED_LISTENERS":           "PLAINTEXT://" + addr + ",BROKER://localhost:9094",
+				"KAFKA_INTER_BROKER_LISTENER_NAME":     "BROKER",
+				"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
 
-			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":                 "1",
-			"KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS":                     "1",
-			"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR":         "1",
-			"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":                    "1",
-			"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR": "1",
-			"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR":            "1",
+				"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":                 "1",
+				"KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS":                     "1",
+				"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR":         "1",
+				"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":                    "1",
+				"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR": "1",
+				"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR":            "1",
 
-			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":        "false",
-			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-			"KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS":     strconv.FormatInt(minSessionTimeout.Milliseconds(), 10),
-			"KAFKA_HEAP_OPTS":                        "-Xmx512m -Xms256m",
-		})}
+				"KAFKA_AUTO_CREATE_TOPICS_ENABLE":        "false",
+				"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+				"KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS":     strconv.FormatInt(minSessionTimeout.Milliseconds(), 10),
+				"KAFKA_HEAP_OPTS":                        "-Xmx512m -Xms256m -XX:TieredStopAtLevel=1", // starts in half the time
+			})}
 	})
 	if err != nil {
 		return err

@@ -49,6 +49,13 @@ func preparePlace(cfg PostgresConfig, log *slog.Logger) (*place, error) {
 	if err := p.makeDir(cfg.Dir, log); err != nil {
 		return nil, err
 	}
+	// What another user's server left behind is an error here, not a puzzle later.
+	if info, err := os.Stat(filepath.Join(p.dir, "data")); err == nil {
+		if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != uid {
+			return nil, fmt.Errorf("the data in %s belongs to user %d, but the server would run as user %d: "+
+				"start it as the user that made it, or remove it", p.dir, owner, uid)
+		}
+	}
 	if err := os.MkdirAll(p.cache, 0o755); err != nil {
 		return nil, err
 	}
@@ -57,14 +64,6 @@ func preparePlace(cfg PostgresConfig, log *slog.Logger) (*place, error) {
 			if err := os.Chown(dir, uid, gid); err != nil {
 				return nil, err
 			}
-		}
-	}
-
-	// What another user's server left behind is an error here, not a puzzle later.
-	if info, err := os.Stat(filepath.Join(p.dir, "data")); err == nil {
-		if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != uid {
-			return nil, fmt.Errorf("the data in %s belongs to user %d, but the server would run as user %d: "+
-				"start it as the user that made it, or remove it", p.dir, owner, uid)
 		}
 	}
 	return p, nil

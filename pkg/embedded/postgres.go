@@ -27,8 +27,8 @@ import (
 // PostgresVersion is the server that [Postgres] runs.
 const PostgresVersion = "18.4.0"
 
-// stopTimeout is how long a supervisor may take to stop its server before it is killed.
-const stopTimeout = time.Minute
+// stopTimeout is how long a supervisor may take before it is killed: longer than it waits for its server to stop.
+const stopTimeout = 75 * time.Second
 
 // PostgresConfig says where a server keeps its data and how it runs. The zero value is a server on a free port with a
 // temporary directory.
@@ -180,8 +180,9 @@ func (s *PostgresServer) url(user, password, database string) string {
 	return u.String()
 }
 
-// Database makes sure of a database and of a role of the same name, which owns it and whom no other role joins there, and
-// returns the URL that connects to the one as the other. The URL stays the same for as long as the data directory lives.
+// Database makes sure of a database and of a role of the same name, which owns it and alone (but for the superuser) may
+// use it, and returns the URL that connects to the one as the other. The URL stays the same for as long as the data
+// directory lives and the port does not change.
 func (s *PostgresServer) Database(ctx context.Context, name string) (string, error) {
 	conn, err := pgx.Connect(ctx, s.URL("postgres"))
 	if err != nil {

@@ -2,6 +2,7 @@ package pgtest_test
 
 import (
 	"context"
+	"crypto/rand"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,7 +13,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func TestNew(t *testing.T) {
-	runs := 0
+	runs, key := 0, rand.Text() // a key of this run's own: the server outlives it
 	migrate := func(ctx context.Context, pool *pgxpool.Pool) error {
 		runs++
 		_, err := pool.Exec(ctx, "CREATE TABLE t (n int)")
@@ -20,7 +21,7 @@ func TestNew(t *testing.T) {
 	}
 	for range 2 {
 		t.Run("fresh", func(t *testing.T) {
-			db := pgtest.New(t, "t", migrate)
+			db := pgtest.New(t, key, migrate)
 			if _, err := db.Exec(t.Context(), "INSERT INTO t VALUES (1)"); err != nil {
 				t.Fatal(err)
 			}
