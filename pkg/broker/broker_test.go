@@ -38,12 +38,25 @@ func records(topic string, keys, n int) []broker.Record {
 	return out
 }
 
+// produce does as the relay does: what was not acknowledged goes again, in order.
 func produce(t *testing.T, client *broker.Client, recs []broker.Record) {
 	t.Helper()
-	for i, err := range client.Produce(t.Context(), recs) {
-		if err != nil {
-			t.Fatalf("produce record %d: %v", i, err)
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		var failed []broker.Record
+		var last error
+		for i, err := range client.Produce(t.Context(), recs) {
+			if err != nil {
+				failed, last = append(failed, recs[i]), err
+			}
 		}
+		if len(failed) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d records are not taken: %v", len(failed), last)
+		}
+		recs = failed
 	}
 }
 
@@ -222,20 +235,7 @@ func TestBrokerRestart(t *testing.T) {
 		produce(t, client, records(topic, 5, 10))
 		seen.wait(t, "records before the restart", func() bool { return seen.count >= 50 })
 		c.Restart(t)
-		rest := records(topic, 5, 20)[50:]
-		deadline := time.Now().Add(60 * time.Second)
-		for len(rest) > 0 { // as the relay does: what was not acknowledged goes again, in order
-			if time.Now().After(deadline) {
-				t.Fatal("the broker takes nothing after its restart")
-			}
-			var failed []broker.Record
-			for i, err := range client.Produce(t.Context(), rest) {
-				if err != nil {
-					failed = append(failed, rest[i])
-				}
-			}
-			rest = failed
-		}
+		produce(t, client, records(topic, 5, 20)[50:])
 		seen.wait(t, "records after the restart", func() bool {
 			for k := range 5 {
 				if values := seen.values[fmt.Sprintf("key-%d", k)]; !slices.Contains(values, "19") {

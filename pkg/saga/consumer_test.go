@@ -96,10 +96,17 @@ func (b *bundle) ask(keys, from, to int) {
 			recs = append(recs, sagatestRecord(b.t, b.question, fmt.Sprint("k", k), n))
 		}
 	}
-	for _, err := range b.client.Produce(b.t.Context(), recs) {
-		if err != nil {
-			b.t.Fatal(err)
+	deadline := time.Now().Add(30 * time.Second)
+	for len(recs) > 0 { // a topic that was just created may refuse for a moment
+		var failed []broker.Record
+		for i, err := range b.client.Produce(b.t.Context(), recs) {
+			if err != nil && time.Now().After(deadline) {
+				b.t.Fatal(err)
+			} else if err != nil {
+				failed = append(failed, recs[i])
+			}
 		}
+		recs = failed
 	}
 }
 

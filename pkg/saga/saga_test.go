@@ -52,13 +52,13 @@ func database(t *testing.T) *pgxpool.Pool {
 		if err := base(ctx, pool); err != nil {
 			return err
 		}
-		_, err := pool.Exec(ctx, `CREATE TABLE effects (key text, n int)`)
+		_, err := pool.Exec(ctx, `CREATE TABLE effects (seq bigserial, key text, n int)`)
 		return err
 	})
 }
 
 func work(ctx context.Context, tx pgx.Tx, m saga.Msg[asked]) ([]saga.Out, error) {
-	if _, err := tx.Exec(ctx, `INSERT INTO effects VALUES ($1, $2)`, m.Key, m.Data.N); err != nil {
+	if _, err := tx.Exec(ctx, `INSERT INTO effects (key, n) VALUES ($1, $2)`, m.Key, m.Data.N); err != nil {
 		return nil, err
 	}
 	return saga.Emit(m, answer, answered{m.Data.N}), nil
@@ -70,7 +70,7 @@ func service(handler func(context.Context, pgx.Tx, saga.Msg[asked]) ([]saga.Out,
 
 func effects(t *testing.T, db *pgxpool.Pool) []string {
 	t.Helper()
-	rows, _ := db.Query(t.Context(), `SELECT key || '=' || n FROM effects ORDER BY ctid`)
+	rows, _ := db.Query(t.Context(), `SELECT key || '=' || n FROM effects ORDER BY seq`)
 	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +172,9 @@ func TestBadMessages(t *testing.T) {
 		}
 		return work(ctx, tx, m)
 	}
-	raw := func(value string) broker.Record { return broker.Record{Topic: "question", Key: []byte("raw"), Value: []byte(value)} }
+	raw := func(value string) broker.Record {
+		return broker.Record{Topic: "question", Key: []byte("raw"), Value: []byte(value)}
+	}
 	for name, tt := range map[string]struct {
 		record   broker.Record
 		reason   string
