@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/web"
 )
@@ -46,21 +47,26 @@ func (h *handlers) register(api huma.API) {
 }
 
 type createInput struct {
-	Key  string `header:"Idempotency-Key" maxLength:"255" pattern:"^[ -~]+$" patternDescription:"one key of 1 to 255 printable ASCII characters" doc:"makes it safe to send the request again: the first answer comes back, for a day by default"`
+	Key  string `header:"Idempotency-Key" patternDescription:"one key of 1 to 255 ASCII characters, in double quotes, or plain without blanks and commas" example:"\"01980d2e-7c5b-7d3a-9f00-3a1b5c6d7e8f\"" doc:"makes it safe to send the request again: the first answer comes back"`
 	Body Draft
 }
 
-// Resolve refuses what would go unnoticed: an empty key, which protects from nothing, and several keys.
+// Resolve reads the key. An empty one, which would protect from nothing, and several are refused.
 func (in *createInput) Resolve(hc huma.Context) []error {
-	var keys []string
+	var given []string
 	hc.EachHeader(func(name, value string) {
 		if name == "Idempotency-Key" {
-			keys = append(keys, value)
+			given = append(given, value)
 		}
 	})
-	if len(keys) > 1 || len(keys) == 1 && keys[0] == "" {
-		return []error{&huma.ErrorDetail{Location: "header.Idempotency-Key", Value: keys[0]}} // web says what is expected
+	if len(given) == 0 {
+		return nil
 	}
+	key, err := idempotency.ParseKey(given[0])
+	if err != nil || len(given) > 1 {
+		return []error{&huma.ErrorDetail{Location: "header.Idempotency-Key", Value: given[0]}} // web says what is expected
+	}
+	in.Key = key
 	return nil
 }
 
@@ -81,7 +87,7 @@ func (h *handlers) create(ctx context.Context, in *createInput) (*createOutput, 
 			return nil, fault(ctx, err)
 		}
 	}
-	out := &createOutput{Status: a.Status, ContentType: a.contentType(), Location: a.Location, Body: a.Body}
+	out := &createOutput{Status: a.Status, ContentType: a.Header["Content-Type"], Location: a.Header["Location"], Body: a.Body}
 	if a.replayed {
 		out.Replayed = "true"
 	}

@@ -35,7 +35,9 @@ func newMetrics() *metrics {
 	return m
 }
 
-func (m *metrics) register(r prometheus.Registerer) { r.MustRegister(m.orders, m.duration, m.contradictions) }
+func (m *metrics) register(r prometheus.Registerer) {
+	r.MustRegister(m.orders, m.duration, m.contradictions)
+}
 
 func (m *metrics) accepted(n int) { m.orders.WithLabelValues(string(Pending)).Add(float64(n)) }
 

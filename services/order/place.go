@@ -14,57 +14,50 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// posting is one POST /orders on its way into the database, complete with its answer: the transaction only has to store
-// it, or to find that another posting under the same key came first.
+// The types of the problems with an Idempotency-Key.
+const (
+	typeKeyReused = "idempotency-key-reused" // 422: it belongs to a different request
+	typeKeyInUse  = "idempotency-key-in-use" // 409: its request is in progress; trying again gets the answer
+)
+
+// posting is one POST /orders on its way into the database, complete with its answer: what is left is to store it, or to
+// find that another one came first under its key.
 type posting struct {
-	key    *string
-	order  *Order   // nil if the draft is refused
-	begins saga.Out // the order's order.created
+	key    *idempotency.Key // nil if the client gave none
+	order  *Order           // nil if the draft is refused
+	begins saga.Out         // the order's order.created
 	answer answer
 }
 
-// answer is what a client gets for a posting and, under a key, gets again.
+// answer is what a client gets for a posting and gets again under its key.
 type answer struct {
-	Status   int
-	Location string
-	Body     []byte
-
+	idempotency.Result
 	replayed bool
 }
 
-func (a answer) contentType() string {
-	if a.Status >= http.StatusBadRequest {
-		return "application/problem+json"
-	}
-	return "application/json"
-}
-
-// newPosting decides what becomes of a draft, without looking at the database.
+// newPosting decides what becomes of a draft, as far as that needs no database. An empty key is none.
 func newPosting(ctx context.Context, d Draft, key string, now time.Time) posting {
-	if again := d.duplicates(); len(again) > 0 {
-		return posting{answer: newAnswer(http.StatusUnprocessableEntity, "", web.Invalid(duplicateFields(d, again)...))}
+	var p posting
+	if key != "" {
+		p.key = &idempotency.Key{Scope: "POST /orders " + d.UserID, Key: key, Fingerprint: idempotency.Fingerprint(encode(d))}
+	}
+	if lines := d.duplicates(); len(lines) > 0 {
+		p.answer = newAnswer(http.StatusUnprocessableEntity, web.Invalid(duplicateFields(d, lines)...),
+			map[string]string{"Content-Type": "application/problem+json"})
+		return p
 	}
 	o := place(uuid.Must(uuid.NewV7()), d, now)
-	return posting{
-		order:  &o,
-		begins: saga.New(ctx, event.OrderCreated, o.ID.String(), o.created()),
-		answer: newAnswer(http.StatusAccepted, "/orders/"+o.ID.String(), o),
-	}
-}
-
-func newAnswer(status int, location string, body any) answer {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(body); err != nil {
-		panic(err) // plain structs
-	}
-	return answer{Status: status, Location: location, Body: b.Bytes()}
+	p.order = &o
+	p.begins = saga.New(ctx, event.OrderCreated, o.ID.String(), o.created())
+	p.answer = newAnswer(http.StatusAccepted, o,
+		map[string]string{"Content-Type": "application/json", "Location": "/orders/" + o.ID.String()})
+	return p
 }
 
 // duplicateFields names each line that repeats a product, and the line it repeats.
@@ -77,29 +70,56 @@ func duplicateFields(d Draft, lines []duplicate) []*huma.ErrorDetail {
 	return fields
 }
 
+func newAnswer(status int, body any, header map[string]string) answer {
+	return answer{Result: idempotency.Result{Status: status, Header: header, Body: encode(body)}}
+}
+
+func encode(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // plain structs
+	}
+	return b.Bytes()
+}
+
 // placer stores postings.
 type placer struct {
 	db      *pgxpool.Pool
-	wake    func()
+	keys    idempotency.Keys
+	wake    func() // after a commit with events
 	metrics *metrics
 }
 
-// place stores the postings in one transaction and returns the answer to each. Nothing is stored when it fails.
+// place stores the postings in one transaction, orders, events and answers, and returns what to answer each. When it fails,
+// nothing is stored, unless the connection was lost during the commit: then a client without a key cannot know.
 func (p *placer) place(ctx context.Context, postings []posting) ([]pg.Result[answer], error) {
 	results := make([]pg.Result[answer], len(postings))
 	accepted := 0
 	err := pg.InTx(ctx, p.db, func(tx pgx.Tx) error {
-		var b pgx.Batch
+		if err := p.claim(ctx, tx, postings, results); err != nil {
+			return err
+		}
 		var orders []*Order
 		var begins []saga.Out
+		var answers []idempotency.Stored
 		for i, posting := range postings {
+			if results[i].Err != nil || results[i].Value.replayed {
+				continue
+			}
 			results[i].Value = posting.answer
 			if posting.order != nil {
 				orders, begins = append(orders, posting.order), append(begins, posting.begins)
 			}
+			if posting.key != nil {
+				answers = append(answers, idempotency.Stored{Key: *posting.key, Result: posting.answer.Result})
+			}
 		}
 		accepted = len(orders)
+		var b pgx.Batch
 		queueInsert(&b, orders)
+		p.keys.Queue(&b, answers)
 		if err := saga.Queue(&b, "order", begins...); err != nil {
 			return err
 		}
@@ -113,4 +133,36 @@ func (p *placer) place(ctx context.Context, postings []posting) ([]pg.Result[ans
 		p.metrics.accepted(accepted)
 	}
 	return results, nil
+}
+
+// claim fills in the results of postings whose keys were used before.
+func (p *placer) claim(ctx context.Context, tx pgx.Tx, postings []posting, results []pg.Result[answer]) error {
+	var keys []idempotency.Key
+	var at []int // the posting of each key
+	for i, posting := range postings {
+		if posting.key != nil {
+			keys, at = append(keys, *posting.key), append(at, i)
+		}
+	}
+	claims, err := p.keys.Claim(ctx, tx, keys)
+	if err != nil {
+		return err
+	}
+	for i, claim := range claims {
+		result := &results[at[i]]
+		switch claim.State {
+		case idempotency.New:
+		case idempotency.Replay:
+			result.Value = answer{Result: claim.Result, replayed: true}
+		case idempotency.Mismatch:
+			result.Err = web.Problem(http.StatusUnprocessableEntity, typeKeyReused, "Idempotency-Key reused",
+				"the key belongs to a different request of this user; send this one with a key of its own",
+				web.Field("header.Idempotency-Key", "expected a key that was not used for another request", keys[i].Key))
+		case idempotency.InProgress:
+			result.Err = web.Problem(http.StatusConflict, typeKeyInUse, "Request in progress",
+				"a request with this key is in progress; send it again in a moment to get its answer",
+				web.Field("header.Idempotency-Key", "expected a key that is not in use at this moment", keys[i].Key))
+		}
+	}
+	return nil
 }

@@ -2,10 +2,12 @@ package order
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/sagatest"
@@ -21,9 +24,11 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
+var schema = sagatest.Migrate(idempotency.Migration(), pg.Migration{Name: "order", FS: migrations.For("order")})
+
 func database(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	return pgtest.New(t, "order", sagatest.Migrate(pg.Migration{Name: "order", FS: migrations.For("order")}))
+	return pgtest.New(t, "order", schema)
 }
 
 // client talks to the service's real handlers, without a network between.
@@ -31,6 +36,8 @@ type client struct {
 	http.Handler
 	db      *pgxpool.Pool
 	metrics *metrics
+	placer  *placer
+	commits *atomic.Int64 // of postings
 }
 
 func setup(t testing.TB) client {
@@ -42,13 +49,17 @@ func setup(t testing.TB) client {
 func serve(t testing.TB, db *pgxpool.Pool) client {
 	t.Helper()
 	m := newMetrics()
-	p := placer{db: db, wake: func() {}, metrics: m}
-	b := pg.NewBatcher(postingsPerCommit, commitTimeout, p.place)
-	t.Cleanup(b.Wait)
-	h := handlers{db: db, place: b.Do}
+	p := &placer{db: db, wake: func() {}, metrics: m}
+	var commits atomic.Int64
+	batcher := pg.NewBatcher(postingsPerCommit, commitTimeout, func(ctx context.Context, postings []posting) ([]pg.Result[answer], error) {
+		commits.Add(1)
+		return p.place(ctx, postings)
+	})
+	t.Cleanup(batcher.Wait)
+	h := handlers{db: db, place: batcher.Do}
 	s := web.New(web.Config{Service: "order"})
 	h.register(s.API)
-	return client{Handler: s, db: db, metrics: m}
+	return client{Handler: s, db: db, metrics: m, placer: p, commits: &commits}
 }
 
 func (c client) post(body, key string) *httptest.ResponseRecorder {

@@ -15,9 +15,12 @@ import (
 const insertSQL = `INSERT INTO orders (id, user_id, items, amount, currency, status, history, created_at)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bigint[], $5::text[], $6::text[], $7::jsonb[], $8::timestamptz[])`
 
-// queueInsert adds new orders to a batch of statements of one transaction.
+// queueInsert adds new orders to a batch of statements of one transaction; no orders add no statement.
 func queueInsert(b *pgx.Batch, orders []*Order) {
 	n := len(orders)
+	if n == 0 {
+		return
+	}
 	ids, users, items := make([]uuid.UUID, n), make([]string, n), make([][]Item, n)
 	amounts, currencies, statuses := make([]int64, n), make([]string, n), make([]string, n)
 	histories, createdAt := make([][]Entry, n), make([]time.Time, n)

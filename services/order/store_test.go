@@ -6,10 +6,15 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/sagatest"
 )
 
 func TestStatementsFitTheSchema(t *testing.T) {
@@ -120,33 +125,37 @@ func TestListPagesThroughEverythingOnce(t *testing.T) {
 	}
 }
 
-// Lists must not sort or walk the table, however rare a status is.
-func TestListReadsAnIndex(t *testing.T) {
+// Settling an order must not write to an index: that is what the free room on each page and the choice of indexes are for.
+func TestSettlingIsAHotUpdate(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
-	fill(t, c, 30_000)
-	if _, err := c.db.Exec(t.Context(), "ANALYZE orders"); err != nil {
-		t.Fatal(err)
+	const orders, batch = 5000, 50
+	var ids []uuid.UUID
+	for range orders / postingsPerCommit {
+		postings := make([]posting, postingsPerCommit)
+		for i := range postings {
+			postings[i] = newPosting(t.Context(), Draft{UserID: "u-1", Items: []Item{{"p-1", 1}, {"p-2", 1}}, Amount: 1, Currency: "EUR"}, "", time.Now())
+			ids = append(ids, postings[i].order.ID)
+		}
+		if _, err := c.placer.place(t.Context(), postings); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for name, q := range map[string]struct {
-		sql  string
-		args []any
-	}{
-		"all":    {listSQL, []any{uuid.Max, "CANCELLED", 20, 500}},
-		"user's": {listOfUserSQL, []any{uuid.Max, "CANCELLED", 20, 500, "u-1"}},
-	} {
-		rows, err := c.db.Query(t.Context(), "EXPLAIN (ANALYZE, FORMAT TEXT) "+q.sql, q.args...)
-		if err != nil {
-			t.Fatal(err)
+	for some := range slices.Chunk(ids, batch) {
+		records := make([]broker.Record, len(some))
+		for i, id := range some {
+			records[i] = completed(t, id)
 		}
-		var plan strings.Builder
-		for rows.Next() {
-			fmt.Fprintln(&plan, rows.RawValues()[0])
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		_ = name
-		t.Log(plan.String())
+		sagatest.Deliver(t, c.db, choreography(c.metrics), records...)
+	}
+	// One connection did all of it, and reports what it counted at the end of its transaction.
+	c.count(t, "SELECT 1 FROM pg_stat_force_next_flush()")
+	const updates = "SELECT %s FROM pg_stat_user_tables WHERE relname = 'orders'"
+	all, hot := c.count(t, fmt.Sprintf(updates, "n_tup_upd")), c.count(t, fmt.Sprintf(updates, "n_tup_hot_upd"))
+	if all != len(ids) || hot < all*9/10 {
+		t.Errorf("%d of %d updates are HOT, want nearly all of %d", hot, all, len(ids))
+	}
+	if walks := c.count(t, fmt.Sprintf(updates, "seq_scan")); walks != 0 {
+		t.Errorf("the table was walked %d times", walks)
 	}
 }
