@@ -58,7 +58,7 @@ func readKafka(s *Settings, service string) kafka {
 	}
 }
 
-// ensureTopics creates the service's topics as soon as Kafka can be reached. The consumers wait for them by themselves.
+// ensureTopics creates the service's topics as soon as Kafka can be reached. It returns when they exist or ctx ends.
 func (k kafka) ensureTopics(ctx context.Context, client *broker.Client, svc saga.Service, log *slog.Logger) error {
 	if !k.createTopics {
 		return nil

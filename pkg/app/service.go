@@ -111,8 +111,11 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	go func() { relayed <- relay.Run(relayCtx) }()
 
 	front.Go(func() error { return server.Serve(frontCtx, listener) })
-	front.Go(func() error { return kafka.ensureTopics(frontCtx, client, svc.Service, log) })
 	front.Go(func() error {
+		// A member that joins before its topics exist is assigned nothing of them.
+		if err := kafka.ensureTopics(frontCtx, client, svc.Service, log); err != nil {
+			return err
+		}
 		return saga.Run(frontCtx, svc.Service, saga.Config{
 			DB: pool, Broker: client, Wake: relay.Wake, Log: log, Metrics: saga.NewMetrics(registry),
 			Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},

@@ -56,7 +56,7 @@ func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx con
 		HeartbeatInterval: cfg.Heartbeat, SessionTimeout: cfg.SessionTimeout, RebalanceTimeout: cfg.RebalanceTimeout,
 		JoinGroupBackoff:      200 * time.Millisecond,
 		Timeout:               3 * time.Second,
-		WatchPartitionChanges: true, PartitionWatchInterval: 10 * time.Second,
+		WatchPartitionChanges: true, PartitionWatchInterval: 5 * time.Second,
 	})
 	if err != nil {
 		return fmt.Errorf("consumer group %s: %w", cfg.Group, err)
