@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -38,7 +39,7 @@ type call struct {
 func commands() []command {
 	return []command{
 		{"topics", "[-partitions N]", "create the topics of all services; those that exist stay as they are", createTopics},
-		{"graph", "", "print the choreography as a Mermaid flowchart", graph},
+		{"graph", "[-check FILE]", "print the choreography as a Mermaid flowchart, or check that a document shows it", graph},
 		{"seed", "[-inventory URL]", "put the demonstration's products in stock", seed},
 		{"dlq list", "[-group GROUP]", "list dead letters: where they lie, where they come from, why", dlqList},
 		{"dlq show", "TOPIC/PARTITION/OFFSET", "print one dead letter with its headers and value", dlqShow},
@@ -132,11 +133,23 @@ func createTopics(ctx context.Context, c *call) error {
 }
 
 func graph(_ context.Context, c *call) error {
+	check := c.flags.String("check", "", "fail unless this document shows the graph as it is")
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
-	_, err := io.WriteString(c.out, saga.Mermaid(system.Choreography()...))
-	return err
+	drawn := saga.Mermaid(system.Choreography()...)
+	if *check == "" {
+		_, err := io.WriteString(c.out, drawn)
+		return err
+	}
+	doc, err := os.ReadFile(*check)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(doc), "```mermaid\n"+drawn+"```\n") {
+		return fmt.Errorf("%s does not show the choreography as the routes declare it; put the output of `converge graph` into its mermaid block", *check)
+	}
+	return nil
 }
 
 func seed(ctx context.Context, c *call) error {
