@@ -1,0 +1,229 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	products      = 1000
+	stock         = 1_000_000_000 // of each product, so that no order is refused
+	users         = 10_000
+	settleTimeout = 30 * time.Second // an order that takes longer counts as stuck
+	openConns     = 128              // connections of the open loop
+	failurePause  = 50 * time.Millisecond
+)
+
+// orders makes the bodies of the requests: two lines each, of different products, evenly spread.
+type orders struct{ rnd *rand.Rand }
+
+func newOrders(seed, stream uint64) orders {
+	return orders{rand.New(rand.NewPCG(seed, stream))} //nolint:gosec // reproducible on purpose
+}
+
+func (o orders) append(b []byte) []byte {
+	first := o.rnd.IntN(products)
+	second := (first + 1 + o.rnd.IntN(products-1)) % products
+	b = append(b, `{"userId":"user-`...)
+	b = strconv.AppendInt(b, int64(o.rnd.IntN(users)), 10)
+	b = append(b, `","items":[{"productId":"`...)
+	b = append(b, productID(first)...)
+	b = append(b, `","quantity":`...)
+	b = strconv.AppendInt(b, 1+o.rnd.Int64N(3), 10)
+	b = append(b, `},{"productId":"`...)
+	b = append(b, productID(second)...)
+	b = append(b, `","quantity":1}],"amount":`...)
+	b = strconv.AppendInt(b, 100+o.rnd.Int64N(10_000), 10)
+	return append(b, `,"currency":"EUR"}`...)
+}
+
+func productID(n int) string { return "product-" + strconv.Itoa(n) }
+
+// window is when a load began and when its last order was to be sent.
+type window struct{ from, to time.Time }
+
+func (w window) seconds() float64 { return w.to.Sub(w.from).Seconds() }
+
+// driver places orders and notes what becomes of them.
+type driver struct {
+	addrs   []string // of the order service's instances
+	seed    uint64
+	tracker *tracker
+	conns   []*conn
+	streams uint64
+
+	mu       sync.Mutex
+	failures int
+	example  error
+}
+
+func newDriver(addrs []string, seed uint64) *driver {
+	return &driver{addrs: addrs, seed: seed, tracker: newTracker()}
+}
+
+func (d *driver) close() {
+	for _, c := range d.conns {
+		c.close()
+	}
+}
+
+// connect returns n connections, spread over the instances; those of an earlier load are used again.
+func (d *driver) connect(n int) []*conn {
+	for len(d.conns) < n {
+		d.conns = append(d.conns, newConn(d.addrs[len(d.conns)%len(d.addrs)]))
+	}
+	return d.conns[:n]
+}
+
+// stream makes the orders of one more client.
+func (d *driver) stream() orders {
+	d.streams++
+	return newOrders(d.seed, d.streams)
+}
+
+// fail notes a request that was not acknowledged.
+func (d *driver) fail(err error) {
+	if refused := (*statusError)(nil); !errors.As(err, &refused) {
+		d.tracker.lost()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failures++
+	d.example = err
+}
+
+// failed returns how many requests failed since the last call, and one of the errors.
+func (d *driver) failed() (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := d.failures, d.example
+	d.failures, d.example = 0, nil
+	return n, err
+}
+
+// closed has clients place an order each, wait until it settles, and place the next, until the time is over. It
+// returns when the last ones have settled.
+func (d *driver) closed(ctx context.Context, clients int, length time.Duration) (window, error) {
+	from := time.Now()
+	w := window{from, from.Add(length)}
+	var running sync.WaitGroup
+	for _, c := range d.connect(clients) {
+		o := d.stream()
+		running.Go(func() { d.client(ctx, c, o, w.to) })
+	}
+	running.Wait()
+	return w, d.settled(ctx)
+}
+
+func (d *driver) client(ctx context.Context, c *conn, o orders, until time.Time) {
+	done := make(chan struct{}, 1)
+	stuck := time.NewTimer(settleTimeout)
+	defer stuck.Stop()
+	var body []byte
+	for ctx.Err() == nil {
+		sent := time.Now()
+		if sent.After(until) {
+			return
+		}
+		body = o.append(body[:0])
+		id, err := c.place(body)
+		if err != nil {
+			d.fail(err)
+			pause(ctx, failurePause)
+			continue
+		}
+		d.tracker.ack(id, sent, time.Now(), done)
+		stuck.Reset(settleTimeout)
+		select {
+		case <-done:
+		case <-ctx.Done():
+		case <-stuck.C:
+			done = make(chan struct{}, 1)
+		}
+	}
+}
+
+// open places orders at their times, however long the others take, until the time is over, and returns when the last
+// ones have settled. A request that has to wait for a connection is late, and its latency counts from when it was due.
+func (d *driver) open(ctx context.Context, schedule []time.Duration, length time.Duration) (window, error) {
+	due := make(chan time.Time, len(schedule))
+	var running sync.WaitGroup
+	for _, c := range d.connect(openConns) {
+		o := d.stream()
+		running.Go(func() {
+			var body []byte
+			for sent := range due {
+				body = o.append(body[:0])
+				id, err := c.place(body)
+				if err != nil {
+					d.fail(err)
+					continue
+				}
+				d.tracker.ack(id, sent, time.Now(), nil)
+			}
+		})
+	}
+	from := time.Now()
+	func() {
+		defer close(due)
+		runtime.LockOSThread() // sleepUntil blocks it
+		defer runtime.UnlockOSThread()
+		for _, at := range schedule {
+			t := from.Add(at)
+			sleepUntil(t)
+			if ctx.Err() != nil {
+				return
+			}
+			due <- t
+		}
+	}()
+	running.Wait()
+	return window{from, from.Add(length)}, d.settled(ctx)
+}
+
+// settled waits for the orders that are under way.
+func (d *driver) settled(ctx context.Context) error {
+	open := d.tracker.drain(ctx, settleTimeout)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case open > 0:
+		return fmt.Errorf("%d acknowledged orders did not settle within %s", open, settleTimeout)
+	}
+	return nil
+}
+
+// evenly spreads orders at the rate per second over length.
+func evenly(rate float64, length time.Duration) []time.Duration {
+	schedule := make([]time.Duration, int(rate*length.Seconds()))
+	for i := range schedule {
+		schedule[i] = time.Duration(float64(i) / rate * float64(time.Second))
+	}
+	return schedule
+}
+
+// independently is a Poisson process: orders of many users who know nothing of each other.
+func independently(rnd *rand.Rand, rate float64, length time.Duration) []time.Duration {
+	var schedule []time.Duration
+	at := 0.0
+	for {
+		at += rnd.ExpFloat64() / rate
+		if at >= length.Seconds() {
+			return schedule
+		}
+		schedule = append(schedule, time.Duration(at*float64(time.Second)))
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -1,0 +1,145 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Kind is how a scenario puts load on the system.
+type Kind string
+
+// Idle is no load, Closed is clients that wait for their order before they place the next, Open is orders at a rate,
+// whatever became of the ones before.
+const (
+	Idle   Kind = "idle"
+	Closed Kind = "closed"
+	Open   Kind = "open"
+)
+
+// Scenario is one load, for a time.
+type Scenario struct {
+	Kind   Kind
+	N      float64 // clients of a closed loop, orders per second of an open one
+	Length time.Duration
+}
+
+// String is how the scenario is written on the command line.
+func (s Scenario) String() string {
+	if s.Kind == Idle {
+		return string(Idle)
+	}
+	return fmt.Sprintf("%s:%g", s.Kind, s.N)
+}
+
+// Options say what to measure. The zero value of a field that must not be zero is refused, see [Defaults].
+type Options struct {
+	Scenarios []Scenario    `json:"-"`
+	Warmup    time.Duration `json:"-"` // before each scenario but idle, at its load
+	Even      bool          `json:"evenSpacing"`
+	Instances int           `json:"instances"` // of each service
+	Servers   int           `json:"servers"`   // PostgreSQL servers: 1 for all, or 3
+	Seed      uint64        `json:"seed"`
+	Dir       string        `json:"-"` // for what the services log
+	JSON      string        `json:"-"` // where the report goes
+}
+
+// Defaults are what `make bench` measures.
+func Defaults() Options {
+	dir := filepath.Join(".data", "bench")
+	return Options{
+		Scenarios: []Scenario{{Idle, 0, 5 * time.Second}, {Closed, 64, 30 * time.Second}, {Open, 100, 20 * time.Second}, {Open, 500, 20 * time.Second}},
+		Warmup:    5 * time.Second, Instances: 1, Servers: 1, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
+	}
+}
+
+// Choose applies what the command line says of the scenarios: which, how long, and whether only for a look.
+func Choose(o *Options, list string, length time.Duration, smoke bool) error {
+	if list != "" {
+		var err error
+		if o.Scenarios, err = parseScenarios(list, cmp.Or(length, 20*time.Second)); err != nil {
+			return err
+		}
+	} else if length != 0 {
+		for i := range o.Scenarios {
+			o.Scenarios[i].Length = length
+		}
+	}
+	if smoke {
+		o.Warmup = 500 * time.Millisecond
+		for i := range o.Scenarios {
+			o.Scenarios[i].Length = 2 * time.Second
+		}
+	}
+	return o.validate()
+}
+
+// parseScenarios reads a list such as "idle,closed:64,open:500:10s"; the third part overrides length.
+func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
+	var out []Scenario
+	for text := range strings.SplitSeq(list, ",") {
+		fields := strings.Split(text, ":")
+		s := Scenario{Kind: Kind(fields[0]), Length: length}
+		rest := fields[1:]
+		var err error
+		if s.Kind != Idle && len(rest) > 0 {
+			s.N, err = strconv.ParseFloat(rest[0], 64)
+			rest = rest[1:]
+		}
+		if err == nil && len(rest) > 0 {
+			s.Length, err = time.ParseDuration(rest[0])
+			rest = rest[1:]
+		}
+		if err == nil {
+			err = s.validate()
+		}
+		if err != nil || len(rest) > 0 {
+			return nil, fmt.Errorf("scenario %q: want idle, closed:CLIENTS or open:RATE, each with :DURATION if it is to be another", text)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func (s Scenario) validate() error {
+	switch s.Kind {
+	case Idle:
+	case Closed:
+		if s.N < 1 || s.N > 10_000 || s.N != float64(int(s.N)) {
+			return fmt.Errorf("%s: want 1 to 10000 clients", s)
+		}
+	case Open:
+		if s.N <= 0 || s.N > 1e6 {
+			return fmt.Errorf("%s: want a rate above zero", s)
+		}
+	default:
+		return fmt.Errorf("there is no scenario %q", s.Kind)
+	}
+	if s.Length <= 0 {
+		return fmt.Errorf("%s: want a duration above zero", s)
+	}
+	return nil
+}
+
+func (o *Options) validate() error {
+	for _, s := range o.Scenarios {
+		if err := s.validate(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(o.Scenarios) == 0:
+		return fmt.Errorf("no scenarios given")
+	case o.Instances < 1:
+		return fmt.Errorf("%d instances: want at least 1", o.Instances)
+	case o.Servers != 1 && o.Servers != len(serviceNames):
+		return fmt.Errorf("%d PostgreSQL servers: want 1 or %d", o.Servers, len(serviceNames))
+	}
+	return nil
+}
+
+// warmUp is no longer than the scenario itself.
+func (o *Options) warmUp(s Scenario) time.Duration { return min(o.Warmup, s.Length) }

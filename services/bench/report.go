@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Report is everything that was measured, as it is written to the JSON file.
+type Report struct {
+	Date     time.Time `json:"date"`
+	Commit   string    `json:"commit"` // with a + if there were changes to it
+	Machine  Machine   `json:"machine"`
+	Kafka    string    `json:"kafka"`
+	Postgres string    `json:"postgres"`
+	Options  Options   `json:"options"`
+	Runs     []ModeRun `json:"runs"`
+}
+
+// Machine is what everything ran on: driver, services, broker and databases share it.
+type Machine struct {
+	CPU   string `json:"cpu"`
+	Cores int    `json:"cores"`
+	OS    string `json:"os"`
+	Go    string `json:"go"`
+}
+
+// ModeRun is one system's run through the scenarios.
+type ModeRun struct {
+	Mode              string   `json:"mode"`
+	StartSeconds      float64  `json:"startSeconds"`      // until every instance was ready
+	FirstOrderSeconds float64  `json:"firstOrderSeconds"` // until the first order had settled, after that
+	StopSeconds       float64  `json:"stopSeconds"`
+	Results           []Result `json:"results"`
+}
+
+// Result is what one scenario came to. Orders are those that were placed in its time; each has settled, or is a violation.
+type Result struct {
+	Scenario        string             `json:"scenario"`
+	Orders          int                `json:"orders"`
+	Seconds         float64            `json:"seconds"`
+	OrdersPerSecond float64            `json:"ordersPerSecond"` // settled within the time
+	Failures        int                `json:"failures"`        // requests without a 202
+	Failure         string             `json:"failure,omitempty"`
+	Ack             Quantiles          `json:"ackMs"`      // request due to 202 read
+	EndToEnd        Quantiles          `json:"endToEndMs"` // request due to terminal event seen in Kafka
+	Stored          Quantiles          `json:"storedMs"`   // order taken to order settled, by the order database
+	CPU             map[string]float64 `json:"cpuSecondsPer1000Orders"`
+	Cores           map[string]float64 `json:"cores"` // CPU time used per time
+	PeakMiB         map[string]float64 `json:"peakMiB"`
+	Batches         []Batch            `json:"batches"`
+	Work            Work               `json:"postgres"`
+	Violations      []string           `json:"violations"`
+}
+
+// latencies fills in what the driver saw.
+func (r *Result) latencies(samples []sample, w window) {
+	acks := make([]time.Duration, 0, len(samples))
+	ends := make([]time.Duration, 0, len(samples))
+	within := 0
+	for _, s := range samples {
+		acks = append(acks, s.acked.Sub(s.sent))
+		if s.settled.IsZero() {
+			continue
+		}
+		ends = append(ends, s.settled.Sub(s.sent))
+		if !s.settled.After(w.to) {
+			within++
+		}
+	}
+	r.Orders, r.Seconds = len(samples), w.seconds()
+	r.OrdersPerSecond = float64(within) / w.seconds()
+	r.Ack, r.EndToEnd = quantilesOf(acks), quantilesOf(ends)
+}
+
+// line is the result in short.
+func (r *Result) line() string {
+	var b strings.Builder
+	if r.Scenario == string(Idle) {
+		for _, part := range parts {
+			fmt.Fprintf(&b, "%s %.2f %%  ", part, r.Cores[part]*100)
+		}
+	} else {
+		fmt.Fprintf(&b, "%.0f orders/s, ack p50 %.1f p99 %.1f ms, end to end p50 %.1f p99 %.1f ms, stored p50 %.1f p99 %.1f ms",
+			r.OrdersPerSecond, r.Ack.P50, r.Ack.P99, r.EndToEnd.P50, r.EndToEnd.P99, r.Stored.P50, r.Stored.P99)
+	}
+	if r.Failures > 0 {
+		fmt.Fprintf(&b, "\n  %d requests failed, such as: %s", r.Failures, r.Failure)
+	}
+	for _, v := range r.Violations {
+		fmt.Fprintf(&b, "\n  VIOLATED: %s", v)
+	}
+	return b.String()
+}
+
+func newReport(ctx context.Context, opts Options) *Report {
+	return &Report{
+		Date: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Options: opts, Kafka: kafkaImage, Postgres: postgresImage,
+		Machine: Machine{CPU: cpuModel(), Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()},
+	}
+}
+
+func (r *Report) violated() bool {
+	for _, run := range r.Runs {
+		for _, res := range run.Results {
+			if len(res.Violations) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *Report) write(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// commit names what was measured, where git knows it.
+func commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty=+").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func cpuModel() string {
+	b, _ := os.ReadFile("/proc/cpuinfo") // elsewhere it stays unknown
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

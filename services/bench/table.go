@@ -1,0 +1,123 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// print writes the report as Markdown.
+func (r *Report) print(w io.Writer) {
+	fmt.Fprintf(w, "\n%s, commit %s, %d cores (%s), %s, %s, %s; %d instance(s) of each service, %d PostgreSQL server(s), %d partitions, seed %d\n",
+		r.Date.Format("2006-01-02"), r.Commit, r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Kafka, r.Postgres,
+		r.Options.Instances, r.Options.Servers, partitions, r.Options.Seed)
+	r.printLatencies(w)
+	r.printCPU(w)
+	r.printWork(w)
+	r.printBatches(w)
+	r.printStatements(w)
+	for _, run := range r.Runs {
+		fmt.Fprintf(w, "\n%s: started in %.1f s, first order settled %.1f s later, stopped in %.1f s\n", run.Mode, run.StartSeconds, run.FirstOrderSeconds, run.StopSeconds)
+		for _, res := range run.Results {
+			if res.Failures > 0 {
+				fmt.Fprintf(w, "\n%s, %s: %d requests failed, such as: %s\n", run.Mode, res.Scenario, res.Failures, res.Failure)
+			}
+			for _, v := range res.Violations {
+				fmt.Fprintf(w, "\n%s, %s: VIOLATED: %s\n", run.Mode, res.Scenario, v)
+			}
+		}
+	}
+}
+
+// each calls fn for every result under load.
+func (r *Report) each(fn func(name string, res *Result)) {
+	for _, run := range r.Runs {
+		for i := range run.Results {
+			if run.Results[i].Scenario != string(Idle) {
+				fn(run.Mode+" "+run.Results[i].Scenario, &run.Results[i])
+			}
+		}
+	}
+}
+
+func table(w io.Writer, title string, columns ...string) {
+	fmt.Fprintf(w, "\n%s\n\n", title)
+	row(w, columns...)
+	cells := []string{"---"}
+	for range columns[1:] {
+		cells = append(cells, "--:")
+	}
+	row(w, cells...)
+}
+
+func row(w io.Writer, cells ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
+
+func num(v float64, digits int) string { return fmt.Sprintf("%.*f", digits, v) }
+
+func (r *Report) printLatencies(w io.Writer) {
+	table(w, "Throughput and latency in ms. Ack: request due to 202. End to end: request due to terminal event seen by the driver. "+
+		"Stored: order taken to order settled, by the order database.",
+		"run", "orders/s", "orders", "ack p50", "p99", "end to end p50", "p99", "max", "stored p50", "p99")
+	r.each(func(name string, s *Result) {
+		row(w, name, num(s.OrdersPerSecond, 0), num(float64(s.Orders), 0), num(s.Ack.P50, 1), num(s.Ack.P99, 1),
+			num(s.EndToEnd.P50, 1), num(s.EndToEnd.P99, 1), num(s.EndToEnd.Max, 0), num(s.Stored.P50, 1), num(s.Stored.P99, 1))
+	})
+}
+
+func (r *Report) printCPU(w io.Writer) {
+	columns := append([]string{"run"}, parts[:]...)
+	table(w, "CPU seconds per 1,000 orders; idle: per cent of a core; and the peak memory of an instance in MiB.", append(columns, "all", "order MiB", "inventory MiB", "payment MiB")...)
+	for _, run := range r.Runs {
+		for _, s := range run.Results {
+			cells, all := []string{run.Mode + " " + s.Scenario}, 0.0
+			for _, part := range parts {
+				v, unit, digits := s.CPU[part], "", 3
+				if s.Scenario == string(Idle) {
+					v, unit, digits = s.Cores[part]*100, " %", 1
+				}
+				all += v
+				cells = append(cells, num(v, digits)+unit)
+			}
+			cells = append(cells, num(all, 3))
+			for _, service := range serviceNames {
+				cells = append(cells, num(s.PeakMiB[service], 0))
+			}
+			row(w, cells...)
+		}
+	}
+}
+
+func (r *Report) printWork(w io.Writer) {
+	table(w, "PostgreSQL's work per order.", "run", "transactions", "statements", "statements/transaction", "WAL bytes", "WAL syncs")
+	r.each(func(name string, s *Result) {
+		n := float64(max(1, s.Orders))
+		row(w, name, num(float64(s.Work.Transactions)/n, 3), num(float64(s.Work.Statements)/n, 3),
+			num(float64(s.Work.Statements)/float64(max(1, s.Work.Transactions)), 1), num(float64(s.Work.WALBytes)/n, 0), num(float64(s.Work.WALSyncs)/n, 3))
+	})
+}
+
+func (r *Report) printBatches(w io.Writer) {
+	table(w, "Batches: messages in one transaction of a consumer, events in one publication of a relay.",
+		"run", "who", "batches", "average", "handler ms", "duplicates", "retries")
+	r.each(func(name string, s *Result) {
+		for _, b := range s.Batches {
+			row(w, name, b.Who, num(b.Transactions, 0), num(b.Average, 1), num(b.HandlerMS, 2), num(b.Duplicates, 0), num(b.Retries, 0))
+		}
+	})
+}
+
+// sqlShown is how much of a statement a table shows.
+const sqlShown = 110
+
+func (r *Report) printStatements(w io.Writer) {
+	table(w, "Statements that PostgreSQL spent most time on.", "run", "database", "calls", "rows/call", "mean ms", "total s", "statement")
+	r.each(func(name string, s *Result) {
+		for _, st := range s.Work.Top {
+			sql := strings.ReplaceAll(st.SQL, "|", `\|`)
+			if len(sql) > sqlShown {
+				sql = sql[:sqlShown] + "…"
+			}
+			row(w, name, st.Database, num(float64(st.Calls), 0), num(st.Rows, 1), num(st.MeanMS, 3), num(st.TotalMS/1000, 2), "`"+sql+"`")
+		}
+	})
+}

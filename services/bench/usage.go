@@ -1,0 +1,66 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// ticks is the unit of /proc's CPU times: Linux reports them to programs in hundredths of a second on every architecture.
+const ticks = 100
+
+// processCPU is the CPU time that a process has used, in seconds; 0 where the system has no /proc.
+func processCPU(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, noProc(err)
+	}
+	// The name, in parentheses, may hold anything; utime and stime are the 12th and 13th fields after it.
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	var total float64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseFloat(string(f), 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+		total += n
+	}
+	return total / ticks, nil
+}
+
+// peakRSS is the most memory that a process has had resident, in MiB; 0 where the system has no /proc.
+func peakRSS(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, noProc(err)
+	}
+	for line := range bytes.Lines(b) {
+		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+			kb, err := strconv.ParseFloat(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte("kB")))), 64)
+			return kb / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", pid)
+}
+
+// noProc drops the error of a system without /proc.
+func noProc(err error) error {
+	if _, statErr := os.Stat("/proc/self/stat"); statErr != nil {
+		return nil
+	}
+	return err
+}
+
+// ownCPU is the CPU time of this process, in seconds.
+func ownCPU() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
+}

@@ -1,0 +1,48 @@
+// Command bench measures the system against real Kafka and PostgreSQL; see `make bench`.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/converge-dev/converge/services/bench"
+)
+
+func main() {
+	opts := bench.Defaults()
+	scenarios := flag.String("scenarios", "", "what to measure, such as idle,closed:64,open:500:10s (default: idle, closed:64, open:100, open:500)")
+	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 20s open, 5s idle)")
+	smoke := flag.Bool("smoke", false, "a few seconds in all: to see that everything works, not for numbers")
+	flag.DurationVar(&opts.Warmup, "warmup", opts.Warmup, "load before each scenario")
+	flag.BoolVar(&opts.Even, "even", opts.Even, "open loop: orders at even distances, and not at random as those of independent users")
+	flag.IntVar(&opts.Instances, "instances", opts.Instances, "instances of every service")
+	flag.IntVar(&opts.Servers, "servers", opts.Servers, "PostgreSQL servers: 1, or 3 for one each")
+	flag.Uint64Var(&opts.Seed, "seed", opts.Seed, "of what is ordered, and when")
+	flag.StringVar(&opts.JSON, "json", opts.JSON, "where to write the report")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "bench: unknown argument %q\n", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := bench.Choose(&opts, *scenarios, *length, *smoke); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := bench.Run(ctx, opts, os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+}
