@@ -81,7 +81,6 @@ func (k Keys) Claim(ctx context.Context, tx pgx.Tx, keys []Key) ([]Claim, error)
 		_, err := pgx.ForEachRow(rows, r.fields(), func() error {
 			found[r.n] = true
 			claims[r.n] = r.claim(keys[r.n])
-			r = row{} // or the next row's header would be decoded into this one's map
 			return nil
 		})
 		return err

@@ -43,7 +43,7 @@ func claim(t *testing.T, db *pgxpool.Pool, keys idempotency.Keys, asked ...idemp
 func TestClaimManyAtOnce(t *testing.T) {
 	t.Parallel()
 	db, keys := setup(t), idempotency.Keys{}
-	refused := idempotency.Result{Status: 422, Body: []byte("{}"), Err: &idempotency.Error{Code: "c", Message: "m"}}
+	refused := idempotency.Result{Status: 422, Header: map[string]string{"A": "b"}, Body: []byte("{}"), Err: &idempotency.Error{Code: "c", Message: "m"}}
 	store(t, db, keys, idempotency.Stored{Key: key("stored"), Result: created}, idempotency.Stored{Key: key("refused"), Result: refused})
 	begin(t, db, keys, key("busy"))
 	other := key("stored")

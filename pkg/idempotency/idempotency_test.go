@@ -50,8 +50,10 @@ func working(result idempotency.Result, err error) work {
 	}
 }
 
-// do is Do in a transaction of its own.
+// do is Do in a transaction of its own, which must not wait for another for ever.
 func do(ctx context.Context, db *pgxpool.Pool, keys idempotency.Keys, k idempotency.Key, fn work) (result idempotency.Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	err = pg.InTx(ctx, db, func(tx pgx.Tx) error {
 		result, err = keys.Do(ctx, tx, k, fn)
 		return err
