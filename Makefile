@@ -49,8 +49,15 @@ lint: go $(GOLANGCI) ## Run go vet and the linters of .golangci.yml
 	go vet $(PACKAGES)
 	$(GOLANGCI) run $(PACKAGES)
 
-verify: go ## Check that the documents say what the code does
-	go run ./services/cmd/converge graph --check README.md
+verify: go ## Check that documents and dashboards say what the code does
+	@mkdir -p .cache
+	@go run ./services/cmd/converge graph > .cache/graph.mmd
+	@awk '/^```mermaid$$/ {f = 1; next} /^```$$/ {f = 0} f' README.md | diff -u --label README.md --label "converge graph" - .cache/graph.mmd || \
+	  { echo "README.md draws another choreography than the routes: put the output of 'converge graph' in its mermaid block." >&2; exit 1; }
+	@for m in $$(grep -rhoE '\b(converge|http)_[a-z_]+' deploy/prometheus/alerts.yml deploy/grafana/dashboards | sed -E 's/_(bucket|sum|count)$$//' | sort -u); do \
+	  grep -rqF "\"$$m\"" --include='*.go' pkg services || { echo "deploy/ asks for the metric $$m, which no code has." >&2; exit 1; }; \
+	done
+	@echo "README's graph and the metrics that deploy/ asks for are the code's."
 
 fuzz: go ## Run every fuzz target for a short while (FUZZ_TIME=20s)
 	@grep -rn --include='*_test.go' -E '^func Fuzz' pkg services | sed -E 's|/[^/]*_test\.go:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*| \1|' | sort -u | \
