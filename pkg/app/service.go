@@ -61,6 +61,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	dbURL := s.URL(prefix+"_DATABASE_URL", "postgres://"+svc.Name+":"+svc.Name+"@127.0.0.1:5432/"+svc.Name, "the service's own PostgreSQL database", "postgres", "postgresql")
 	conns := s.Int(prefix+"_DATABASE_CONNECTIONS", 10, 4, 1000, "connections to the database at most")
 	retention := s.Duration("INBOX_RETENTION", 7*24*time.Hour, time.Minute, 10*365*24*time.Hour, "how long handled messages are remembered; more than a duplicate can be late")
+	pprofAddr := s.String(prefix+"_PPROF_ADDR", "", "where to serve Go's profiles, such as 127.0.0.1:6060; empty: nowhere")
 	kafka := readKafka(s, svc.Name)
 	log := NewLogger(os.Stderr, svc.Name, s)
 	if done, err := Intercept(ctx, s, addr); done {
@@ -110,6 +111,13 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	relayed := make(chan error, 1)
 	go func() { relayed <- relay.Run(relayCtx) }()
 
+	if pprofAddr != "" {
+		ln, err := web.Listen(pprofAddr, prefix+"_PPROF_ADDR")
+		if err != nil {
+			return err
+		}
+		front.Go(func() error { return servePprof(frontCtx, ln) })
+	}
 	front.Go(func() error { return server.Serve(frontCtx, listener) })
 	front.Go(func() error {
 		// A member that joins before its topics exist is assigned nothing of them.
