@@ -81,7 +81,7 @@ func TestHotProductFromManyInstances(t *testing.T) {
 // Polls that reserve and release at once, with the same products and orders in any order, never deadlock.
 func TestLocksAreTakenInOneOrder(t *testing.T) {
 	t.Parallel()
-	const instances, polls, size, known = 8, 12, 20, 200
+	const instances, polls, size, known = 8, 12, 20, 40
 	products := []Line{{"a", 1e6}, {"b", 1e6}, {"c", 1e6}, {"d", 1e6}, {"e", 1e6}}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -59,7 +59,7 @@ type (
 		}
 	}
 	listInput struct {
-		Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"500" doc:"products on a page at most"`
+		Limit  int    `query:"limit" default:"20" minimum:"1" maximum:"100" doc:"products on a page at most"`
 		Cursor string `query:"cursor" pattern:"^[A-Za-z0-9._-]{1,64}$" patternDescription:"the nextCursor of the page before" doc:"where the page begins"`
 	}
 	reservationInput struct {
@@ -88,7 +88,7 @@ func register(api huma.API, db *pgxpool.Pool) {
 		OperationID: "put-product", Method: http.MethodPut, Path: "/products/{id}", Summary: "Create a product or change it",
 		Description: "Sets everything about the product. Of the stock, what orders hold stays reserved and the rest becomes available; " +
 			"a stock below what they hold is refused. Sending it again changes nothing more.",
-		Errors: []int{http.StatusConflict},
+		Errors: []int{http.StatusConflict, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "Changed"},
 			"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {
@@ -99,18 +99,19 @@ func register(api huma.API, db *pgxpool.Pool) {
 	huma.Register(api, huma.Operation{
 		OperationID: "restock-product", Method: http.MethodPost, Path: "/products/{id}/restock", Summary: "Put more units of a product in",
 		Description: "Adds each time it is sent. Whoever is not sure that it arrived reads the product and sets its stock with PUT instead.",
-		Errors:      []int{http.StatusNotFound, http.StatusConflict},
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
 	}, h.restock)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-product", Method: http.MethodGet, Path: "/products/{id}", Summary: "Show a product and its stock",
-		Errors: []int{http.StatusNotFound},
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, h.get)
 	huma.Register(api, huma.Operation{
-		OperationID: "list-products", Method: http.MethodGet, Path: "/products", Summary: "List products",
+		OperationID: "list-products", Method: http.MethodGet, Path: "/products", Summary: "List products, by id",
+		Errors: []int{http.StatusServiceUnavailable},
 	}, h.list)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-reservation", Method: http.MethodGet, Path: "/reservations/{orderId}", Summary: "Show what is reserved for an order",
-		Errors: []int{http.StatusNotFound},
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, h.reservation)
 }
 

@@ -23,7 +23,7 @@ type (
 func register(api huma.API, db *pgxpool.Pool) {
 	huma.Register(api, huma.Operation{
 		OperationID: "get-payment", Method: http.MethodGet, Path: "/payments/{orderId}", Summary: "Show the payment of an order",
-		Errors: []int{http.StatusNotFound},
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *paymentInput) (*paymentOutput, error) {
 		p, ok, err := findPayment(ctx, db, in.OrderID)
 		switch {
