@@ -47,6 +47,10 @@ func setup(t *testing.T) *spine {
 	}
 	t.Cleanup(func() { s.stop(t) })
 	s.start(t)
+	eventually(t, "the topics can be read", func() error { // services are ready without Kafka, tests of it are not
+		_, err := s.command(t, "dlq", "list")
+		return err
+	})
 	return s
 }
 
@@ -205,12 +209,20 @@ func (s *spine) records(t testing.TB, topic string) map[string][]broker.Record {
 // converge runs the operator's command and returns what it prints.
 func (s *spine) converge(t testing.TB, args ...string) string {
 	t.Helper()
+	out, err := s.command(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (s *spine) command(t testing.TB, args ...string) (string, error) {
 	env := map[string]string{"KAFKA_BROKERS": strings.Join(s.kafka.Brokers(), ",")}
 	var out, errOut strings.Builder
 	if err := cli.Run(t.Context(), args, func(name string) string { return env[name] }, &out, &errOut); err != nil {
-		t.Fatalf("converge %s: %v\n%s", strings.Join(args, " "), err, errOut.String())
+		return "", fmt.Errorf("converge %s: %w\n%s", strings.Join(args, " "), err, errOut.String())
 	}
-	return out.String()
+	return out.String(), nil
 }
 
 // freeAddr finds a free port below those that the system gives to outgoing connections, so that it stays free while its
