@@ -167,3 +167,33 @@ func TestPanicAfterTheAnswerBeganCutsItOff(t *testing.T) {
 	}()
 	do(t, s, "GET", "/half", "", "")
 }
+
+type resolved struct {
+	Cursor string `query:"cursor" maxLength:"10"`
+}
+
+func (in *resolved) Resolve(huma.Context) []error {
+	if in.Cursor == "bad" {
+		return []error{web.Field("query.cursor", "expected the nextCursor of a page", in.Cursor)}
+	}
+	return nil
+}
+
+func TestResolversKeepTheirWords(t *testing.T) {
+	t.Parallel()
+	s := setup(t, web.Config{})
+	huma.Register(s.API, huma.Operation{OperationID: "resolve", Method: http.MethodGet, Path: "/resolve"},
+		func(context.Context, *resolved) (*struct{}, error) { return nil, nil })
+	for cursor, want := range map[string]string{
+		"bad":                   "expected the nextCursor of a page",
+		strings.Repeat("x", 11): "expected text of at most 10 characters",
+	} {
+		p := readProblem(t, do(t, s, "GET", "/resolve?cursor="+cursor, "", ""))
+		if len(p.Errors) != 1 || p.Errors[0].Location != "query.cursor" || p.Errors[0].Message != want {
+			t.Errorf("%s: got %+v, want %q", cursor, p.Errors, want)
+		}
+	}
+	if resp := do(t, s, "GET", "/resolve?cursor=good", "", ""); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("a good one: %d", resp.StatusCode)
+	}
+}

@@ -79,14 +79,18 @@ func explain(op *huma.Operation, p *huma.ErrorModel) *huma.ErrorModel {
 	for _, e := range p.Errors {
 		field := *e
 		in, name, _ := strings.Cut(e.Location, ".")
-		if param := findParam(op, in, name); param != nil {
+		param := findParam(op, in, name)
+		switch {
+		case !terse(e.Message): // a resolver's own words
+		case param != nil:
 			field.Message = "expected " + describe(param.Schema)
 			if e.Value == "" {
 				field.Message, field.Value = "missing, "+field.Message, nil
 			}
-		} else if in == "query" {
+		case in == "query":
 			field.Message, field.Value = "unknown parameter, "+knownQuery(op), nil
-		} else if e.Location == "body" {
+		}
+		if e.Location == "body" {
 			field.Value = nil // the whole of it
 		}
 		field.Value = clip(field.Value)
@@ -97,6 +101,14 @@ func explain(op *huma.Operation, p *huma.ErrorModel) *huma.ErrorModel {
 		return Problem(p.Status, typ, p.Title, p.Detail)
 	}
 	return Problem(p.Status, TypeInvalidRequest, "Invalid request", summary(fields), fields...)
+}
+
+// terse reports whether a complaint is one of huma's, which do not say what would be right, or none.
+func terse(message string) bool {
+	return message == "" || slices.ContainsFunc([]string{
+		"invalid ", "required ", "unknown query parameter", "expected number", "expected integer", "expected boolean",
+		"expected string", "expected value", "expected length", "expected array", "expected duration",
+	}, func(prefix string) bool { return strings.HasPrefix(message, prefix) })
 }
 
 func findParam(op *huma.Operation, in, name string) *huma.Param {
