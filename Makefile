@@ -50,10 +50,7 @@ lint: go $(GOLANGCI) ## Run go vet and the linters of .golangci.yml
 	$(GOLANGCI) run $(PACKAGES)
 
 verify: go ## Check that documents and dashboards say what the code does
-	@mkdir -p .cache
-	@go run ./services/cmd/converge graph > .cache/graph.mmd
-	@awk '/^```mermaid$$/ {f = 1; next} /^```$$/ {f = 0} f' README.md | diff -u --label README.md --label "converge graph" - .cache/graph.mmd || \
-	  { echo "README.md draws another choreography than the routes: put the output of 'converge graph' in its mermaid block." >&2; exit 1; }
+	@go run ./services/cmd/converge graph -check README.md
 	@for m in $$(grep -rhoE '\b(converge|http)_[a-z_]+' deploy/prometheus/alerts.yml deploy/grafana/dashboards | sed -E 's/_(bucket|sum|count)$$//' | sort -u); do \
 	  grep -rqF "\"$$m\"" --include='*.go' pkg services || { echo "deploy/ asks for the metric $$m, which no code has." >&2; exit 1; }; \
 	done
