@@ -16,14 +16,18 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/pgtest"
 )
 
-// TestMainProcess is the process that the tests of Main start; in the test run itself it does nothing.
-func TestMainProcess(*testing.T) {
-	behaviour := os.Getenv("APP_TEST_RUN")
-	if behaviour == "" {
-		return
+// TestMain runs the tests, or, in a process that the tests of Main start, behaves as told.
+func TestMain(m *testing.M) {
+	if behaviour := os.Getenv("APP_TEST_RUN"); behaviour != "" {
+		mainProcess(behaviour)
 	}
+	pgtest.Main(m)
+}
+
+func mainProcess(behaviour string) {
 	os.Args = append(os.Args[:1], strings.Fields(os.Getenv("APP_TEST_ARGS"))...)
 	app.Main(func(ctx context.Context, getenv func(string) string) error {
 		s := app.NewSettings(getenv)
@@ -50,7 +54,7 @@ func command(t *testing.T, behaviour, args string, environ ...string) *exec.Cmd 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestMainProcess$")
+	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), "APP_TEST_RUN="+behaviour, "APP_TEST_ARGS="+args)
 	cmd.Env = append(cmd.Env, environ...)
 	return cmd

@@ -30,7 +30,8 @@ type Service struct {
 	Addr       string         // default listen address, host:port
 	Migrations fs.FS          // the schema of its own tables: goose files
 	Blocks     []pg.Migration // the schemas of further building blocks, such as idempotency.Migration()
-	// Setup registers the HTTP operations and background work. The database is migrated by then. An error ends the start.
+	// Setup registers the HTTP operations and background work; nil: there are none. The database is migrated by then. An
+	// error ends the start.
 	Setup func(rt *Runtime) error
 }
 
@@ -103,8 +104,10 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 		Pool: pool, Web: server, Log: log, Metrics: registry, Wake: relay.Wake,
 		Go: func(fn func(context.Context) error) { front.Go(func() error { return fn(frontCtx) }) },
 	}
-	if err := svc.Setup(rt); err != nil {
-		return fmt.Errorf("set up %s: %w", svc.Name, err)
+	if svc.Setup != nil {
+		if err := svc.Setup(rt); err != nil {
+			return fmt.Errorf("set up %s: %w", svc.Name, err)
+		}
 	}
 	relayCtx, stopRelay := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRelay()

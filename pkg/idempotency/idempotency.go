@@ -22,7 +22,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,11 +34,7 @@ var migrations embed.FS
 
 // Migration is the schema: one table.
 func Migration() pg.Migration {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the directory is compiled in
-	}
-	return pg.Migration{Name: "idempotency", FS: sub}
+	return pg.Migration{Name: "idempotency", FS: pg.Dir(migrations, "migrations")}
 }
 
 var (

@@ -8,7 +8,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,11 +21,7 @@ var migrations embed.FS
 
 // Migration is the inbox's schema: one table.
 func Migration() pg.Migration {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the directory is compiled in
-	}
-	return pg.Migration{Name: "inbox", FS: sub}
+	return pg.Migration{Name: "inbox", FS: pg.Dir(migrations, "migrations")}
 }
 
 // Ids are inserted in order, so that two members that hold the same messages after a rebalance wait for each other

@@ -12,7 +12,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"time"
 	"unicode/utf8"
 
@@ -27,11 +26,7 @@ var migrations embed.FS
 
 // Migration is the outbox's schema: one table.
 func Migration() pg.Migration {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the directory is compiled in
-	}
-	return pg.Migration{Name: "outbox", FS: sub}
+	return pg.Migration{Name: "outbox", FS: pg.Dir(migrations, "migrations")}
 }
 
 // MaxMessageBytes bounds key, value and headers of one message. A row that no broker takes would wait for ever: it is

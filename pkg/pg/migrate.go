@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"embed"
 	"fmt"
 	"io/fs"
 
@@ -16,6 +17,19 @@ import (
 type Migration struct {
 	Name string
 	FS   fs.FS
+}
+
+// Dir is one directory of files that were compiled in. It panics on a name that is no directory of them: that is a
+// mistake of the program.
+func Dir(files embed.FS, name string) fs.FS {
+	sub, err := fs.Sub(files, name)
+	if err == nil {
+		_, err = fs.Stat(files, name)
+	}
+	if err != nil {
+		panic("no directory of embedded files: " + err.Error())
+	}
+	return sub
 }
 
 // Migrate brings the database up to date, in the order given. It holds an advisory lock, so any number of instances may
