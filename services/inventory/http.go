@@ -125,9 +125,9 @@ func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error)
 		return nil, web.Problem(http.StatusConflict, "stock-below-reserved", "Stock below what is reserved", detail,
 			web.Field("body.stock", fmt.Sprintf("expected at least %d", p.Reserved), in.Body.Stock))
 	case created:
-		return &productOutput{Status: http.StatusCreated, Body: p}, nil
+		return &productOutput{Status: http.StatusCreated, Body: p.inUTC()}, nil
 	}
-	return &productOutput{Status: http.StatusOK, Body: p}, nil
+	return &productOutput{Status: http.StatusOK, Body: p.inUTC()}, nil
 }
 
 func (h handlers) restock(ctx context.Context, in *restockInput) (*productOutput, error) {
@@ -136,7 +136,7 @@ func (h handlers) restock(ctx context.Context, in *restockInput) (*productOutput
 	case err != nil:
 		return nil, fault(ctx, err)
 	case ok:
-		return &productOutput{Status: http.StatusOK, Body: p}, nil
+		return &productOutput{Status: http.StatusOK, Body: p.inUTC()}, nil
 	case p.ID == "":
 		return nil, noProduct(in.ID)
 	}
@@ -153,7 +153,7 @@ func (h handlers) get(ctx context.Context, in *ProductPath) (*productOutput, err
 	case !ok:
 		return nil, noProduct(in.ID)
 	}
-	return &productOutput{Status: http.StatusOK, Body: p}, nil
+	return &productOutput{Status: http.StatusOK, Body: p.inUTC()}, nil
 }
 
 func (h handlers) list(ctx context.Context, in *listInput) (*listOutput, error) {
@@ -165,6 +165,9 @@ func (h handlers) list(ctx context.Context, in *listInput) (*listOutput, error) 
 	if len(products) > in.Limit {
 		products = products[:in.Limit]
 		out.Body.NextCursor = products[in.Limit-1].ID
+	}
+	for i := range products {
+		products[i] = products[i].inUTC()
 	}
 	out.Body.Products = products
 	return out, nil
@@ -178,7 +181,21 @@ func (h handlers) reservation(ctx context.Context, in *reservationInput) (*reser
 	case !ok:
 		return nil, web.NotFound("nothing is known here of order %s; if it is new, its event may be on its way", in.OrderID)
 	}
-	return &reservationOutput{Body: r}, nil
+	return &reservationOutput{Body: r.inUTC()}, nil
+}
+
+func (p Product) inUTC() Product {
+	p.CreatedAt, p.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
+	return p
+}
+
+func (r Record) inUTC() Record {
+	r.CreatedAt = r.CreatedAt.UTC()
+	if r.ReleasedAt != nil {
+		at := r.ReleasedAt.UTC()
+		r.ReleasedAt = &at
+	}
+	return r
 }
 
 func noProduct(id string) error { return web.NotFound("there is no product %s", id) }

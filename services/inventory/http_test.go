@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,7 +20,7 @@ func (b bundle) api() http.Handler {
 	return server
 }
 
-// request answers with the status and the decoded body, without its times, which it holds to be there.
+// request answers with the status and the decoded body, without its times.
 func request(t *testing.T, api http.Handler, method, path, body string) (int, map[string]any) {
 	t.Helper()
 	req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
@@ -35,10 +36,29 @@ func request(t *testing.T, api http.Handler, method, path, body string) (int, ma
 	if want := "application/problem+json"; w.Code >= 400 && w.Header().Get("Content-Type") != want {
 		t.Errorf("%s %s: the %d is %s, want %s", method, path, w.Code, w.Header().Get("Content-Type"), want)
 	}
-	for _, name := range []string{"createdAt", "updatedAt", "releasedAt"} {
-		delete(got, name)
+	dropTimes(t, got)
+	if list, ok := got["products"].([]any); ok {
+		for _, p := range list {
+			dropTimes(t, p.(map[string]any))
+		}
 	}
 	return w.Code, got
+}
+
+// dropTimes removes what differs from run to run, and holds it to be recent and in UTC.
+func dropTimes(t *testing.T, body map[string]any) {
+	t.Helper()
+	for _, name := range []string{"createdAt", "updatedAt", "releasedAt"} {
+		text, ok := body[name].(string)
+		if !ok {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil || !strings.HasSuffix(text, "Z") || time.Since(at).Abs() > time.Hour {
+			t.Errorf("%s is %s, want a recent time in UTC (%v)", name, text, err)
+		}
+		delete(body, name)
+	}
 }
 
 func product(id string, available, reserved float64) map[string]any {
@@ -75,12 +95,6 @@ func TestProductsOverHTTP(t *testing.T) {
 			continue
 		}
 		status, got := request(t, api, step.method, step.path, step.body)
-		if list, ok := got["products"].([]any); ok {
-			for _, p := range list {
-				delete(p.(map[string]any), "createdAt")
-				delete(p.(map[string]any), "updatedAt")
-			}
-		}
 		if diff := cmp.Diff(step.want, got); status != step.status || diff != "" {
 			t.Errorf("%s: status %d, want %d; body (-want +got):\n%s", step.name, status, step.status, diff)
 		}

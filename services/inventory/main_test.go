@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -19,7 +20,10 @@ import (
 	"github.com/converge-dev/converge/pkg/sagatest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	time.Local = time.FixedZone("somewhere", 5*60*60) // the API's times are UTC wherever the service runs
+	pgtest.Main(m)
+}
 
 // bundle is a database with inventory's schema, and what tests do with it.
 type bundle struct {

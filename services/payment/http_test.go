@@ -2,9 +2,11 @@ package payment
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/converge-dev/converge/pkg/web"
 )
@@ -50,8 +52,9 @@ func TestPaymentsOverHTTP(t *testing.T) {
 			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 				t.Fatalf("status %d, %q: %v", w.Code, w.Body, err)
 			}
-			if _, ok := got["createdAt"]; ok != (w.Code == 200) {
-				t.Errorf("createdAt is there: %t", ok)
+			at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got["createdAt"]))
+			if w.Code == 200 && (err != nil || at.Location() != time.UTC || time.Since(at).Abs() > time.Hour) {
+				t.Errorf("createdAt is %v, want a recent time in UTC", got["createdAt"])
 			}
 			delete(got, "createdAt")
 			if w.Code != tt.status {

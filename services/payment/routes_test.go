@@ -56,7 +56,7 @@ func TestRepeatedOrderGetsItsStoredOutcome(t *testing.T) {
 	before := b.payments()
 
 	b.rule = Rule{Above: 1}
-	again := b.told(b.deliver(reserved(t, 2, "u-1", 1), reserved(t, 1, "mallory", 1000), reserved(t, 2, "mallory", 5))...)
+	again := b.told(b.deliver(reserved(t, 2, "u-1", 1), reserved(t, 1, "mallory", 1000), reserved(t, 2, "mallory", 7))...)
 	want(t, []string{first[1], first[0], first[1]}, again)
 	want(t, before, b.payments())
 }
