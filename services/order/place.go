@@ -15,6 +15,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/idempotency"
+	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
 	"github.com/converge-dev/converge/pkg/web"
@@ -96,35 +97,35 @@ type placer struct {
 // nothing is stored, unless the connection was lost during the commit: then a client without a key cannot know.
 func (p *placer) place(ctx context.Context, postings []posting) ([]pg.Result[answer], error) {
 	results := make([]pg.Result[answer], len(postings))
-	accepted := 0
-	err := pg.InTx(ctx, p.db, func(tx pgx.Tx) error {
-		if err := p.claim(ctx, tx, postings, results); err != nil {
+	var keys []idempotency.Key
+	var at []int // the posting of each key
+	for i, posting := range postings {
+		results[i].Value = posting.answer
+		if posting.key != nil {
+			keys, at = append(keys, *posting.key), append(at, i)
+		}
+	}
+
+	var accepted int
+	var err error
+	if len(keys) == 0 {
+		// A batch of statements is a transaction by itself, and the commit needs no round-trip of its own.
+		accepted, err = p.write(ctx, p.db, postings, results)
+	} else {
+		err = pg.InTx(ctx, p.db, func(tx pgx.Tx) error {
+			claims, err := p.keys.Claim(ctx, tx, keys)
+			if err != nil {
+				return err
+			}
+			for i, claim := range claims {
+				if claim.State != idempotency.New {
+					results[at[i]] = known(keys[i], claim)
+				}
+			}
+			accepted, err = p.write(ctx, tx, postings, results)
 			return err
-		}
-		var orders []*Order
-		var begins []saga.Out
-		var answers []idempotency.Stored
-		for i, posting := range postings {
-			if results[i].Err != nil || results[i].Value.replayed {
-				continue
-			}
-			results[i].Value = posting.answer
-			if posting.order != nil {
-				orders, begins = append(orders, posting.order), append(begins, posting.begins)
-			}
-			if posting.key != nil {
-				answers = append(answers, idempotency.Stored{Key: *posting.key, Result: posting.answer.Result})
-			}
-		}
-		accepted = len(orders)
-		var b pgx.Batch
-		queueInsert(&b, orders)
-		p.keys.Queue(&b, answers)
-		if err := saga.Queue(&b, "order", begins...); err != nil {
-			return err
-		}
-		return tx.SendBatch(ctx, &b).Close()
-	})
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("place %d orders: %w", len(postings), err)
 	}
@@ -135,34 +136,47 @@ func (p *placer) place(ctx context.Context, postings []posting) ([]pg.Result[ans
 	return results, nil
 }
 
-// claim fills in the results of postings whose keys were used before.
-func (p *placer) claim(ctx context.Context, tx pgx.Tx, postings []posting, results []pg.Result[answer]) error {
-	var keys []idempotency.Key
-	var at []int // the posting of each key
+// known is the result of a posting whose key was used before.
+func known(key idempotency.Key, claim idempotency.Claim) (r pg.Result[answer]) {
+	switch claim.State {
+	case idempotency.Replay:
+		r.Value = answer{Result: claim.Result, replayed: true}
+	case idempotency.InProgress:
+		r.Err = web.Problem(http.StatusConflict, typeKeyInUse, "Request in progress",
+			"a request with this key is in progress; send it again in a moment to get its answer",
+			web.Field("header.Idempotency-Key", "expected a key that is not in use at this moment", key.Key))
+	default:
+		r.Err = web.Problem(http.StatusUnprocessableEntity, typeKeyReused, "Idempotency-Key reused",
+			"the key belongs to a different request of this user; send this one with a key of its own",
+			web.Field("header.Idempotency-Key", "expected a key that was not used for another request", key.Key))
+	}
+	return r
+}
+
+// write stores the postings that have no result from earlier yet, and returns how many orders these are.
+func (p *placer) write(ctx context.Context, db outbox.Sender, postings []posting, results []pg.Result[answer]) (int, error) {
+	var orders []*Order
+	var begins []saga.Out
+	var answers []idempotency.Stored
 	for i, posting := range postings {
+		if results[i].Err != nil || results[i].Value.replayed {
+			continue
+		}
+		if posting.order != nil {
+			orders, begins = append(orders, posting.order), append(begins, posting.begins)
+		}
 		if posting.key != nil {
-			keys, at = append(keys, *posting.key), append(at, i)
+			answers = append(answers, idempotency.Stored{Key: *posting.key, Result: posting.answer.Result})
 		}
 	}
-	claims, err := p.keys.Claim(ctx, tx, keys)
-	if err != nil {
-		return err
+	var b pgx.Batch
+	queueInsert(&b, orders)
+	p.keys.Queue(&b, answers)
+	if err := saga.Queue(&b, "order", begins...); err != nil {
+		return 0, err
 	}
-	for i, claim := range claims {
-		result := &results[at[i]]
-		switch claim.State {
-		case idempotency.New:
-		case idempotency.Replay:
-			result.Value = answer{Result: claim.Result, replayed: true}
-		case idempotency.Mismatch:
-			result.Err = web.Problem(http.StatusUnprocessableEntity, typeKeyReused, "Idempotency-Key reused",
-				"the key belongs to a different request of this user; send this one with a key of its own",
-				web.Field("header.Idempotency-Key", "expected a key that was not used for another request", keys[i].Key))
-		case idempotency.InProgress:
-			result.Err = web.Problem(http.StatusConflict, typeKeyInUse, "Request in progress",
-				"a request with this key is in progress; send it again in a moment to get its answer",
-				web.Field("header.Idempotency-Key", "expected a key that is not in use at this moment", keys[i].Key))
-		}
+	if b.Len() == 0 {
+		return 0, nil
 	}
-	return nil
+	return len(orders), db.SendBatch(ctx, &b).Close()
 }

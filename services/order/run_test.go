@@ -1,0 +1,103 @@
+package order
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/converge-dev/converge/pkg/pgtest"
+)
+
+// The whole service, as its binary runs it, accepts orders while there is no Kafka, and stops when it is told to.
+func TestRunWithoutKafka(t *testing.T) {
+	t.Parallel()
+	addr := freeAddr(t)
+	settings := map[string]string{
+		"ORDER_ADDR": addr, "ORDER_DATABASE_URL": pgtest.URL(t), "KAFKA_BROKERS": freeAddr(t), "LOG_LEVEL": "error",
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, func(name string) string { return settings[name] }) }()
+	defer stop()
+
+	url := "http://" + addr
+	await(t, ended, func() bool {
+		resp, err := http.Get(url + "/healthz") //nolint:noctx // a test's client, on this machine
+		if err != nil {
+			return false
+		}
+		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	})
+	resp, err := http.Post(url+"/orders", "application/json", strings.NewReader(draft("u-1"))) //nolint:noctx // as above
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body := read(t, resp); resp.StatusCode != http.StatusAccepted {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if resp, err = http.Get(url + "/metrics"); err != nil { //nolint:noctx // as above
+		t.Fatal(err)
+	}
+	if body := read(t, resp); !strings.Contains(body, `converge_orders_total{status="PENDING"} 1`) {
+		t.Errorf("the metrics do not count the order:\n%s", body)
+	}
+
+	stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("did not stop")
+	}
+}
+
+func TestRunNamesAWrongSetting(t *testing.T) {
+	t.Parallel()
+	err := Run(t.Context(), func(name string) string { return map[string]string{"ORDER_IDEMPOTENCY_TTL": "1s"}[name] })
+	if err == nil || !strings.Contains(err.Error(), "ORDER_IDEMPOTENCY_TTL") {
+		t.Errorf("ended with %v, want an error that names the setting", err)
+	}
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// await polls until ok, and fails when the service ends or a minute is over.
+func await(t *testing.T, ended <-chan error, ok func() bool) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case err := <-ended:
+			t.Fatalf("ended early: %v", err)
+		case <-deadline:
+			t.Fatal("not up after a minute")
+		case <-tick.C:
+		}
+	}
+}
+
+func read(t *testing.T, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
