@@ -173,6 +173,11 @@ func freePort() (uint16, error) {
 	return 0, fmt.Errorf("find a free port: %w", errs)
 }
 
+func freeAddr() (string, error) {
+	port, err := freePort()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))), err
+}
+
 // silent keeps testcontainers' chatter out of the bench's output.
 type silent struct{}
 

@@ -6,44 +6,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"strconv"
 	"sync"
 	"time"
 )
 
 const (
-	products      = 1000
-	stock         = 1_000_000_000 // of each product, so that no order is refused
-	users         = 10_000
 	settleTimeout = 30 * time.Second // an order that takes longer counts as stuck
 	openConns     = 128              // connections of the open loop
 	failurePause  = 50 * time.Millisecond
 )
-
-// orders makes the bodies of the requests: two lines each, of different products, evenly spread.
-type orders struct{ rnd *rand.Rand }
-
-func newOrders(seed, stream uint64) orders {
-	return orders{rand.New(rand.NewPCG(seed, stream))} //nolint:gosec // reproducible on purpose
-}
-
-func (o orders) append(b []byte) []byte {
-	first := o.rnd.IntN(products)
-	second := (first + 1 + o.rnd.IntN(products-1)) % products
-	b = append(b, `{"userId":"user-`...)
-	b = strconv.AppendInt(b, int64(o.rnd.IntN(users)), 10)
-	b = append(b, `","items":[{"productId":"`...)
-	b = append(b, productID(first)...)
-	b = append(b, `","quantity":`...)
-	b = strconv.AppendInt(b, 1+o.rnd.Int64N(3), 10)
-	b = append(b, `},{"productId":"`...)
-	b = append(b, productID(second)...)
-	b = append(b, `","quantity":1}],"amount":`...)
-	b = strconv.AppendInt(b, 100+o.rnd.Int64N(10_000), 10)
-	return append(b, `,"currency":"EUR"}`...)
-}
-
-func productID(n int) string { return "product-" + strconv.Itoa(n) }
 
 // window is when a load began and when its last order was to be sent.
 type window struct{ from, to time.Time }
@@ -131,7 +102,7 @@ func (d *driver) client(ctx context.Context, c *conn, o orders, until time.Time)
 		if sent.After(until) {
 			return
 		}
-		body = o.append(body[:0])
+		body = o.next().appendTo(body[:0])
 		id, err := c.place(body)
 		if err != nil {
 			d.fail(err)
@@ -159,7 +130,7 @@ func (d *driver) open(ctx context.Context, schedule []time.Duration, length time
 		running.Go(func() {
 			var body []byte
 			for sent := range due {
-				body = o.append(body[:0])
+				body = o.next().appendTo(body[:0])
 				id, err := c.place(body)
 				if err != nil {
 					d.fail(err)

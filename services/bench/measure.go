@@ -14,16 +14,17 @@ var parts = [...]string{"order", "inventory", "payment", "kafka", "postgres", "d
 type look struct {
 	at      time.Time
 	cpu     map[string]float64 // seconds by part
+	machine float64            // seconds of everything that runs on it
 	metrics map[string]series  // by service
 	work    Work
 }
 
 // look reads all counters. With begin it also starts a new count of statements.
-func (s *rig) look(ctx context.Context, begin bool) (look, error) {
-	l := look{at: time.Now(), metrics: map[string]series{}}
-	if s.scrape {
+func (r *rig) look(ctx context.Context, begin bool) (look, error) {
+	l := look{metrics: map[string]series{}}
+	if r.mode == Converge { // the others have no /metrics
 		for _, service := range serviceNames {
-			m, err := scrape(ctx, s.processes, service)
+			m, err := scrape(ctx, r.processes, service)
 			if err != nil {
 				return look{}, err
 			}
@@ -31,22 +32,26 @@ func (s *rig) look(ctx context.Context, begin bool) (look, error) {
 		}
 	}
 	var err error
-	if l.work, err = s.servers.work(ctx); err != nil {
+	if l.work, err = r.servers.work(ctx); err != nil {
 		return look{}, err
 	}
 	if begin {
-		if err := s.servers.resetStatements(ctx); err != nil {
+		if err := r.servers.resetStatements(ctx); err != nil {
 			return look{}, err
 		}
 	}
-	l.cpu, err = s.cpu(ctx)
+	l.at = time.Now()
+	if l.machine, err = machineCPU(); err != nil {
+		return look{}, err
+	}
+	l.cpu, err = r.cpu(ctx)
 	return l, err
 }
 
 // cpu is the CPU time of every part so far, in seconds.
-func (s *rig) cpu(ctx context.Context) (map[string]float64, error) {
+func (r *rig) cpu(ctx context.Context) (map[string]float64, error) {
 	out := map[string]float64{"driver": ownCPU()}
-	for _, p := range s.processes {
+	for _, p := range r.processes {
 		seconds, err := processCPU(p.cmd.Process.Pid)
 		if err != nil {
 			return nil, fmt.Errorf("CPU time of %s: %w", p.service, err)
@@ -54,11 +59,11 @@ func (s *rig) cpu(ctx context.Context) (map[string]float64, error) {
 		out[p.service] += seconds
 	}
 	var err error
-	if out["kafka"], err = s.servers.cpu(ctx, s.servers.kafka); err != nil {
+	if out["kafka"], err = r.servers.cpu(ctx, r.servers.kafka); err != nil {
 		return nil, err
 	}
-	for _, srv := range s.servers.pg {
-		seconds, err := s.servers.cpu(ctx, srv)
+	for _, srv := range r.servers.pg {
+		seconds, err := r.servers.cpu(ctx, srv)
 		if err != nil {
 			return nil, err
 		}
@@ -68,9 +73,9 @@ func (s *rig) cpu(ctx context.Context) (map[string]float64, error) {
 }
 
 // peakMemory is the most that one instance of each service has had resident since its start, in MiB.
-func (s *rig) peakMemory() (map[string]float64, error) {
+func (r *rig) peakMemory() (map[string]float64, error) {
 	out := map[string]float64{}
-	for _, p := range s.processes {
+	for _, p := range r.processes {
 		mib, err := peakRSS(p.cmd.Process.Pid)
 		if err != nil {
 			return nil, fmt.Errorf("memory of %s: %w", p.service, err)
@@ -85,8 +90,8 @@ const storedSQL = `SELECT extract(epoch FROM settled_at - created_at)::float8 FR
 WHERE created_at BETWEEN $1 AND $2 AND settled_at IS NOT NULL`
 
 // stored is the end-to-end latency of the orders of a window, as the order database has it.
-func (s *rig) stored(ctx context.Context, w window) (Quantiles, error) {
-	rows, err := s.databases["order"].Query(ctx, storedSQL, w.from, w.to)
+func (r *rig) stored(ctx context.Context, w window) (Quantiles, error) {
+	rows, err := r.databases["order"].Query(ctx, storedSQL, w.from, w.to)
 	if err != nil {
 		return Quantiles{}, fmt.Errorf("read latencies: %w", err)
 	}
@@ -106,9 +111,12 @@ func (s *rig) stored(ctx context.Context, w window) (Quantiles, error) {
 func (r *Result) difference(before, after look) {
 	r.CPU = map[string]float64{}
 	r.Cores = map[string]float64{}
+	seconds := after.at.Sub(before.at).Seconds()
+	r.OtherCores = (after.machine - before.machine) / seconds
 	for _, part := range parts {
 		used := after.cpu[part] - before.cpu[part]
-		r.Cores[part] = used / after.at.Sub(before.at).Seconds()
+		r.Cores[part] = used / seconds
+		r.OtherCores -= r.Cores[part]
 		if r.Orders > 0 {
 			r.CPU[part] = used / float64(r.Orders) * 1000
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,32 +38,45 @@ func (s Scenario) String() string {
 
 // Options say what to measure. The zero value of a field that must not be zero is refused, see [Defaults].
 type Options struct {
-	Scenarios []Scenario    `json:"-"`
-	Warmup    time.Duration `json:"-"` // before each scenario but idle, at its load
-	Even      bool          `json:"evenSpacing"`
-	Instances int           `json:"instances"` // of each service
-	Servers   int           `json:"servers"`   // PostgreSQL servers: 1 for all, or 3
-	Seed      uint64        `json:"seed"`
-	Dir       string        `json:"-"` // for what the services log
-	JSON      string        `json:"-"` // where the report goes
+	Modes       []Mode        `json:"-"`
+	Scenarios   []Scenario    `json:"-"`       // of Converge, and of Usual if it has none of its own
+	Compare     []Scenario    `json:"-"`       // of Usual
+	FloorLength time.Duration `json:"-"`       // of each of Floor's batch sizes
+	Profile     bool          `json:"profile"` // take CPU profiles of the services
+	Warmup      time.Duration `json:"-"`       // before each scenario but idle, at its load
+	Even        bool          `json:"evenSpacing"`
+	Instances   int           `json:"instances"` // of each service
+	Servers     int           `json:"servers"`   // PostgreSQL servers: 1 for all, or 3
+	Seed        uint64        `json:"seed"`
+	Dir         string        `json:"-"` // for what the services log
+	JSON        string        `json:"-"` // where the report goes
 }
 
 // Defaults are what `make bench` measures.
 func Defaults() Options {
 	dir := filepath.Join(".data", "bench")
 	return Options{
+		Modes:     []Mode{Converge, Usual, Floor},
 		Scenarios: []Scenario{{Idle, 0, 5 * time.Second}, {Closed, 64, 30 * time.Second}, {Open, 100, 20 * time.Second}, {Open, 500, 20 * time.Second}},
-		Warmup:    5 * time.Second, Instances: 1, Servers: 1, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
+		Compare:   []Scenario{{Closed, 64, 15 * time.Second}, {Open, 100, 10 * time.Second}}, FloorLength: 8 * time.Second,
+		Warmup: 5 * time.Second, Instances: 1, Servers: 1, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
 	}
 }
 
 // Choose applies what the command line says of the scenarios: which, how long, and whether only for a look.
-func Choose(o *Options, list string, length time.Duration, smoke bool) error {
+func Choose(o *Options, modes, list string, length time.Duration, smoke bool) error {
+	if modes != "" {
+		o.Modes = nil
+		for mode := range strings.SplitSeq(modes, ",") {
+			o.Modes = append(o.Modes, Mode(mode))
+		}
+	}
 	if list != "" {
 		var err error
 		if o.Scenarios, err = parseScenarios(list, cmp.Or(length, 20*time.Second)); err != nil {
 			return err
 		}
+		o.Compare = nil
 	} else if length != 0 {
 		for i := range o.Scenarios {
 			o.Scenarios[i].Length = length
@@ -73,6 +87,10 @@ func Choose(o *Options, list string, length time.Duration, smoke bool) error {
 		for i := range o.Scenarios {
 			o.Scenarios[i].Length = 2 * time.Second
 		}
+		for i := range o.Compare {
+			o.Compare[i].Length = time.Second
+		}
+		o.FloorLength = time.Second
 	}
 	return o.validate()
 }
@@ -124,7 +142,27 @@ func (s Scenario) validate() error {
 	return nil
 }
 
+// scenarios are those of a mode. A usual system has nothing to show without load.
+func (o *Options) scenarios(mode Mode) []Scenario {
+	if mode == Converge {
+		return o.Scenarios
+	}
+	compare := o.Compare
+	if compare == nil {
+		compare = o.Scenarios
+	}
+	return slices.DeleteFunc(slices.Clone(compare), func(s Scenario) bool { return s.Kind == Idle })
+}
+
+// floorBatches are as many orders as a closed loop has under way, and as many as are worth it.
+var floorBatches = [...]int{64, 500}
+
 func (o *Options) validate() error {
+	for _, m := range o.Modes {
+		if m != Converge && m != Usual && m != Floor {
+			return fmt.Errorf("mode %q: want %s, %s or %s", m, Converge, Usual, Floor)
+		}
+	}
 	for _, s := range o.Scenarios {
 		if err := s.validate(); err != nil {
 			return err

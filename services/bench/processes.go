@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +30,7 @@ const (
 type process struct {
 	service string
 	addr    string
+	pprof   string // where it serves its profiles, if it does
 	cmd     *exec.Cmd
 	log     string // path of what it wrote
 	exited  chan struct{}
@@ -55,7 +55,7 @@ type launch struct {
 	brokers   string
 	databases map[string]string // URL by service
 	logs      string            // directory
-	extra     []string          // further environment
+	profile   bool              // serve Go's profiles
 }
 
 // start starts every instance and waits until all are ready. What was started has to be stopped even after an error.
@@ -81,11 +81,10 @@ func (l launch) start(ctx context.Context) ([]*process, error) {
 }
 
 func (l launch) startOne(service string, i int) (*process, error) {
-	port, err := freePort()
+	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String()
 	logPath := filepath.Join(l.logs, service+"-"+strconv.Itoa(i)+".log")
 	logFile, err := os.Create(logPath)
 	if err != nil {
@@ -98,13 +97,19 @@ func (l launch) startOne(service string, i int) (*process, error) {
 	cmd.Env = append(os.Environ(),
 		prefix+"_ADDR="+addr, prefix+"_DATABASE_URL="+l.databases[service],
 		"KAFKA_BROKERS="+l.brokers, "KAFKA_PARTITIONS="+strconv.Itoa(partitions), "LOG_LEVEL=warn")
-	cmd.Env = append(cmd.Env, l.extra...)
+	var pprof string
+	if l.profile {
+		if pprof, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		cmd.Env = append(cmd.Env, prefix+"_PPROF_ADDR="+pprof)
+	}
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is the bench's, which stops them in order
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", service, err)
 	}
-	p := &process{service: service, addr: addr, cmd: cmd, log: logPath, exited: make(chan struct{})}
+	p := &process{service: service, addr: addr, pprof: pprof, cmd: cmd, log: logPath, exited: make(chan struct{})}
 	go func() { // ends with the process
 		_ = cmd.Wait() // its state tells
 		close(p.exited)

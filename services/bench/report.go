@@ -33,7 +33,7 @@ type Machine struct {
 
 // ModeRun is one system's run through the scenarios.
 type ModeRun struct {
-	Mode              string   `json:"mode"`
+	Mode              Mode     `json:"mode"`
 	StartSeconds      float64  `json:"startSeconds"`      // until every instance was ready
 	FirstOrderSeconds float64  `json:"firstOrderSeconds"` // until the first order had settled, after that
 	StopSeconds       float64  `json:"stopSeconds"`
@@ -52,10 +52,12 @@ type Result struct {
 	EndToEnd        Quantiles          `json:"endToEndMs"` // request due to terminal event seen in Kafka
 	Stored          Quantiles          `json:"storedMs"`   // order taken to order settled, by the order database
 	CPU             map[string]float64 `json:"cpuSecondsPer1000Orders"`
-	Cores           map[string]float64 `json:"cores"` // CPU time used per time
+	Cores           map[string]float64 `json:"cores"`      // CPU time used per time
+	OtherCores      float64            `json:"otherCores"` // used by what has nothing to do with the run: noise
 	PeakMiB         map[string]float64 `json:"peakMiB"`
 	Batches         []Batch            `json:"batches"`
 	Work            Work               `json:"postgres"`
+	Profiles        []Profile          `json:"profiles,omitempty"`
 	Violations      []string           `json:"violations"`
 }
 
@@ -82,13 +84,19 @@ func (r *Result) latencies(samples []sample, w window) {
 // line is the result in short.
 func (r *Result) line() string {
 	var b strings.Builder
-	if r.Scenario == string(Idle) {
+	switch {
+	case r.Scenario == string(Idle):
 		for _, part := range parts {
 			fmt.Fprintf(&b, "%s %.2f %%  ", part, r.Cores[part]*100)
 		}
-	} else {
+	case r.Ack == Quantiles{}: // the floor answers nobody
+		fmt.Fprintf(&b, "%.0f orders/s", r.OrdersPerSecond)
+	default:
 		fmt.Fprintf(&b, "%.0f orders/s, ack p50 %.1f p99 %.1f ms, end to end p50 %.1f p99 %.1f ms, stored p50 %.1f p99 %.1f ms",
 			r.OrdersPerSecond, r.Ack.P50, r.Ack.P99, r.EndToEnd.P50, r.EndToEnd.P99, r.Stored.P50, r.Stored.P99)
+	}
+	if r.OtherCores > 0.1 {
+		fmt.Fprintf(&b, "\n  noise: other programs used %.1f cores", r.OtherCores)
 	}
 	if r.Failures > 0 {
 		fmt.Fprintf(&b, "\n  %d requests failed, such as: %s", r.Failures, r.Failure)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/services/bench/usual"
 	"github.com/converge-dev/converge/services/system"
 )
 
@@ -108,6 +109,9 @@ func (s *servers) startKafka(ctx context.Context) error {
 	topics, err := saga.Topics(partitions, system.Choreography()...)
 	if err != nil {
 		return err
+	}
+	for _, name := range usual.Topics() {
+		topics = append(topics, broker.TopicSpec{Name: name, Partitions: partitions})
 	}
 	return c.EnsureTopics(ctx, topics)
 }

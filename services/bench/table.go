@@ -12,6 +12,7 @@ func (r *Report) print(w io.Writer) {
 		r.Date.Format("2006-01-02"), r.Commit, r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Kafka, r.Postgres,
 		r.Options.Instances, r.Options.Servers, partitions, r.Options.Seed)
 	r.printLatencies(w)
+	r.printComparison(w)
 	r.printCPU(w)
 	r.printWork(w)
 	r.printBatches(w)
@@ -19,6 +20,9 @@ func (r *Report) print(w io.Writer) {
 	for _, run := range r.Runs {
 		fmt.Fprintf(w, "\n%s: started in %.1f s, first order settled %.1f s later, stopped in %.1f s\n", run.Mode, run.StartSeconds, run.FirstOrderSeconds, run.StopSeconds)
 		for _, res := range run.Results {
+			for _, p := range res.Profiles {
+				fmt.Fprintf(w, "\n%s, %s: CPU of %s (%s)\n\n```\n%s```\n", run.Mode, res.Scenario, p.Service, p.File, p.Top)
+			}
 			if res.Failures > 0 {
 				fmt.Fprintf(w, "\n%s, %s: %d requests failed, such as: %s\n", run.Mode, res.Scenario, res.Failures, res.Failure)
 			}
@@ -34,7 +38,7 @@ func (r *Report) each(fn func(name string, res *Result)) {
 	for _, run := range r.Runs {
 		for i := range run.Results {
 			if run.Results[i].Scenario != string(Idle) {
-				fn(run.Mode+" "+run.Results[i].Scenario, &run.Results[i])
+				fn(string(run.Mode)+" "+run.Results[i].Scenario, &run.Results[i])
 			}
 		}
 	}
@@ -59,30 +63,74 @@ func (r *Report) printLatencies(w io.Writer) {
 		"Stored: order taken to order settled, by the order database.",
 		"run", "orders/s", "orders", "ack p50", "p99", "end to end p50", "p99", "max", "stored p50", "p99")
 	r.each(func(name string, s *Result) {
+		if (s.Ack == Quantiles{}) { // the floor answers nobody
+			row(w, name, num(s.OrdersPerSecond, 0), num(float64(s.Orders), 0), "", "", "", "", "", "", "")
+			return
+		}
 		row(w, name, num(s.OrdersPerSecond, 0), num(float64(s.Orders), 0), num(s.Ack.P50, 1), num(s.Ack.P99, 1),
 			num(s.EndToEnd.P50, 1), num(s.EndToEnd.P99, 1), num(s.EndToEnd.Max, 0), num(s.Stored.P50, 1), num(s.Stored.P99, 1))
 	})
 }
 
+// printComparison holds the system against the usual way under the same load, and against the floor.
+func (r *Report) printComparison(w io.Writer) {
+	results := map[Mode][]Result{}
+	for _, run := range r.Runs {
+		results[run.Mode] = run.Results
+	}
+	if len(results[Converge]) == 0 || len(results[Usual])+len(results[Floor]) == 0 {
+		return
+	}
+	table(w, "Compared.", "what", "converge", "other", "ratio")
+	compare := func(what, unit string, own, other float64) {
+		ratio := num(own/other, 1) + " ×"
+		if own < other {
+			ratio = num(own/other*100, 0) + " %"
+		}
+		row(w, what, num(own, 1)+unit, num(other, 1)+unit, ratio)
+	}
+	for _, own := range results[Converge] {
+		for _, other := range results[Usual] {
+			if other.Scenario != own.Scenario {
+				continue
+			}
+			if strings.HasPrefix(own.Scenario, string(Closed)) {
+				compare(own.Scenario+", orders/s, usual", "", own.OrdersPerSecond, other.OrdersPerSecond)
+			}
+			compare(own.Scenario+", end to end p50, usual", " ms", own.EndToEnd.P50, other.EndToEnd.P50)
+			compare(own.Scenario+", end to end p99, usual", " ms", own.EndToEnd.P99, other.EndToEnd.P99)
+		}
+		if !strings.HasPrefix(own.Scenario, string(Closed)) {
+			continue
+		}
+		for _, other := range results[Floor] {
+			compare(own.Scenario+", orders/s, floor in "+other.Scenario, "", own.OrdersPerSecond, other.OrdersPerSecond)
+		}
+	}
+}
+
 func (r *Report) printCPU(w io.Writer) {
 	columns := append([]string{"run"}, parts[:]...)
-	table(w, "CPU seconds per 1,000 orders; idle: per cent of a core; and the peak memory of an instance in MiB.", append(columns, "all", "order MiB", "inventory MiB", "payment MiB")...)
+	table(w, "CPU seconds per 1,000 orders; idle: per cent of a core; the peak memory of an instance in MiB; and the cores that other programs took.",
+		append(columns, "all", "order MiB", "inventory MiB", "payment MiB", "noise")...)
 	for _, run := range r.Runs {
 		for _, s := range run.Results {
-			cells, all := []string{run.Mode + " " + s.Scenario}, 0.0
-			for _, part := range parts {
-				v, unit, digits := s.CPU[part], "", 3
-				if s.Scenario == string(Idle) {
-					v, unit, digits = s.Cores[part]*100, " %", 1
-				}
-				all += v
-				cells = append(cells, num(v, digits)+unit)
+			show := func(v float64) string { return num(v, 3) }
+			used := s.CPU
+			if s.Scenario == string(Idle) {
+				show = func(v float64) string { return num(v*100, 1) + " %" }
+				used = s.Cores
 			}
-			cells = append(cells, num(all, 3))
+			cells, all := []string{string(run.Mode) + " " + s.Scenario}, 0.0
+			for _, part := range parts {
+				all += used[part]
+				cells = append(cells, show(used[part]))
+			}
+			cells = append(cells, show(all))
 			for _, service := range serviceNames {
 				cells = append(cells, num(s.PeakMiB[service], 0))
 			}
-			row(w, cells...)
+			row(w, append(cells, num(s.OtherCores, 2))...)
 		}
 	}
 }

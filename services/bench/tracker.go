@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/event"
 )
 
 // sample is one acknowledged order, as the driver saw it.
@@ -120,11 +119,8 @@ func (t *tracker) drain(ctx context.Context, timeout time.Duration) int {
 }
 
 // watch feeds the tracker with terminal events until ctx ends.
-func (t *tracker) watch(ctx context.Context, client *broker.Client) error {
-	cfg := broker.GroupConfig{
-		Group:  "bench-" + uuid.NewString(),
-		Topics: []string{event.OrderConfirmed.Name(), event.OrderCancelled.Name()},
-	}
+func (t *tracker) watch(ctx context.Context, client *broker.Client, topics []string) error {
+	cfg := broker.GroupConfig{Group: "bench-" + uuid.NewString(), Topics: topics}
 	return client.Consume(ctx, cfg, func(ctx context.Context, s *broker.Session) {
 		var ids []uuid.UUID
 		for {

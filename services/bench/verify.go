@@ -16,6 +16,12 @@ import (
 // databases are the services' own, by service. Only the bench looks into all of them.
 type databases map[string]*pgxpool.Pool
 
+func (d databases) close() {
+	for _, pool := range d {
+		pool.Close()
+	}
+}
+
 // promised is what the driver knows, to hold the databases against.
 type promised struct {
 	acked   map[uuid.UUID]struct{}

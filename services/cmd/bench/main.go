@@ -10,14 +10,23 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/converge-dev/converge/pkg/app"
 	"github.com/converge-dev/converge/services/bench"
+	"github.com/converge-dev/converge/services/bench/usual"
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == string(bench.Usual) { // the bench starts itself as a service of the usual way
+		service := os.Args[2]
+		os.Args = os.Args[:1]
+		app.Main(func(ctx context.Context, getenv func(string) string) error { return usual.Run(ctx, service, getenv) })
+	}
 	opts := bench.Defaults()
-	scenarios := flag.String("scenarios", "", "what to measure, such as idle,closed:64,open:500:10s (default: idle, closed:64, open:100, open:500)")
+	modes := flag.String("mode", "", "what to measure: converge (the system), usual (what it is compared with), floor (its SQL alone), or several with commas between them (default: all)")
+	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,open:500:10s (default: idle, closed:64, open:100, open:500)")
 	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 20s open, 5s idle)")
 	smoke := flag.Bool("smoke", false, "a few seconds in all: to see that everything works, not for numbers")
+	flag.BoolVar(&opts.Profile, "profile", opts.Profile, "take a CPU profile of each service in each scenario, which costs it a little")
 	flag.DurationVar(&opts.Warmup, "warmup", opts.Warmup, "load before each scenario")
 	flag.BoolVar(&opts.Even, "even", opts.Even, "open loop: orders at even distances, and not at random as those of independent users")
 	flag.IntVar(&opts.Instances, "instances", opts.Instances, "instances of every service")
@@ -30,7 +39,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := bench.Choose(&opts, *scenarios, *length, *smoke); err != nil {
+	if err := bench.Choose(&opts, *modes, *scenarios, *length, *smoke); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}

@@ -1,0 +1,80 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Profile is where one service spent its CPU time.
+type Profile struct {
+	Service string `json:"service"`
+	File    string `json:"file"` // for go tool pprof
+	Top     string `json:"top"`  // by own time
+}
+
+const profileLines = 25
+
+// profile takes a CPU profile of the first instance of each service over most of the length, and returns a function that
+// waits for them.
+func (r *rig) profile(ctx context.Context, dir, name string, length time.Duration) (wait func() ([]Profile, error)) {
+	seconds := max(1, int(length.Seconds()*0.9))
+	var taken []Profile
+	var g errgroup.Group
+	for _, service := range serviceNames {
+		for _, p := range r.processes {
+			if p.service == service && p.pprof != "" {
+				file := filepath.Join(dir, strings.ReplaceAll(name, ":", "-")+"-"+service+".pprof")
+				taken = append(taken, Profile{Service: service, File: file})
+				g.Go(func() error {
+					return download(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.pprof, seconds), file)
+				})
+				break
+			}
+		}
+	}
+	return func() ([]Profile, error) {
+		if err := g.Wait(); err != nil {
+			return nil, fmt.Errorf("take a profile: %w", err)
+		}
+		for i := range taken {
+			out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", fmt.Sprintf("-nodecount=%d", profileLines), taken[i].File).Output()
+			if err != nil {
+				return nil, fmt.Errorf("read profile %s: %w", taken[i].File, err)
+			}
+			taken[i].Top = string(out)
+		}
+		return taken, nil
+	}
+}
+
+func download(ctx context.Context, url, file string) (err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // read only
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, res.Status)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = io.Copy(f, res.Body)
+	return err
+}

@@ -1,0 +1,109 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// rig is a running system with its driver.
+type rig struct {
+	mode      Mode
+	servers   *servers
+	processes []*process
+	databases databases
+	driver    *driver
+}
+
+// measureAll runs the scenarios one after the other.
+func (b *bench) measureAll(ctx context.Context, r *rig, run *ModeRun) error {
+	b.say("placing the first order")
+	began := time.Now()
+	if _, err := r.driver.closed(ctx, 1, time.Millisecond); err != nil {
+		return fmt.Errorf("the first order: %w", err)
+	}
+	if _, err := r.driver.failed(); err != nil {
+		return fmt.Errorf("the first order: %w", err)
+	}
+	run.FirstOrderSeconds = time.Since(began).Seconds()
+	r.driver.tracker.take()
+
+	for _, sc := range b.opts.scenarios(r.mode) {
+		b.say("%s", sc)
+		result, err := b.measure(ctx, r, sc)
+		if err != nil {
+			return fmt.Errorf("%s: %w", sc, err)
+		}
+		run.Results = append(run.Results, result)
+		b.say("  %s", result.line())
+	}
+	return nil
+}
+
+// measure warms up, runs one scenario between two looks at all counters, and verifies.
+func (b *bench) measure(ctx context.Context, r *rig, sc Scenario) (Result, error) {
+	res := Result{Scenario: sc.String()}
+	if sc.Kind != Idle {
+		if _, err := b.load(ctx, r, sc, b.opts.warmUp(sc)); err != nil {
+			return res, fmt.Errorf("warm-up: %w", err)
+		}
+		r.driver.tracker.take()
+		r.driver.failed()
+	} else {
+		pause(ctx, 2*time.Second) // what the last load left to do
+	}
+	before, err := r.look(ctx, true)
+	if err != nil {
+		return res, err
+	}
+	profiles := r.profile(ctx, b.opts.Dir, sc.String(), sc.Length)
+	w, loadErr := b.load(ctx, r, sc, sc.Length)
+	if ctx.Err() != nil {
+		return res, ctx.Err()
+	}
+	after, err := r.look(ctx, false)
+	if err != nil {
+		return res, err
+	}
+	if res.Profiles, err = profiles(); err != nil {
+		return res, err
+	}
+	if loadErr != nil {
+		res.Violations = append(res.Violations, loadErr.Error())
+	}
+	res.latencies(r.driver.tracker.take(), w)
+	if failures, example := r.driver.failed(); failures > 0 {
+		res.Failures, res.Failure = failures, example.Error()
+	}
+	res.difference(before, after)
+	if res.Stored, err = r.stored(ctx, w); err != nil {
+		return res, err
+	}
+	if res.PeakMiB, err = r.peakMemory(); err != nil {
+		return res, err
+	}
+	t := r.driver.tracker
+	wrong, err := verify(ctx, r.databases, promised{acked: t.acked, unknown: t.unknown, stock: stock}, settleTimeout)
+	res.Violations = append(res.Violations, wrong...)
+	return res, errors.Join(err, alive(r.processes))
+}
+
+func (b *bench) load(ctx context.Context, r *rig, sc Scenario, length time.Duration) (window, error) {
+	switch sc.Kind {
+	case Closed:
+		return r.driver.closed(ctx, int(sc.N), length)
+	case Open:
+		schedule := evenly(sc.N, length)
+		if !b.opts.Even {
+			rnd := rand.New(rand.NewPCG(b.opts.Seed, uint64(length))) //nolint:gosec // reproducible on purpose
+			schedule = independently(rnd, sc.N, length)
+		}
+		return r.driver.open(ctx, schedule, length)
+	default:
+		from := time.Now()
+		pause(ctx, length)
+		return window{from, time.Now()}, nil
+	}
+}
