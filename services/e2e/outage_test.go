@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -51,10 +52,18 @@ func servicesRestart(t *testing.T, s *spine) {
 	l.end(t, s)
 }
 
-// A stop finishes what is in hand: what was accepted is in Kafka when the order service has ended.
+// A stop finishes what is in hand: what was accepted is in Kafka when the order service has ended. A client that has connected
+// and says nothing does not hold it up.
 func everythingStops(t *testing.T, s *spine) {
 	l := s.begin(t)
 	l.more(t, 50)
+	for _, addr := range s.addrs {
+		silent, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close() //nolint:errcheck // nothing depends on it
+	}
 	s.stop(t)
 	l.stop()
 	created := s.records(t, "order.created")
