@@ -9,6 +9,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -24,6 +25,16 @@ func ApplicationName(name string) Option {
 	return func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = name }
 }
 
+// UTC makes a pool's connections speak of times in UTC: the server when it formats them, and pgx, which reads a timestamptz
+// in the process's own zone otherwise.
+func UTC(c *pgxpool.Config) {
+	c.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
+		return nil
+	}
+}
+
 // Open opens a pool on url and waits until the server answers, with back-off, for as long as ctx lives: services and
 // their databases start in any order. A url that cannot be parsed fails at once, as does a refusal that waiting will not
 // change (wrong password, no such database).
@@ -32,7 +43,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
 	}
-	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	UTC(cfg)
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.MaxConns = 16
 	for _, o := range opts {

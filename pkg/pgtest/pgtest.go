@@ -30,6 +30,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/internal/testserver"
+	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // Main runs a package's tests, ends the servers they started (brokertest's too), and exits.
@@ -62,6 +63,7 @@ func open(t testing.TB, url string) *pgxpool.Pool {
 		t.Fatalf("open a test database: %v", err)
 	}
 	cfg.MaxConns = 10 // as many on any machine
+	pg.UTC(cfg)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		t.Fatalf("open a test database: %v", err)

@@ -1,12 +1,15 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // TypePrefix starts the type of every problem, as in "urn:problem-type:not-found". Clients tell problems apart by type; title
@@ -53,6 +56,15 @@ func Invalid(fields ...*huma.ErrorDetail) *huma.ErrorModel {
 func Unavailable(cause error) error {
 	return &unavailable{cause: cause, ErrorModel: *Problem(http.StatusServiceUnavailable, TypeUnavailable,
 		"Temporarily unavailable", "the service cannot do this right now; try again")}
+}
+
+// Fault is a handler's answer to an error that is no outcome: [Unavailable] if the same request may pass later (see
+// [pg.Transient]), and otherwise the error itself, which becomes a 500.
+func Fault(ctx context.Context, err error) error {
+	if ctx.Err() == nil && pg.Transient(err) {
+		return Unavailable(err)
+	}
+	return err
 }
 
 type unavailable struct {

@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -119,24 +118,24 @@ func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error)
 	p, created, err := putProduct(ctx, h.db, in.ID, in.Body)
 	switch {
 	case err != nil:
-		return nil, fault(ctx, err)
+		return nil, web.Fault(ctx, err)
 	case p.Reserved > in.Body.Stock:
 		detail := fmt.Sprintf("orders hold %d units of %s, a stock of %d cannot be", p.Reserved, in.ID, in.Body.Stock)
 		return nil, web.Problem(http.StatusConflict, "stock-below-reserved", "Stock below what is reserved", detail,
 			web.Field("body.stock", fmt.Sprintf("expected at least %d", p.Reserved), in.Body.Stock))
 	case created:
-		return &productOutput{Status: http.StatusCreated, Body: p.inUTC()}, nil
+		return &productOutput{Status: http.StatusCreated, Body: p}, nil
 	}
-	return &productOutput{Status: http.StatusOK, Body: p.inUTC()}, nil
+	return &productOutput{Status: http.StatusOK, Body: p}, nil
 }
 
 func (h handlers) restock(ctx context.Context, in *restockInput) (*productOutput, error) {
 	p, ok, err := restockProduct(ctx, h.db, in.ID, in.Body.Quantity)
 	switch {
 	case err != nil:
-		return nil, fault(ctx, err)
+		return nil, web.Fault(ctx, err)
 	case ok:
-		return &productOutput{Status: http.StatusOK, Body: p.inUTC()}, nil
+		return &productOutput{Status: http.StatusOK, Body: p}, nil
 	case p.ID == "":
 		return nil, noProduct(in.ID)
 	}
@@ -149,25 +148,22 @@ func (h handlers) get(ctx context.Context, in *ProductPath) (*productOutput, err
 	p, ok, err := findProduct(ctx, h.db, in.ID)
 	switch {
 	case err != nil:
-		return nil, fault(ctx, err)
+		return nil, web.Fault(ctx, err)
 	case !ok:
 		return nil, noProduct(in.ID)
 	}
-	return &productOutput{Status: http.StatusOK, Body: p.inUTC()}, nil
+	return &productOutput{Status: http.StatusOK, Body: p}, nil
 }
 
 func (h handlers) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	products, err := listProducts(ctx, h.db, in.Cursor, in.Limit+1)
 	if err != nil {
-		return nil, fault(ctx, err)
+		return nil, web.Fault(ctx, err)
 	}
 	out := &listOutput{}
 	if len(products) > in.Limit {
 		products = products[:in.Limit]
 		out.Body.NextCursor = products[in.Limit-1].ID
-	}
-	for i := range products {
-		products[i] = products[i].inUTC()
 	}
 	out.Body.Products = products
 	return out, nil
@@ -177,33 +173,11 @@ func (h handlers) reservation(ctx context.Context, in *reservationInput) (*reser
 	r, ok, err := findReservation(ctx, h.db, in.OrderID)
 	switch {
 	case err != nil:
-		return nil, fault(ctx, err)
+		return nil, web.Fault(ctx, err)
 	case !ok:
 		return nil, web.NotFound("nothing is known here of order %s; if it is new, its event may be on its way", in.OrderID)
 	}
-	return &reservationOutput{Body: r.inUTC()}, nil
-}
-
-func (p Product) inUTC() Product {
-	p.CreatedAt, p.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
-	return p
-}
-
-func (r Record) inUTC() Record {
-	r.CreatedAt = r.CreatedAt.UTC()
-	if r.ReleasedAt != nil {
-		at := r.ReleasedAt.UTC()
-		r.ReleasedAt = &at
-	}
-	return r
+	return &reservationOutput{Body: r}, nil
 }
 
 func noProduct(id string) error { return web.NotFound("there is no product %s", id) }
-
-// fault answers an error of the database: those that pass ask to try again.
-func fault(ctx context.Context, err error) error {
-	if ctx.Err() == nil && pg.Transient(err) {
-		return web.Unavailable(err)
-	}
-	return err
-}

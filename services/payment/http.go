@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -27,10 +26,8 @@ func register(api huma.API, db *pgxpool.Pool) {
 	}, func(ctx context.Context, in *paymentInput) (*paymentOutput, error) {
 		p, ok, err := findPayment(ctx, db, in.OrderID)
 		switch {
-		case err != nil && ctx.Err() == nil && pg.Transient(err):
-			return nil, web.Unavailable(err)
 		case err != nil:
-			return nil, err
+			return nil, web.Fault(ctx, err)
 		case !ok:
 			return nil, web.NotFound("order %s has no payment; if it is new, its event may be on its way", in.OrderID)
 		}

@@ -69,6 +69,5 @@ func findPayment(ctx context.Context, db *pgxpool.Pool, order uuid.UUID) (Record
 	case err != nil:
 		return Record{}, false, fmt.Errorf("read the payment of order %s: %w", order, err)
 	}
-	p.CreatedAt = p.CreatedAt.UTC()
 	return p, true, nil
 }
