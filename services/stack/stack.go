@@ -183,7 +183,7 @@ Place an order, and then look how it went:
 
   curl -i http://%[1]s/orders -H 'content-type: application/json' \
     -d '{"userId":"ada","items":[{"productId":"coffee-beans","quantity":2}],"amount":2500,"currency":"EUR"}'
-  curl http://%[1]s/orders?userId=ada
+  curl 'http://%[1]s/orders?userId=ada'
 
 Out of stock: order 5 of "grinder". Declined: order as "declined-user". Stop with Ctrl-C.
 `, addrs[0])
