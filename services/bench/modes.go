@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/migrations"
@@ -123,10 +124,8 @@ func (b *bench) floor(ctx context.Context, dbs databases, run *ModeRun) error {
 			return err
 		}
 	}
-	const stockSQL = `INSERT INTO products (id, name, price, currency, stock, available, reserved)
-SELECT 'product-' || n, 'Product ' || n, 100, 'EUR', $2, $2, 0 FROM generate_series(0, $1 - 1) AS n`
-	if _, err := dbs["inventory"].Exec(ctx, stockSQL, products, int64(stock)); err != nil {
-		return fmt.Errorf("put products in stock: %w", err)
+	if err := stockUp(ctx, dbs["inventory"]); err != nil {
+		return err
 	}
 	r := &rig{servers: b.servers, databases: dbs, mode: Floor}
 	made, acked := newOrders(b.opts.Seed, 0), map[uuid.UUID]struct{}{}
@@ -182,6 +181,16 @@ func addrsOf(all []*process, service string) []string {
 		}
 	}
 	return addrs
+}
+
+// stockUp puts the products in stock where there is no service to ask.
+func stockUp(ctx context.Context, inventory *pgxpool.Pool) error {
+	const sql = `INSERT INTO products (id, name, price, currency, stock, available, reserved)
+SELECT 'product-' || n, 'Product ' || n, 100, 'EUR', $2, $2, 0 FROM generate_series(0, $1 - 1) AS n`
+	if _, err := inventory.Exec(ctx, sql, products, int64(stock)); err != nil {
+		return fmt.Errorf("put products in stock: %w", err)
+	}
+	return nil
 }
 
 // seed puts the products in stock over inventory's API.

@@ -21,7 +21,7 @@ const (
 type orders struct{ rnd *rand.Rand }
 
 func newOrders(seed, stream uint64) orders {
-	return orders{rand.New(rand.NewPCG(seed, stream))} //nolint:gosec // reproducible on purpose
+	return orders{rand.New(rand.NewPCG(seed, stream))}
 }
 
 type line struct {

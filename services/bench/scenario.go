@@ -50,7 +50,7 @@ func (b *bench) measure(ctx context.Context, r *rig, sc Scenario) (Result, error
 			return res, fmt.Errorf("warm-up: %w", err)
 		}
 		r.driver.tracker.take()
-		r.driver.failed()
+		_, _ = r.driver.failed() // the warm-up's own
 	} else {
 		pause(ctx, 2*time.Second) // what the last load left to do
 	}
@@ -97,7 +97,7 @@ func (b *bench) load(ctx context.Context, r *rig, sc Scenario, length time.Durat
 	case Open:
 		schedule := evenly(sc.N, length)
 		if !b.opts.Even {
-			rnd := rand.New(rand.NewPCG(b.opts.Seed, uint64(length))) //nolint:gosec // reproducible on purpose
+			rnd := rand.New(rand.NewPCG(b.opts.Seed, uint64(length)))
 			schedule = independently(rnd, sc.N, length)
 		}
 		return r.driver.open(ctx, schedule, length)

@@ -110,7 +110,7 @@ func (c *conn) readAnswer() (id uuid.UUID, err error) {
 			}
 		case bytes.EqualFold(name, location):
 			if id, err = uuid.ParseBytes(bytes.TrimPrefix(value, ordersPath)); err != nil {
-				return uuid.Nil, fmt.Errorf("Location: %q: %w", value, err)
+				return uuid.Nil, fmt.Errorf("the Location is %q: %w", value, err)
 			}
 		case bytes.EqualFold(name, transferEncoding):
 			return uuid.Nil, fmt.Errorf("the answer's length is not given: %s", line)
