@@ -100,13 +100,22 @@ func (c *call) parse(least, most int) error {
 	return nil
 }
 
-func (c *call) connect() (*broker.Client, error) {
+// connect opens the cluster and makes sure that it is there: of the errors that follow, not all would say where it was looked for.
+func (c *call) connect(ctx context.Context) (*broker.Client, error) {
 	s := app.NewSettings(c.getenv)
 	cfg := app.ReadBroker(s, "converge-cli")
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	return broker.Open(cfg)
+	client, err := broker.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Ping(ctx); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("KAFKA_BROKERS: %w", err)
+	}
+	return client, nil
 }
 
 func createTopics(ctx context.Context, c *call) error {
@@ -118,7 +127,7 @@ func createTopics(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	client, err := c.connect()
+	client, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func dlqList(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	client, err := c.connect()
+	client, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func dlqShow(ctx context.Context, c *call) error {
 	if err := c.parse(1, 1); err != nil {
 		return err
 	}
-	client, err := c.connect()
+	client, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func dlqRedrive(ctx context.Context, c *call) error {
 		c.flags.Usage()
 		return ErrUsage
 	}
-	client, err := c.connect()
+	client, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
