@@ -22,7 +22,7 @@ func TestSpine(t *testing.T) {
 		{"an order is confirmed", orderIsConfirmed},
 		{"an order finds nothing in stock", orderIsOutOfStock},
 		{"a declined order gives its stock back", orderIsDeclined},
-		//		{"a request sent again is one order", requestSentAgain},
+		{"a request sent again is one order", requestSentAgain},
 		{"events follow the contract", eventsFollowTheContract},
 		{"300 orders at once", manyOrdersAtOnce},
 		{"orders are taken while all others are down", othersAreDown},
