@@ -126,7 +126,7 @@ type pageBody struct {
 func (h *handlers) list(ctx context.Context, in *listInput) (*struct{ Body pageBody }, error) {
 	f := filter{user: in.UserID, status: in.Status, before: uuid.Max, limit: in.Limit, scan: scanned}
 	if in.Cursor != "" {
-		id, err := base64.RawURLEncoding.Strict().DecodeString(in.Cursor)
+		id, err := base64.RawURLEncoding.DecodeString(in.Cursor)
 		if err != nil || len(id) != len(f.before) {
 			return nil, web.Invalid(web.Field("query.cursor", "expected the nextCursor of a page", in.Cursor))
 		}

@@ -95,7 +95,7 @@ func TestBadRequests(t *testing.T) {
 
 	for name, q := range map[string]struct {
 		method, target, body string
-		header               map[string]string
+		header               http.Header
 		status               int
 		field                string
 	}{
@@ -148,19 +148,23 @@ func TestBadRequests(t *testing.T) {
 		"currency line feed":  {body: with("currency", `"EUR\n"`), status: 422, field: "body.currency"},
 		"2 MiB":               {body: with("userId", `"`+strings.Repeat("u", 2<<20)+`"`), status: 413},
 		"not JSON": {
-			body: draft("u-1"), header: map[string]string{"Content-Type": "text/plain"},
+			body: draft("u-1"), header: http.Header{"Content-Type": {"text/plain"}},
 			status: 415, field: "header.Content-Type",
 		},
 		"empty key": {
-			body: draft("u-1"), header: map[string]string{"Idempotency-Key": ""},
+			body: draft("u-1"), header: http.Header{"Idempotency-Key": {""}},
+			status: 422, field: "header.Idempotency-Key",
+		},
+		"two keys": {
+			body: draft("u-1"), header: http.Header{"Idempotency-Key": {"a", "b"}},
 			status: 422, field: "header.Idempotency-Key",
 		},
 		"long key": {
-			body: draft("u-1"), header: map[string]string{"Idempotency-Key": strings.Repeat("k", 256)},
+			body: draft("u-1"), header: http.Header{"Idempotency-Key": {strings.Repeat("k", 256)}},
 			status: 422, field: "header.Idempotency-Key",
 		},
 		"key not ASCII": {
-			body: draft("u-1"), header: map[string]string{"Idempotency-Key": "clé"},
+			body: draft("u-1"), header: http.Header{"Idempotency-Key": {"clé"}},
 			status: 422, field: "header.Idempotency-Key",
 		},
 
@@ -187,7 +191,7 @@ func TestBadRequests(t *testing.T) {
 			r := httptest.NewRequest(method, target, strings.NewReader(q.body))
 			r.Header.Set("Content-Type", "application/json")
 			for k, v := range q.header {
-				r.Header.Set(k, v)
+				r.Header[k] = v
 			}
 			w := c.do(r)
 			if w.Code != q.status || w.Header().Get("Content-Type") != "application/problem+json" {

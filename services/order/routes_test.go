@@ -65,7 +65,7 @@ func TestOrdersSettle(t *testing.T) {
 	sagatest.Drain(t, c.db)
 
 	got := told(t, sagatest.Deliver(t, c.db, choreography(c.metrics),
-		completed(t, paid), failed(t, declined), stockBack(t, declined), outOfStock(t, short)))
+		completed(t, paid), completed(t, paid), failed(t, declined), stockBack(t, declined), outOfStock(t, short)))
 	want := []string{
 		fmt.Sprintf(`order.confirmed %s {"orderId":"%[1]s"}`, paid),
 		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"declined"}`, declined),

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -54,10 +55,14 @@ func TestTwoMembersSettleAnOrderOnce(t *testing.T) {
 			}
 		}
 		done.Go(func() {
-			member(func(ctx context.Context, tx pgx.Tx) ([]saga.Out, error) { return hear(c.metrics, paid)(ctx, tx, completions) })
+			member(func(ctx context.Context, tx pgx.Tx) ([]saga.Out, error) {
+				return hear(c.metrics, paid)(ctx, tx, completions)
+			})
 		})
 		done.Go(func() {
-			member(func(ctx context.Context, tx pgx.Tx) ([]saga.Out, error) { return hear(c.metrics, notPaid)(ctx, tx, failures) })
+			member(func(ctx context.Context, tx pgx.Tx) ([]saga.Out, error) {
+				return hear(c.metrics, notPaid)(ctx, tx, failures)
+			})
 		})
 		done.Wait()
 
@@ -69,5 +74,42 @@ func TestTwoMembersSettleAnOrderOnce(t *testing.T) {
 				t.Fatalf("order %s has the history %+v, want both events in it", m.Key, o.History)
 			}
 		}
+	}
+}
+
+// Rows are locked in the order of their ids, whatever their order in the table and in the request.
+func TestLockOrder(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	first, second := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+	for _, id := range []uuid.UUID{second, first} {
+		exec(t, c.db, `INSERT INTO orders (id, user_id, items, amount, currency, status, history, created_at)
+			VALUES ($1, 'u-1', '[]', 1, 'EUR', 'PENDING', '[]', now())`, id)
+	}
+	var waiter sync.WaitGroup
+	defer waiter.Wait()
+	err := pg.InTx(t.Context(), c.db, func(tx pgx.Tx) error {
+		if _, err := lock(t.Context(), tx, []uuid.UUID{first}); err != nil {
+			return err
+		}
+		waiter.Go(func() {
+			if err := pg.InTx(t.Context(), c.db, func(tx pgx.Tx) error {
+				_, err := lock(t.Context(), tx, []uuid.UUID{second, first})
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+		deadline := time.Now().Add(time.Minute)
+		for c.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0 {
+			if time.Now().After(deadline) {
+				t.Fatal("nobody waits for the lock")
+			}
+		}
+		_, err := tx.Exec(t.Context(), `SELECT 1 FROM orders WHERE id = $1 FOR UPDATE NOWAIT`, second)
+		return err
+	})
+	if err != nil {
+		t.Errorf("who waits for the first order holds the second: %v", err)
 	}
 }
