@@ -1,0 +1,44 @@
+package inbox_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/inbox"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
+)
+
+// A message that is delivered twice has its effect once.
+func ExampleClaim() {
+	t, done := pgtest.Example()
+	defer done()
+	ctx := context.Background()
+	db := pgtest.New(t, "inbox", func(ctx context.Context, pool *pgxpool.Pool) error { return pg.Migrate(ctx, pool, inbox.Migration()) })
+
+	message := uuid.MustParse("01a20a08-7e33-7b2f-a4e0-a9164d8e8df3")
+	for range 2 {
+		err := pg.InTx(ctx, db, func(tx pgx.Tx) error {
+			fresh, err := inbox.Claim(ctx, tx, "payment", []uuid.UUID{message})
+			if err != nil {
+				return err
+			}
+			if !fresh[message] {
+				fmt.Println("seen before")
+				return nil
+			}
+			fmt.Println("charging") // with tx: both or neither
+			return nil
+		})
+		if err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// charging
+	// seen before
+}
