@@ -3,6 +3,7 @@ package order
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -190,9 +191,7 @@ func TestBadRequests(t *testing.T) {
 			}
 			r := httptest.NewRequest(method, target, strings.NewReader(q.body))
 			r.Header.Set("Content-Type", "application/json")
-			for k, v := range q.header {
-				r.Header[k] = v
-			}
+			maps.Copy(r.Header, q.header)
 			w := c.do(r)
 			if w.Code != q.status || w.Header().Get("Content-Type") != "application/problem+json" {
 				t.Fatalf("%d %s %s, want the problem %d", w.Code, w.Header().Get("Content-Type"), w.Body, q.status)

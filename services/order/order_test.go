@@ -27,7 +27,7 @@ func TestProgress(t *testing.T) {
 		{At: one, Status: Cancelled, Event: "payment.failed", Detail: "declined"},
 	}}
 	with := func(p Progress, e Entry) Progress {
-		p.History = append(p.History[:len(p.History):len(p.History)], e)
+		p.History = append(slices.Clip(p.History), e)
 		return p
 	}
 	for name, c := range map[string]struct {

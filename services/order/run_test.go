@@ -26,20 +26,20 @@ func TestRunWithoutKafka(t *testing.T) {
 
 	url := "http://" + addr
 	await(t, ended, func() bool {
-		resp, err := http.Get(url + "/healthz") //nolint:noctx // a test's client, on this machine
+		resp, err := http.Get(url + "/healthz")
 		if err != nil {
 			return false
 		}
 		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	})
-	resp, err := http.Post(url+"/orders", "application/json", strings.NewReader(draft("u-1"))) //nolint:noctx // as above
+	resp, err := http.Post(url+"/orders", "application/json", strings.NewReader(draft("u-1")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if body := read(t, resp); resp.StatusCode != http.StatusAccepted {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
-	if resp, err = http.Get(url + "/metrics"); err != nil { //nolint:noctx // as above
+	if resp, err = http.Get(url + "/metrics"); err != nil {
 		t.Fatal(err)
 	}
 	if body := read(t, resp); !strings.Contains(body, `converge_orders_total{status="PENDING"} 1`) {
@@ -67,7 +67,7 @@ func TestRunNamesAWrongSetting(t *testing.T) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
