@@ -133,3 +133,29 @@ func TestPrune(t *testing.T) {
 		t.Errorf("%d messages were forgotten too early", n)
 	}
 }
+
+// After a run of 100,000 orders and the retention, the table is small again, while the consumer goes on.
+func TestPruneAfterALongRun(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	if _, err := db.Exec(t.Context(), `INSERT INTO inbox (consumer, id, seen_at)
+		SELECT 'a', uuidv7(interval '-2 hours'), now() - interval '2 hours' FROM generate_series(1, 100000)`); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, db, "a", newIDs(100)...)
+	if n, err := inbox.Prune(t.Context(), db, time.Hour, 5000); err != nil || n != 100_000 {
+		t.Fatalf("pruned %d, %v", n, err)
+	}
+	if _, err := db.Exec(t.Context(), `VACUUM inbox`); err != nil { // what autovacuum does in its time
+		t.Fatal(err)
+	}
+	claim(t, db, "a", newIDs(100_000)...) // goes where the old rows were
+	var rows int
+	var bytes int64
+	if err := db.QueryRow(t.Context(), `SELECT count(*), pg_total_relation_size('inbox') FROM inbox`).Scan(&rows, &bytes); err != nil {
+		t.Fatal(err)
+	}
+	if rows != 100_100 || bytes > 20<<20 {
+		t.Errorf("%d rows in %d bytes after two rounds of 100,000, of which the first was pruned", rows, bytes)
+	}
+}

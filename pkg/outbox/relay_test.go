@@ -343,6 +343,32 @@ func TestStopFlushes(t *testing.T) {
 	}
 }
 
+// After 100,000 events the table is small again.
+func TestPublishedRowsAreGone(t *testing.T) {
+	db := database(t)
+	if _, err := db.Exec(t.Context(), `INSERT INTO outbox (topic, key, value, headers)
+		SELECT 't', 'k', repeat('x', 200)::bytea, '[["ce_id","1"]]' FROM generate_series(1, 100000)`); err != nil {
+		t.Fatal(err)
+	}
+	var n atomic.Int32
+	stop := start(t, outbox.NewRelay(db, producer(func(recs []broker.Record) []error {
+		n.Add(int32(len(recs)))
+		return make([]error, len(recs))
+	}), outbox.Config{}))
+	eventually(t, "the outbox is empty", empty(t, db))
+	stop()
+	if _, err := db.Exec(t.Context(), `VACUUM outbox`); err != nil { // what autovacuum does in its time
+		t.Fatal(err)
+	}
+	var bytes int64
+	if err := db.QueryRow(t.Context(), `SELECT pg_table_size('outbox')`).Scan(&bytes); err != nil {
+		t.Fatal(err)
+	}
+	if n.Load() != 100_000 || bytes > 1<<20 {
+		t.Errorf("%d events published, the empty table has %d bytes", n.Load(), bytes)
+	}
+}
+
 func TestHeadersSurvive(t *testing.T) {
 	db := database(t)
 	want := []broker.Header{{Key: "ce_id", Value: []byte("1")}, {Key: "ce_id", Value: []byte("again")}, {Key: "raw", Value: []byte{0xff, 0, 1}}, {Key: "日本", Value: []byte("\x00é")}, {Key: "empty", Value: []byte{}}}
