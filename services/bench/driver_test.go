@@ -50,8 +50,8 @@ func TestClosedLoopWaitsForEachOrder(t *testing.T) {
 			d.tracker.settle([]uuid.UUID{id}, time.Now()) // before its answer, or after
 		})
 	})
+	defer settling.Wait()
 	w, err := d.closed(t.Context(), clients, 200*time.Millisecond)
-	settling.Wait()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +59,20 @@ func TestClosedLoopWaitsForEachOrder(t *testing.T) {
 	r.latencies(d.tracker.take(), w)
 	if most > clients || r.Orders < clients || r.OrdersPerSecond == 0 || r.EndToEnd.P50 <= 0 {
 		t.Errorf("%d orders, %d at once at most, %.0f/s, p50 %.3f ms; want several, %d at once at most", r.Orders, most, r.OrdersPerSecond, r.EndToEnd.P50, clients)
+	}
+}
+
+func TestClosedLoopOfSoManyOrders(t *testing.T) {
+	t.Parallel()
+	var d *driver
+	d = shop(t, func(id uuid.UUID) { d.tracker.settle([]uuid.UUID{id}, time.Now()) })
+	w, err := d.closedOrders(t.Context(), 3, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Result
+	if r.latencies(d.tracker.take(), w); r.Orders != 100 || r.OrdersPerSecond <= 0 {
+		t.Errorf("%d orders, %.0f/s; want 100", r.Orders, r.OrdersPerSecond)
 	}
 }
 

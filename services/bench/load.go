@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -83,25 +84,34 @@ func (d *driver) failed() (int, error) {
 func (d *driver) closed(ctx context.Context, clients int, length time.Duration) (window, error) {
 	from := time.Now()
 	w := window{from, from.Add(length)}
+	return w, d.closedWhile(ctx, clients, func() bool { return time.Now().Before(w.to) })
+}
+
+// closedOrders is closed for a number of orders, however long they take.
+func (d *driver) closedOrders(ctx context.Context, clients, n int) (window, error) {
+	var placed atomic.Int64
+	from := time.Now()
+	err := d.closedWhile(ctx, clients, func() bool { return placed.Add(1) <= int64(n) })
+	return window{from, time.Now()}, err
+}
+
+func (d *driver) closedWhile(ctx context.Context, clients int, more func() bool) error {
 	var running sync.WaitGroup
 	for _, c := range d.connect(clients) {
 		o := d.stream()
-		running.Go(func() { d.client(ctx, c, o, w.to) })
+		running.Go(func() { d.client(ctx, c, o, more) })
 	}
 	running.Wait()
-	return w, d.settled(ctx)
+	return d.settled(ctx)
 }
 
-func (d *driver) client(ctx context.Context, c *conn, o orders, until time.Time) {
+func (d *driver) client(ctx context.Context, c *conn, o orders, more func() bool) {
 	done := make(chan struct{}, 1)
 	stuck := time.NewTimer(settleTimeout)
 	defer stuck.Stop()
 	var body []byte
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && more() {
 		sent := time.Now()
-		if sent.After(until) {
-			return
-		}
 		body = o.next().appendTo(body[:0])
 		id, err := c.place(body)
 		if err != nil {

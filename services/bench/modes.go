@@ -106,6 +106,14 @@ func (b *bench) system(ctx context.Context, l launch, dbs databases, terminal []
 	}
 	r := &rig{servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
 	defer r.driver.close()
+	if b.opts.Stored > 0 {
+		b.say("storing %d orders of the past", b.opts.Stored)
+		ids, err := newHistory(b.opts.Stored, b.opts.Seed).store(ctx, dbs)
+		if err != nil {
+			return err
+		}
+		r.driver.tracker.know(ids)
+	}
 
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	var watching errgroup.Group

@@ -26,6 +26,7 @@ type Scenario struct {
 	Kind   Kind
 	N      float64 // clients of a closed loop, orders per second of an open one
 	Length time.Duration
+	Orders int // of a closed loop: how many, instead of how long
 }
 
 // String is how the scenario is written on the command line.
@@ -47,6 +48,7 @@ type Options struct {
 	Even        bool          `json:"evenSpacing"`
 	Instances   int           `json:"instances"` // of each service
 	Servers     int           `json:"servers"`   // PostgreSQL servers: 1 for all, or 3
+	Stored      int           `json:"stored"`    // orders that went through the system before
 	Seed        uint64        `json:"seed"`
 	Dir         string        `json:"-"` // for what the services log
 	JSON        string        `json:"-"` // where the report goes
@@ -56,9 +58,12 @@ type Options struct {
 func Defaults() Options {
 	dir := filepath.Join(".data", "bench")
 	return Options{
-		Modes:     []Mode{Converge, Usual, Floor},
-		Scenarios: []Scenario{{Idle, 0, 5 * time.Second}, {Closed, 64, 30 * time.Second}, {Open, 100, 20 * time.Second}, {Open, 500, 20 * time.Second}},
-		Compare:   []Scenario{{Closed, 64, 15 * time.Second}, {Open, 100, 10 * time.Second}}, FloorLength: 8 * time.Second,
+		Modes: []Mode{Converge, Usual, Floor},
+		Scenarios: []Scenario{
+			{Kind: Idle, Length: 5 * time.Second}, {Kind: Closed, N: 64, Length: 30 * time.Second},
+			{Kind: Open, N: 100, Length: 20 * time.Second}, {Kind: Open, N: 500, Length: 20 * time.Second},
+		},
+		Compare: []Scenario{{Kind: Closed, N: 64, Length: 15 * time.Second}, {Kind: Open, N: 100, Length: 10 * time.Second}}, FloorLength: 8 * time.Second,
 		Warmup: 5 * time.Second, Instances: 1, Servers: 1, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
 	}
 }
@@ -95,7 +100,8 @@ func Choose(o *Options, modes, list string, length time.Duration, smoke bool) er
 	return o.validate()
 }
 
-// parseScenarios reads a list such as "idle,closed:64,open:500:10s"; the third part overrides length.
+// parseScenarios reads a list such as "idle,closed:64,open:500:10s"; the third part overrides length, or says
+// after how many orders a closed loop ends, as in "closed:64:200000".
 func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
 	var out []Scenario
 	for text := range strings.SplitSeq(list, ",") {
@@ -107,6 +113,12 @@ func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
 			s.N, err = strconv.ParseFloat(rest[0], 64)
 			rest = rest[1:]
 		}
+		if err == nil && len(rest) > 0 && s.Kind == Closed {
+			var notANumber error
+			if s.Orders, notANumber = strconv.Atoi(rest[0]); notANumber == nil {
+				rest = rest[1:]
+			}
+		}
 		if err == nil && len(rest) > 0 {
 			s.Length, err = time.ParseDuration(rest[0])
 			rest = rest[1:]
@@ -115,7 +127,7 @@ func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
 			err = s.validate()
 		}
 		if err != nil || len(rest) > 0 {
-			return nil, fmt.Errorf("scenario %q: want idle, closed:CLIENTS or open:RATE, each with :DURATION if it is to be another", text)
+			return nil, fmt.Errorf("scenario %q: want idle, closed:CLIENTS or open:RATE, each with :DURATION if it is to be another; or closed:CLIENTS:ORDERS", text)
 		}
 		out = append(out, s)
 	}
@@ -136,7 +148,7 @@ func (s Scenario) validate() error {
 	default:
 		return fmt.Errorf("there is no scenario %q", s.Kind)
 	}
-	if s.Length <= 0 {
+	if s.Length <= 0 || s.Orders < 0 {
 		return fmt.Errorf("%s: want a duration above zero", s)
 	}
 	return nil
@@ -173,11 +185,16 @@ func (o *Options) validate() error {
 		return fmt.Errorf("no scenarios given")
 	case o.Instances < 1:
 		return fmt.Errorf("%d instances: want at least 1", o.Instances)
+	case o.Stored < 0:
+		return fmt.Errorf("%d orders stored: want none or more", o.Stored)
 	case o.Servers != 1 && o.Servers != len(serviceNames):
 		return fmt.Errorf("%d PostgreSQL servers: want 1 or %d", o.Servers, len(serviceNames))
 	}
 	return nil
 }
 
-// warmUp is no longer than the scenario itself.
-func (o *Options) warmUp(s Scenario) time.Duration { return min(o.Warmup, s.Length) }
+// warmUp is the scenario's load before it counts, no longer than itself.
+func (o *Options) warmUp(s Scenario) Scenario {
+	s.Length, s.Orders = min(o.Warmup, s.Length), 0
+	return s
+}

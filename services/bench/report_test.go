@@ -66,12 +66,15 @@ go_info{version="go1.26"} 1
 
 func TestScenarios(t *testing.T) {
 	t.Parallel()
-	got, err := parseScenarios("idle,closed:64,open:0.5:3s,idle:1s", time.Minute)
-	want := []Scenario{{Idle, 0, time.Minute}, {Closed, 64, time.Minute}, {Open, 0.5, 3 * time.Second}, {Idle, 0, time.Second}}
+	got, err := parseScenarios("idle,closed:64,open:0.5:3s,idle:1s,closed:8:200", time.Minute)
+	want := []Scenario{
+		{Kind: Idle, Length: time.Minute}, {Kind: Closed, N: 64, Length: time.Minute}, {Kind: Open, N: 0.5, Length: 3 * time.Second},
+		{Kind: Idle, Length: time.Second}, {Kind: Closed, N: 8, Length: time.Minute, Orders: 200},
+	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	for _, bad := range []string{"", "closed", "closed:0", "closed:1.5", "open:-1", "open:x", "open:1:2", "closed:1:-2s", "closed:1:2s:3", "half:3"} {
+	for _, bad := range []string{"", "closed", "closed:0", "closed:1.5", "open:-1", "open:x", "open:1:2", "closed:1:-2s", "closed:1:2s:3", "closed:1:-5", "open:1:500", "half:3"} {
 		if got, err := parseScenarios(bad, time.Second); err == nil {
 			t.Errorf("%q was taken for %v", bad, got)
 		}

@@ -46,7 +46,7 @@ func (b *bench) measureAll(ctx context.Context, r *rig, run *ModeRun) error {
 func (b *bench) measure(ctx context.Context, r *rig, sc Scenario) (Result, error) {
 	res := Result{Scenario: sc.String()}
 	if sc.Kind != Idle {
-		if _, err := b.load(ctx, r, sc, b.opts.warmUp(sc)); err != nil {
+		if _, err := b.load(ctx, r, b.opts.warmUp(sc)); err != nil {
 			return res, fmt.Errorf("warm-up: %w", err)
 		}
 		r.driver.tracker.take()
@@ -59,7 +59,7 @@ func (b *bench) measure(ctx context.Context, r *rig, sc Scenario) (Result, error
 		return res, err
 	}
 	profiles := r.profile(ctx, b.opts.Dir, sc.String(), sc.Length)
-	w, loadErr := b.load(ctx, r, sc, sc.Length)
+	w, loadErr := b.load(ctx, r, sc)
 	if ctx.Err() != nil {
 		return res, ctx.Err()
 	}
@@ -90,20 +90,23 @@ func (b *bench) measure(ctx context.Context, r *rig, sc Scenario) (Result, error
 	return res, errors.Join(err, alive(r.processes))
 }
 
-func (b *bench) load(ctx context.Context, r *rig, sc Scenario, length time.Duration) (window, error) {
+func (b *bench) load(ctx context.Context, r *rig, sc Scenario) (window, error) {
 	switch sc.Kind {
 	case Closed:
-		return r.driver.closed(ctx, int(sc.N), length)
-	case Open:
-		schedule := evenly(sc.N, length)
-		if !b.opts.Even {
-			rnd := rand.New(rand.NewPCG(b.opts.Seed, uint64(length)))
-			schedule = independently(rnd, sc.N, length)
+		if sc.Orders > 0 {
+			return r.driver.closedOrders(ctx, int(sc.N), sc.Orders)
 		}
-		return r.driver.open(ctx, schedule, length)
+		return r.driver.closed(ctx, int(sc.N), sc.Length)
+	case Open:
+		schedule := evenly(sc.N, sc.Length)
+		if !b.opts.Even {
+			rnd := rand.New(rand.NewPCG(b.opts.Seed, uint64(sc.Length)))
+			schedule = independently(rnd, sc.N, sc.Length)
+		}
+		return r.driver.open(ctx, schedule, sc.Length)
 	default:
 		from := time.Now()
-		pause(ctx, length)
+		pause(ctx, sc.Length)
 		return window{from, time.Now()}, nil
 	}
 }

@@ -55,6 +55,15 @@ func (t *tracker) ack(id uuid.UUID, sent, acked time.Time, done chan<- struct{})
 	t.samples = append(t.samples, s)
 }
 
+// know notes orders that were placed before.
+func (t *tracker) know(ids []uuid.UUID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		t.acked[id] = struct{}{}
+	}
+}
+
 // lost notes a request whose outcome is not known.
 func (t *tracker) lost() {
 	t.mu.Lock()

@@ -108,3 +108,22 @@ func TestUnansweredRequestsMayBeStored(t *testing.T) {
 		t.Errorf("with one unanswered request and two such orders: %v, %v", wrong, err)
 	}
 }
+
+func TestHistoryIsRight(t *testing.T) {
+	t.Parallel()
+	dbs, want := settled(t, 10)
+	ids, err := newHistory(3000, 5).store(t.Context(), dbs)
+	if err != nil || len(ids) != 3000 {
+		t.Fatalf("%d orders stored, %v", len(ids), err)
+	}
+	for _, id := range ids {
+		if id.Version() != 7 || id.Variant() != uuid.RFC4122 {
+			t.Fatalf("%s is not a UUIDv7", id)
+		}
+		want.acked[id] = struct{}{}
+	}
+	wrong, err := check(t.Context(), dbs, want)
+	if err != nil || len(wrong) > 0 {
+		t.Errorf("violations %v, %v", wrong, err)
+	}
+}

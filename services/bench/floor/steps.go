@@ -57,7 +57,8 @@ WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE`
 
 	lockProductsSQL = `SELECT id, available FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE`
 
-	moveUnitsSQL = `UPDATE products p SET available = available - units, reserved = reserved + units, updated_at = now()
+	// MoveUnitsSQL moves units of products from available to reserved.
+	MoveUnitsSQL = `UPDATE products p SET available = available - units, reserved = reserved + units, updated_at = now()
 FROM unnest($1::text[], $2::bigint[]) AS moved (id, units) WHERE p.id = moved.id`
 
 	addReservationsSQL = `INSERT INTO reservations (order_id, status, items, reason)
@@ -81,7 +82,7 @@ func reserve(b *pgx.Batch, orders []Order) {
 	b.Queue(claimSQL, "inventory", fresh(len(orders)))
 	b.Queue(lockReservationsSQL, ids)
 	b.Queue(lockProductsSQL, products)
-	b.Queue(moveUnitsSQL, products, units)
+	b.Queue(MoveUnitsSQL, products, units)
 	b.Queue(addReservationsSQL, ids, items)
 }
 
@@ -114,8 +115,12 @@ func confirm(b *pgx.Batch, orders []Order) {
 	ids := idsOf(orders)
 	b.Queue(claimSQL, "order", fresh(n))
 	b.Queue(lockOrdersSQL, ids)
-	history := "[" + entry("PENDING", "order.created", now) + "," + entry("CONFIRMED", "payment.completed", now) + "]"
-	b.Queue(saveOrdersSQL, ids, times("CONFIRMED", n), times(history, n), times(now, n))
+	b.Queue(saveOrdersSQL, ids, times("CONFIRMED", n), times(History(now, now), n), times(now, n))
+}
+
+// History is that of an order that was confirmed, in JSON.
+func History(placed, confirmed time.Time) string {
+	return "[" + entry("PENDING", "order.created", placed) + "," + entry("CONFIRMED", "payment.completed", confirmed) + "]"
 }
 
 func entry(status, event string, at time.Time) string {

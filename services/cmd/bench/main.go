@@ -23,7 +23,7 @@ func main() {
 	}
 	opts := bench.Defaults()
 	modes := flag.String("mode", "", "what to measure: converge (the system), usual (what it is compared with), floor (its SQL alone), or several with commas between them (default: all)")
-	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,open:500:10s (default: idle, closed:64, open:100, open:500)")
+	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,open:500:10s or closed:64:200000 for so many orders (default: idle, closed:64, open:100, open:500)")
 	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 20s open, 5s idle)")
 	smoke := flag.Bool("smoke", false, "a few seconds in all: to see that everything works, not for numbers")
 	flag.BoolVar(&opts.Profile, "profile", opts.Profile, "take a CPU profile of each service in each scenario, which costs it a little")
@@ -31,6 +31,7 @@ func main() {
 	flag.BoolVar(&opts.Even, "even", opts.Even, "open loop: orders at even distances, and not at random as those of independent users")
 	flag.IntVar(&opts.Instances, "instances", opts.Instances, "instances of every service")
 	flag.IntVar(&opts.Servers, "servers", opts.Servers, "PostgreSQL servers: 1, or 3 for one each")
+	flag.IntVar(&opts.Stored, "stored", opts.Stored, "orders that lie in the databases before the measurement, as if they had gone through")
 	flag.Uint64Var(&opts.Seed, "seed", opts.Seed, "of what is ordered, and when")
 	flag.StringVar(&opts.JSON, "json", opts.JSON, "where to write the report")
 	flag.Parse()
