@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) { brokertest.Main(m) }
 
 // patience is how long anything may take that is to happen at all.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // eventually waits until check finds nothing wrong any more.
 func eventually(t testing.TB, what string, check func() error) {
