@@ -25,10 +25,12 @@ func ApplicationName(name string) Option {
 	return func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = name }
 }
 
-// UTC makes a pool's connections speak of times in UTC: the server when it formats them, and pgx, which reads a timestamptz
-// in the process's own zone otherwise.
-func UTC(c *pgxpool.Config) {
+// Configure sets what every connection of ours has. Times are UTC: for the server when it formats them, and for pgx, which
+// reads a timestamptz in the process's own zone otherwise. And statements are planned for the arguments they get: a generic
+// plan that was made while a table was small scans all of it, until the next automatic ANALYZE, when it is no longer small.
+func Configure(c *pgxpool.Config) {
 	c.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	c.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
 		return nil
@@ -43,7 +45,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
 	}
-	UTC(cfg)
+	Configure(cfg)
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.MaxConns = 16
 	for _, o := range opts {

@@ -63,7 +63,7 @@ func open(t testing.TB, url string) *pgxpool.Pool {
 		t.Fatalf("open a test database: %v", err)
 	}
 	cfg.MaxConns = 10 // as many on any machine
-	pg.UTC(cfg)
+	pg.Configure(cfg)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		t.Fatalf("open a test database: %v", err)

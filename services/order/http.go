@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/idempotency"
-	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -84,7 +83,7 @@ func (h *handlers) create(ctx context.Context, in *createInput) (*createOutput, 
 	if p.order != nil || p.key != nil {
 		var err error
 		if a, err = h.place(ctx, p); err != nil {
-			return nil, fault(ctx, err)
+			return nil, web.Fault(ctx, err)
 		}
 	}
 	out := &createOutput{Status: a.Status, ContentType: a.Header["Content-Type"], Location: a.Header["Location"], Body: a.Body}
@@ -100,7 +99,7 @@ func (h *handlers) get(ctx context.Context, in *struct {
 ) (*struct{ Body Order }, error) {
 	o, ok, err := get(ctx, h.db, in.ID)
 	if err != nil {
-		return nil, fault(ctx, err)
+		return nil, web.Fault(ctx, err)
 	}
 	if !ok {
 		return nil, web.NotFound("there is no order %s", in.ID)
@@ -134,20 +133,11 @@ func (h *handlers) list(ctx context.Context, in *listInput) (*struct{ Body pageB
 	}
 	page, next, err := list(ctx, h.db, f)
 	if err != nil {
-		return nil, fault(ctx, err)
+		return nil, web.Fault(ctx, err)
 	}
 	body := pageBody{Orders: page}
 	if next != uuid.Nil {
 		body.NextCursor = base64.RawURLEncoding.EncodeToString(next[:])
 	}
 	return &struct{ Body pageBody }{body}, nil
-}
-
-// fault is what a client learns of an error: that it may try again if that can help, or else nothing. When the request's
-// own time is over, web says so.
-func fault(ctx context.Context, err error) error {
-	if ctx.Err() == nil && pg.Transient(err) {
-		return web.Unavailable(err)
-	}
-	return err
 }

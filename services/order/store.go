@@ -64,21 +64,12 @@ func get(ctx context.Context, db *pgxpool.Pool, id uuid.UUID) (o Order, ok bool,
 
 func scanOrder(row pgx.CollectableRow) (o Order, err error) {
 	err = row.Scan(orderFields(&o)...)
-	o.inUTC()
 	return o, err
 }
 
 // orderFields are where the columns go.
 func orderFields(o *Order) []any {
 	return []any{&o.ID, &o.UserID, &o.Items, &o.Amount, &o.Currency, &o.Status, &o.Reason, &o.History, &o.CreatedAt, &o.SettledAt}
-}
-
-func (o *Order) inUTC() {
-	o.CreatedAt = o.CreatedAt.UTC()
-	if o.SettledAt != nil {
-		at := o.SettledAt.UTC()
-		o.SettledAt = &at
-	}
 }
 
 // filter selects a page of orders, newest first. Empty fields select all.
@@ -114,7 +105,6 @@ func list(ctx context.Context, db *pgxpool.Pool, f filter) (page []Order, next u
 	rows, _ := db.Query(ctx, query, args...) // the error surfaces in the collector
 	page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Order, err error) {
 		err = row.Scan(append(orderFields(&o), &edge)...)
-		o.inUTC()
 		return o, err
 	})
 	if err != nil {
