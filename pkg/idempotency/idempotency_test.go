@@ -72,19 +72,9 @@ func effects(t *testing.T, db *pgxpool.Pool, want int) {
 	}
 }
 
-func TestQueriesFitTheSchema(t *testing.T) {
+func TestStatementsFitTheSchema(t *testing.T) {
 	t.Parallel()
-	db := setup(t)
-	conn, err := db.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Release()
-	for name, sql := range idempotency.Queries {
-		if _, err := conn.Conn().Prepare(t.Context(), name, sql); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	pgtest.Prepare(t, setup(t))
 }
 
 func TestDoRunsOnce(t *testing.T) {

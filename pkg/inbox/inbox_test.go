@@ -159,3 +159,8 @@ func TestPruneAfterALongRun(t *testing.T) {
 		t.Errorf("%d rows in %d bytes after two rounds of 100,000, of which the first was pruned", rows, bytes)
 	}
 }
+
+func TestStatementsFitTheSchema(t *testing.T) {
+	t.Parallel()
+	pgtest.Prepare(t, database(t))
+}

@@ -397,3 +397,7 @@ func TestTooLargeIsRefusedWhereItIsWritten(t *testing.T) {
 		t.Fatalf("error %v; want the message refused and nothing written", err)
 	}
 }
+
+func TestStatementsFitTheSchema(t *testing.T) {
+	pgtest.Prepare(t, database(t))
+}

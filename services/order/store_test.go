@@ -2,10 +2,6 @@ package order
 
 import (
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,56 +10,13 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/sagatest"
 )
 
 func TestStatementsFitTheSchema(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	statements := map[string]string{
-		"insertSQL": insertSQL, "getSQL": getSQL, "listSQL": listSQL, "listOfUserSQL": listOfUserSQL,
-		"lockSQL": lockSQL, "saveSQL": saveSQL,
-	}
-	for _, name := range declaredStatements(t) {
-		sql, ok := statements[name]
-		if !ok {
-			t.Errorf("%s is not tested here", name)
-			continue
-		}
-		conn, err := db.Acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Conn().Prepare(t.Context(), "", sql); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		conn.Release()
-	}
-}
-
-// declaredStatements are the package's constants whose names end in SQL.
-func declaredStatements(t *testing.T) (names []string) {
-	t.Helper()
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(f, func(n ast.Node) bool {
-			if v, ok := n.(*ast.ValueSpec); ok && strings.HasSuffix(v.Names[0].Name, "SQL") {
-				names = append(names, v.Names[0].Name)
-			}
-			return true
-		})
-	}
-	if len(names) == 0 {
-		t.Fatal("no statements found")
-	}
-	return names
+	pgtest.Prepare(t, database(t))
 }
 
 // fill makes n orders of users u-0 and u-1 in turn; every tenth is CONFIRMED.
