@@ -123,7 +123,7 @@ func Healthcheck(ctx context.Context, addr string) error {
 	if err != nil {
 		return fmt.Errorf("check health: %w", err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // what was read of it counts
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}

@@ -27,7 +27,7 @@ func freeAddr(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close() //nolint:errcheck // it was only to find a port
+	defer ln.Close()
 	return ln.Addr().String()
 }
 
@@ -45,7 +45,7 @@ func get(t *testing.T, url string) (status int, body string) {
 	if err != nil {
 		return 0, err.Error()
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end
+	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		return 0, err.Error()
@@ -139,7 +139,7 @@ func TestWrongSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close() //nolint:errcheck // only to hold the port
+	defer taken.Close()
 	for name, tt := range map[string]struct {
 		env  map[string]string
 		want []string

@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
@@ -183,20 +185,20 @@ func (c *Client) Scan(ctx context.Context, topic string, fn func(Record) error) 
 }
 
 func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, fn func(Record) error) error {
-	first, err := c.offsets(ctx, earliest, []TopicPartition{tp})
+	first, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.offsets(ctx, earliest, []TopicPartition{tp}) })
 	if err != nil {
 		return err
 	}
-	end, err := c.offsets(ctx, latest, []TopicPartition{tp})
+	end, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.offsets(ctx, latest, []TopicPartition{tp}) })
 	if err != nil {
 		return err
 	}
 	for at := first[tp]; at < end[tp]; {
-		f, err := c.fetch(ctx, map[TopicPartition]int64{tp: at}, 500*time.Millisecond)
+		f, err := patiently(ctx, func() (fetched, error) {
+			f, err := c.fetch(ctx, map[TopicPartition]int64{tp: at}, 500*time.Millisecond)
+			return f, cmp.Or(err, f.errs[tp])
+		})
 		if err != nil {
-			return err
-		}
-		if err := f.errs[tp]; err != nil {
 			return err
 		}
 		for _, r := range f.records {
@@ -210,6 +212,19 @@ func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, fn func(R
 		at = f.next[tp]
 	}
 	return nil
+}
+
+// patiently asks again while the cluster's answer is that it will know soon: a topic that was just created has no leader
+// yet, a broker that just came back has not caught up.
+func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	return backoff.Retry(ctx, func() (T, error) {
+		out, err := ask()
+		var kafkaErr kafka.Error
+		if err != nil && !(errors.As(err, &kafkaErr) && kafkaErr.Temporary()) {
+			err = backoff.Permanent(err)
+		}
+		return out, err
+	}, backoff.WithMaxElapsedTime(requestTimeout))
 }
 
 // lost tells whether a fetch error means that the position itself is gone (deleted by retention).

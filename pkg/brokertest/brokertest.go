@@ -20,6 +20,7 @@ package brokertest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -171,7 +172,7 @@ func (c *Cluster) CreateTopic(t testing.TB, name string, partitions int) {
 	if err == nil {
 		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 	}
-	if err != nil && err != kerr.TopicAlreadyExists {
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		t.Fatalf("create topic %s: %v", name, err)
 	}
 }

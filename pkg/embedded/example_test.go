@@ -17,7 +17,7 @@ func ExamplePostgres() {
 		fmt.Println(err)
 		return
 	}
-	defer srv.Stop()
+	defer func() { _ = srv.Stop() }()
 
 	url, err := srv.Database(ctx, "inventory")
 	if err != nil {

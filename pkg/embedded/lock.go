@@ -29,12 +29,12 @@ func lock(ctx context.Context, path string, patience time.Duration) (*os.File, e
 			return f, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			f.Close()
+			_ = f.Close() // the error that ends this tells
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
+			_ = f.Close() // the error that ends this tells
 			return nil, fmt.Errorf("another server holds %s: %w", path, ctx.Err())
 		case <-tick.C:
 		}

@@ -102,7 +102,7 @@ func startPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, er
 			return nil, err
 		}
 	}
-	cmd := exec.Command(self)
+	cmd := exec.Command(self) //nolint:noctx // Stop ends it, not a context
 	cmd.Args = []string{"embedded-postgres"}
 	cmd.Env = append(os.Environ(), supervisorEnv+"=1")
 	cmd.Dir = place.dir
@@ -188,7 +188,7 @@ func (s *PostgresServer) Database(ctx context.Context, name string) (string, err
 	if err != nil {
 		return "", fmt.Errorf("make database %s: %w", name, err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // its work is done
 	mac := hmac.New(sha256.New, []byte(s.password))
 	mac.Write([]byte(name))
 	password := hex.EncodeToString(mac.Sum(nil)[:16])

@@ -77,7 +77,7 @@ func supervise(in io.Reader, out *json.Encoder) error {
 		cancel()
 	}()
 	if j.Temporary {
-		defer os.RemoveAll(j.Dir)
+		defer os.RemoveAll(j.Dir) //nolint:errcheck // a temporary directory
 	}
 
 	server, err := j.start(ctx, out)
@@ -117,7 +117,7 @@ func (j *job) start(ctx context.Context, out *json.Encoder) (*embeddedpostgres.E
 		if err != nil {
 			return nil, err
 		}
-		defer installing.Close()
+		defer installing.Close() //nolint:errcheck // the lock ends with it
 		if fetching = !exists(complete); fetching {
 			_ = out.Encode(report{Progress: fmt.Sprintf("fetching PostgreSQL %s from %s (about 15 MB, once for all runs)",
 				PostgresVersion, redacted(j.Repository))})

@@ -80,7 +80,7 @@ func (j *job) answersAt(ctx context.Context, port string) bool {
 	if err != nil {
 		return false
 	}
-	defer conn.Close(ctx)
+	defer conn.Close(ctx) //nolint:errcheck // its work is done
 	var dir string
 	return conn.QueryRow(ctx, "SHOW data_directory").Scan(&dir) == nil && dir == j.data()
 }

@@ -146,8 +146,7 @@ func TestItemsAreChecked(t *testing.T) {
 func TestFieldNames(t *testing.T) {
 	for _, c := range contracts() {
 		typ := reflect.TypeOf(c.value)
-		for i := range typ.NumField() {
-			f := typ.Field(i)
+		for f := range typ.Fields() {
 			if tag := f.Tag.Get("json"); tag == "" || strings.ToLower(tag[:1]) != tag[:1] || strings.Contains(tag, ",") {
 				t.Errorf("%s.%s: json name %q; want camelCase and no options", typ.Name(), f.Name, tag)
 			}

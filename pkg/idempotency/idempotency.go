@@ -125,8 +125,7 @@ func (k Keys) Do(ctx context.Context, tx pgx.Tx, key Key, fn func(context.Contex
 		result, err = fn(ctx, savepoint)
 		return err
 	})
-	var refusal *Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Error](err); ok {
 		result, err = Result{Err: refusal}, nil
 	}
 	if err != nil {

@@ -260,7 +260,7 @@ func TestFingerprintKeepsPartsApart(t *testing.T) {
 	if parts("a", "bc") == parts("ab", "c") || parts("a") == parts("a", "") || parts("a") == parts("b") {
 		t.Error("different requests have the same fingerprint")
 	}
-	if parts("a", "bc") != parts("a", "bc") {
+	if again := parts("a", "bc"); again != parts("a", "bc") {
 		t.Error("the same request has different fingerprints")
 	}
 }

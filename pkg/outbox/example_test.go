@@ -50,8 +50,9 @@ func ExampleRelay() {
 	fmt.Println(<-published)
 	fmt.Println(<-published)
 	stop()
-	<-stopped
+	fmt.Println("stopped:", <-stopped)
 	// Output:
 	// order.created 1: {"orderId":"1"}
 	// order.created 3: {"orderId":"3"}
+	// stopped: <nil>
 }

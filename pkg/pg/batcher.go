@@ -17,7 +17,7 @@ type Result[Out any] struct {
 // the next callers gather, and go together when it is done. An idle caller goes at once and alone, so nothing waits for
 // company. (The database does the same below: PostgreSQL manual, 28.4, commit_delay.) Safe for concurrent use.
 type Batcher[In, Out any] struct {
-	max     int
+	limit   int
 	timeout time.Duration
 	run     func(ctx context.Context, items []In) ([]Result[Out], error)
 
@@ -33,11 +33,11 @@ type call[In, Out any] struct {
 	result chan Result[Out] // buffered, written once
 }
 
-// NewBatcher returns a Batcher that hands run up to max items at a time. run does them in one transaction and returns a
+// NewBatcher returns a Batcher that hands run up to limit items at a time. run does them in one transaction and returns a
 // Result for each, in order. When it fails as a whole with an error that is not [Transient], each item runs again alone,
 // so that one bad item costs only itself. The context given to run outlives its callers' and ends after timeout.
-func NewBatcher[In, Out any](max int, timeout time.Duration, run func(ctx context.Context, items []In) ([]Result[Out], error)) *Batcher[In, Out] {
-	return &Batcher[In, Out]{max: max, timeout: timeout, run: run}
+func NewBatcher[In, Out any](limit int, timeout time.Duration, run func(ctx context.Context, items []In) ([]Result[Out], error)) *Batcher[In, Out] {
+	return &Batcher[In, Out]{limit: limit, timeout: timeout, run: run}
 }
 
 // Do runs one item in the next batch. It returns ctx's error when ctx ends first; an item that was in a batch by then
@@ -76,7 +76,7 @@ func (b *Batcher[In, Out]) work() {
 	for {
 		b.mu.Lock()
 		var batch []call[In, Out]
-		for len(b.waiting) > 0 && len(batch) < b.max {
+		for len(b.waiting) > 0 && len(batch) < b.limit {
 			if b.waiting[0].ctx.Err() == nil { // a caller that has left is not worth a row
 				batch = append(batch, b.waiting[0])
 			}

@@ -17,8 +17,7 @@ func Transient(err error) bool {
 	if err == nil {
 		return false
 	}
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return transientCode(pgErr.Code)
 	}
 	var connErr *pgconn.ConnectError
@@ -74,8 +73,7 @@ func errConnClosed(err error) bool {
 
 // Code returns the SQLSTATE of err, or "" when it does not come from the server.
 func Code(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code
 	}
 	return ""

@@ -172,7 +172,7 @@ func (s *Server) exec(ctx context.Context, sql string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // its work is done
 	_, err = conn.Exec(ctx, sql)
 	return err
 }

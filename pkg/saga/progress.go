@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"maps"
 	"strconv"
 	"time"
 
@@ -43,9 +44,7 @@ func (p *progress) take(lanes *lanes) map[broker.TopicPartition]int64 {
 		return nil
 	}
 	out := make(map[broker.TopicPartition]int64, len(p.next))
-	for tp, next := range p.next {
-		out[tp] = next
-	}
+	maps.Copy(out, p.next)
 	p.changed = time.Time{}
 	for _, lane := range lanes.byKey {
 		for _, it := range lane.items {
@@ -140,13 +139,13 @@ func (l *lanes) due(now time.Time) []string {
 }
 
 // next tells when the first lane is due, if there is one.
-func (l *lanes) next() (at time.Time, any bool) {
+func (l *lanes) next() (at time.Time, ok bool) {
 	for _, lane := range l.byKey {
-		if !any || lane.due.Before(at) {
-			at, any = lane.due, true
+		if !ok || lane.due.Before(at) {
+			at, ok = lane.due, true
 		}
 	}
-	return at, any
+	return at, ok
 }
 
 func (l *lanes) size() int { return l.count }

@@ -222,8 +222,7 @@ func (c *checker) whole(s *huma.Schema) {
 	c.res.Reset()
 	huma.Validate(c.reg, s, c.path, huma.ModeWriteToServer, v, &c.res)
 	for _, err := range c.res.Errors {
-		var detail *huma.ErrorDetail
-		if errors.As(err, &detail) {
+		if detail, ok := errors.AsType[*huma.ErrorDetail](err); ok {
 			c.complain(detail.Location, detail.Message, nil)
 		}
 	}

@@ -158,8 +158,8 @@ func TestPanicAfterTheAnswerBeganCutsItOff(t *testing.T) {
 		panic("oops")
 	}))
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler {
-			t.Errorf("panicked with %v, want http.ErrAbortHandler", v)
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("panicked with %v, want http.ErrAbortHandler", err)
 		}
 		if !strings.Contains(s.log.String(), "oops") {
 			t.Errorf("the log lacks the panic:\n%s", s.log)

@@ -131,8 +131,7 @@ func isJSON(header string) bool {
 // demands; the message names the field as JSON has it and nothing of Go.
 func unmarshal(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
-	var typeErr *json.UnmarshalTypeError
-	if errors.As(err, &typeErr) {
+	if typeErr, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("%s: a %s does not fit here", typeErr.Field, typeErr.Value)
 	}
 	return err

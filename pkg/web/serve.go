@@ -59,6 +59,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		_ = srv.Close() // what matters is that requests did not end in time
 		err = fmt.Errorf("stop HTTP on %s: requests still ran after %s: %w", ln.Addr(), s.cfg.Grace, err)
 	}
-	<-served
+	<-served //nolint:errcheck // http.ErrServerClosed
 	return err
 }

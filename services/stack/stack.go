@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,8 +62,8 @@ func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer)
 	}
 
 	defer func() {
-		for i := len(st.stops) - 1; i >= 0; i-- {
-			err = errors.Join(err, st.stops[i]())
+		for _, v := range slices.Backward(st.stops) {
+			err = errors.Join(err, v())
 		}
 		if err == nil {
 			fmt.Fprintln(out, "Stopped. The data stays in", dir+"; make clean forgets it.")

@@ -107,7 +107,7 @@ func (c *Container) logs() string {
 	if err != nil {
 		return err.Error()
 	}
-	defer r.Close()
+	defer r.Close() //nolint:errcheck // what was read of it counts
 	b, _ := io.ReadAll(r)
 	return string(b[max(0, len(b)-4096):])
 }
@@ -135,7 +135,7 @@ var removeLeftovers = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	defer docker.Close()
+	defer docker.Close() //nolint:errcheck // its work is done
 	list, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
 	if err != nil {
 		return err

@@ -140,7 +140,7 @@ func ping(timeout time.Duration) error {
 			result <- err
 			return
 		}
-		defer provider.Close()
+		defer provider.Close() //nolint:errcheck // its work is done
 		result <- provider.Health(ctx)
 	}()
 	select {
