@@ -83,7 +83,7 @@ func request(ctx context.Context, method, url string, body any, header ...string
 	if err != nil {
 		return answer{}, err
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end
+	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	return answer{res.StatusCode, res.Header, b}, err
 }

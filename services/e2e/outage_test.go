@@ -62,7 +62,7 @@ func everythingStops(t *testing.T, s *spine) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer silent.Close() //nolint:errcheck // nothing depends on it
+		defer silent.Close()
 	}
 	s.stop(t)
 	l.stop()

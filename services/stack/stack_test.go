@@ -167,7 +167,7 @@ func call(ctx context.Context, method, url, body string, want int, v any) error 
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end
+	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		return err
@@ -316,7 +316,7 @@ func TestTakenPort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer taken.Close() //nolint:errcheck // nothing depends on it
+			defer taken.Close()
 			var out, errOut output
 			err = run(t.Context(), func(name string) string {
 				switch {
