@@ -77,6 +77,10 @@ func (d DeadLetter) Redrive() broker.Record {
 	headers := slices.DeleteFunc(slices.Clone(r.Headers), func(h broker.Header) bool {
 		return strings.HasPrefix(h.Key, headerDeadPrefix) || h.Key == headerRedrive
 	})
+	if r.Header(headerID) == "" { // it was identified by its place in the log, which the new record has not
+		id := idOf(r.Time, d.Topic, strconv.Itoa(d.Partition), strconv.FormatInt(d.Offset, 10))
+		headers = append(headers, broker.Header{Key: headerID, Value: []byte(id.String())})
+	}
 	mark := fmt.Sprintf("%s@%s/%d/%d", d.Group, r.Topic, r.Partition, r.Offset)
 	return broker.Record{
 		Topic: d.Topic, Key: r.Key, Value: r.Value, Time: r.Time,

@@ -240,35 +240,42 @@ func TestRetryHoldsOnlyItsKey(t *testing.T) {
 // A dead letter that comes back is handled once, by its group only.
 func TestRedrive(t *testing.T) {
 	t.Parallel()
-	db := database(t)
-	var fixed atomic.Bool
-	buggy := func(ctx context.Context, tx pgx.Tx, m saga.Msg[asked]) ([]saga.Out, error) {
-		if !fixed.Load() {
-			return nil, saga.Permanent(errors.New("bug"))
-		}
-		return work(ctx, tx, m)
-	}
-	var others atomic.Int32
-	svc := service(buggy)
-	svc.Routes = append(svc.Routes, saga.On(question, func(context.Context, pgx.Tx, saga.Msg[asked]) ([]saga.Out, error) {
-		others.Add(1)
-		return nil, nil
-	}).Named("other"))
-	in := ask(t, "a", 1)
-	letter := dead(t, sagatest.Deliver(t, db, svc, in))[0]
-	letter.Record.Offset = 12
-	fixed.Store(true)
-	back := letter.Redrive()
-	out := sagatest.Deliver(t, db, svc, back, back)
-	out = append(out, sagatest.Deliver(t, db, svc, back)...)
-	if got := effects(t, db); !slices.Equal(got, []string{"a=1"}) || len(out) != 1 {
-		t.Errorf("effects %v, %d events; want one of each", got, len(out))
-	}
-	if others.Load() != 1 {
-		t.Errorf("the other group handled the message %d times", others.Load())
-	}
-	if back.Topic != "question" || back.Header("dlq-reason") != "" || back.Header("ce_id") != in.Header("ce_id") {
-		t.Errorf("redriven as %+v", back)
+	for name, in := range map[string]broker.Record{
+		"an event":                    ask(t, "a", 1),
+		"typed into console producer": {Topic: "question", Key: []byte("a"), Value: []byte(`{"n":1}`), Partition: 2, Offset: 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := database(t)
+			var fixed atomic.Bool
+			var others atomic.Int32
+			svc := service(func(ctx context.Context, tx pgx.Tx, m saga.Msg[asked]) ([]saga.Out, error) {
+				if !fixed.Load() {
+					return nil, saga.Permanent(errors.New("bug"))
+				}
+				return work(ctx, tx, m)
+			})
+			svc.Routes = append(svc.Routes, saga.On(question, func(context.Context, pgx.Tx, saga.Msg[asked]) ([]saga.Out, error) {
+				others.Add(1)
+				return nil, nil
+			}).Named("other"))
+			letter := dead(t, sagatest.Deliver(t, db, svc, in))[0]
+			letter.Record.Offset = 12
+			fixed.Store(true)
+			back, again := letter.Redrive(), letter.Redrive()
+			back.Offset, again.Offset = 20, 21 // each has a place of its own in the log
+			out := sagatest.Deliver(t, db, svc, back, again)
+			out = append(out, sagatest.Deliver(t, db, svc, again)...)
+			if got := effects(t, db); !slices.Equal(got, []string{"a=1"}) || len(out) != 1 {
+				t.Errorf("effects %v, %d events; want one of each", got, len(out))
+			}
+			if in.Header("ce_id") != "" && others.Load() != 1 {
+				t.Errorf("the other group handled the message %d times", others.Load())
+			}
+			if back.Topic != "question" || back.Header("dlq-reason") != "" || (in.Header("ce_id") != "" && back.Header("ce_id") != in.Header("ce_id")) {
+				t.Errorf("redriven as %+v", back)
+			}
+		})
 	}
 }
 
