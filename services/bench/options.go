@@ -44,7 +44,7 @@ type Options struct {
 	Compare     []Scenario    `json:"-"`       // of Usual
 	FloorLength time.Duration `json:"-"`       // of each of Floor's batch sizes
 	Profile     bool          `json:"profile"` // take CPU profiles of the services
-	Warmup      time.Duration `json:"-"`       // before each scenario but idle, at its load
+	Warmup      time.Duration `json:"-"`       // before each scenario but idle, at its load; and twice as long before the first
 	Even        bool          `json:"evenSpacing"`
 	Instances   int           `json:"instances"` // of each service
 	Servers     int           `json:"servers"`   // PostgreSQL servers: 1 for all, or 3
@@ -60,10 +60,11 @@ func Defaults() Options {
 	return Options{
 		Modes: []Mode{Converge, Usual, Floor},
 		Scenarios: []Scenario{
-			{Kind: Idle, Length: 5 * time.Second}, {Kind: Closed, N: 64, Length: 30 * time.Second},
-			{Kind: Open, N: 100, Length: 20 * time.Second}, {Kind: Open, N: 500, Length: 20 * time.Second},
+			{Kind: Closed, N: 64, Length: 30 * time.Second},
+			{Kind: Open, N: 100, Length: 15 * time.Second}, {Kind: Open, N: 500, Length: 15 * time.Second},
+			{Kind: Idle, Length: 5 * time.Second},
 		},
-		Compare: []Scenario{{Kind: Closed, N: 64, Length: 15 * time.Second}, {Kind: Open, N: 100, Length: 10 * time.Second}}, FloorLength: 8 * time.Second,
+		Compare: []Scenario{{Kind: Closed, N: 64, Length: 12 * time.Second}, {Kind: Open, N: 100, Length: 8 * time.Second}}, FloorLength: 6 * time.Second,
 		Warmup: 5 * time.Second, Instances: 1, Servers: 1, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
 	}
 }
