@@ -14,6 +14,7 @@ import (
 // Headers of a dead letter, beside the original's own.
 const (
 	headerDeadPrefix    = "dlq-"
+	headerDeadID        = headerDeadPrefix + "id"
 	headerDeadReason    = headerDeadPrefix + "reason"
 	headerDeadGroup     = headerDeadPrefix + "handler"
 	headerDeadTopic     = headerDeadPrefix + "topic"
@@ -31,6 +32,7 @@ func deadLetter(group string, it *item) outbox.Message {
 	r := &it.record
 	headers := slices.DeleteFunc(slices.Clone(r.Headers), func(h broker.Header) bool { return strings.HasPrefix(h.Key, headerDeadPrefix) })
 	for _, h := range [][2]string{
+		{headerDeadID, it.meta.ID.String()},
 		{headerDeadReason, it.dead.Error()},
 		{headerDeadGroup, group},
 		{headerDeadTopic, r.Topic},
@@ -78,8 +80,7 @@ func (d DeadLetter) Redrive() broker.Record {
 		return strings.HasPrefix(h.Key, headerDeadPrefix) || h.Key == headerRedrive
 	})
 	if r.Header(headerID) == "" { // it was identified by its place in the log, which the new record has not
-		id := idOf(r.Time, d.Topic, strconv.Itoa(d.Partition), strconv.FormatInt(d.Offset, 10))
-		headers = append(headers, broker.Header{Key: headerID, Value: []byte(id.String())})
+		headers = append(headers, broker.Header{Key: headerID, Value: []byte(r.Header(headerDeadID))})
 	}
 	mark := fmt.Sprintf("%s@%s/%d/%d", d.Group, r.Topic, r.Partition, r.Offset)
 	return broker.Record{
