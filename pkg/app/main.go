@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -24,6 +25,9 @@ import (
 // is ready, so that a container without a shell can check its health, and "-h" prints every setting; both are answered by
 // [Intercept], which the service's start-up calls once its settings are read.
 func Main(run func(ctx context.Context, getenv func(string) string) error) {
+	if os.Getenv("GOGC") == "" { // a few MiB live here: collecting whenever that has doubled costs a tenth of the CPU under load
+		debug.SetGCPercent(400)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // from the first signal on, the next has its default effect
 	code := execute(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr, run)

@@ -63,17 +63,19 @@ func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx con
 	}
 	defer group.Close() //nolint:errcheck // always nil; it waits for work and leaves the group
 
+	var waits patience
 	for {
 		gen, err := group.Next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			if !errors.Is(err, kafka.RebalanceInProgress) {
-				cfg.Log.Warn("consumer group waits", "group", cfg.Group, "error", err)
+			if lasted := waits.worthALine(time.Now()); lasted > 0 && !errors.Is(err, kafka.RebalanceInProgress) {
+				cfg.Log.Warn("consumer group waits", "group", cfg.Group, "for", lasted, "error", err)
 			}
 			continue // the group backs off before it joins again
 		}
+		waits = patience{}
 		s := newSession(c, cfg, gen)
 		cfg.Log.Debug("consumer group assigned", "group", cfg.Group, "generation", gen.ID, "partitions", len(s.positions))
 		gen.Start(func(ctx context.Context) {
@@ -84,6 +86,21 @@ func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx con
 			s.fetchers.Wait()
 		})
 	}
+}
+
+// patience keeps the log quiet about what passes by itself: a coordinator that moves, a broker that starts.
+type patience struct{ since, said time.Time }
+
+// worthALine tells how long it has lasted, every five seconds from the second one on, and otherwise 0.
+func (p *patience) worthALine(now time.Time) time.Duration {
+	if p.since.IsZero() {
+		p.since = now
+	}
+	if now.Sub(p.since) < 2*time.Second || now.Sub(p.said) < 5*time.Second {
+		return 0
+	}
+	p.said = now
+	return now.Sub(p.since).Round(time.Second)
 }
 
 // Session is a member's share of the partitions for one generation. Its methods are for one goroutine, except Lag.
