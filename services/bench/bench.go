@@ -46,11 +46,12 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 	for _, mode := range opts.Modes {
 		say("%s", mode)
 		var run ModeRun
-		if run, err = b.run(ctx, mode); err != nil {
+		run, err = b.run(ctx, mode)
+		report.Runs = append(report.Runs, run) // also of a run that broke off: what it has measured stands
+		if err != nil {
 			err = fmt.Errorf("%s: %w", mode, err)
 			break
 		}
-		report.Runs = append(report.Runs, run)
 	}
 	report.print(out)
 	if writeErr := report.write(opts.JSON); writeErr != nil {

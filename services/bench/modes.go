@@ -44,7 +44,8 @@ func (b *bench) run(ctx context.Context, mode Mode) (ModeRun, error) {
 		return run, err
 	}
 	if mode == Floor {
-		return run, b.floor(ctx, dbs, &run)
+		err = b.floor(ctx, dbs, &run)
+		return run, err
 	}
 	l := launch{instances: b.opts.Instances, brokers: b.servers.kafka.addr.String(), databases: urls, logs: b.opts.Dir}
 	terminal := []string{event.OrderConfirmed.Name(), event.OrderCancelled.Name()}
@@ -62,7 +63,8 @@ func (b *bench) run(ctx context.Context, mode Mode) (ModeRun, error) {
 	default:
 		return run, fmt.Errorf("there is no such mode")
 	}
-	return run, b.system(ctx, l, dbs, terminal, &run)
+	err = b.system(ctx, l, dbs, terminal, &run)
+	return run, err
 }
 
 // databases makes a database for each service.
