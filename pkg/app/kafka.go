@@ -54,7 +54,7 @@ func readKafka(s *Settings, service string) kafka {
 		Config:         ReadBroker(s, service),
 		createTopics:   s.Bool("KAFKA_CREATE_TOPICS", true, "create missing topics at start"),
 		partitions:     s.Int("KAFKA_PARTITIONS", DefaultPartitions, 1, 1000, "partitions of topics that are created"),
-		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 10*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
+		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 6*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
 	}
 }
 

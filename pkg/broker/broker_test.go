@@ -226,6 +226,19 @@ func numbered(topic string, keys, i int) []broker.Record {
 	return out
 }
 
+// A group that starts before its topic exists reads it as soon as it does.
+func TestGroupBeforeItsTopic(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
+		client, topic, seen := open(t, c), brokertest.Name(t), newLog()
+		consume(t, client, brokertest.Name(t), topic, seen)
+		if err := client.EnsureTopics(t.Context(), []broker.TopicSpec{{Name: topic, Partitions: 3}}); err != nil {
+			t.Fatal(err)
+		}
+		produce(t, client, records(topic, 5, 10))
+		seen.wait(t, "records of the new topic", func() bool { return seen.count >= 50 })
+	})
+}
+
 // A broker that goes away and comes back loses nothing that it acknowledged, and consumers go on where they were.
 func TestBrokerRestart(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {

@@ -20,7 +20,7 @@ type GroupConfig struct {
 	Log    *slog.Logger
 
 	MaxWait          time.Duration // how long a fetch waits when there is nothing; default 1 s
-	SessionTimeout   time.Duration // after this long without a heartbeat others take over; default 10 s
+	SessionTimeout   time.Duration // after this long without a heartbeat others take over; default 6 s, the least that brokers allow by default
 	RebalanceTimeout time.Duration // how long a rebalance waits for members to finish their batch; default 20 s
 	Heartbeat        time.Duration // also how fast a member learns of a rebalance; default 500 ms
 }
@@ -32,7 +32,7 @@ func (g *GroupConfig) defaults() {
 		}
 	}
 	set(&g.MaxWait, time.Second)
-	set(&g.SessionTimeout, 10*time.Second)
+	set(&g.SessionTimeout, 6*time.Second)
 	set(&g.RebalanceTimeout, 20*time.Second)
 	set(&g.Heartbeat, 500*time.Millisecond)
 	if g.Log == nil {
@@ -48,6 +48,9 @@ func (g *GroupConfig) defaults() {
 // A cluster that is away, or a topic that does not exist yet, is waited for and logged.
 func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx context.Context, s *Session)) error {
 	cfg.defaults()
+	if !c.awaitTopics(ctx, cfg) {
+		return nil
+	}
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: cfg.Group, Brokers: c.cfg.Brokers, Dialer: c.dialer, Topics: cfg.Topics,
 		// Range gives one member the same partition of every topic: what belongs to one key stays in one place.
@@ -85,6 +88,35 @@ func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx con
 			stop()
 			s.fetchers.Wait()
 		})
+	}
+}
+
+// awaitTopics waits until the group's topics exist, and returns false when ctx ends first. A group that forms while a topic
+// is being created can share out none of its partitions and never learn of them: kafka-go compares partition counts with
+// those at the generation's start, not with those that the leader shared out.
+func (c *Client) awaitTopics(ctx context.Context, cfg GroupConfig) bool {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
+	var waits patience
+	for {
+		c.forget(cfg.Topics...)
+		leaders, err := c.leadersOf(ctx, cfg.Topics...)
+		for _, topic := range cfg.Topics {
+			if err == nil && len(leaders[topic]) == 0 {
+				err = fmt.Errorf("%s: %w", topic, errNoTopic)
+			}
+		}
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err() == nil
+		}
+		if lasted := waits.worthALine(time.Now()); lasted > 0 {
+			cfg.Log.Warn("consumer group waits for its topics", "group", cfg.Group, "for", lasted, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait.NextBackOff()):
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func deadLetter(group string, it *item) outbox.Message {
 		{headerDeadTopic, r.Topic},
 		{headerDeadPartition, strconv.Itoa(r.Partition)},
 		{headerDeadOffset, strconv.FormatInt(r.Offset, 10)},
-		{headerDeadAttempts, strconv.Itoa(max(1, it.attempts))},
+		{headerDeadAttempts, strconv.Itoa(it.tried())},
 		{headerDeadTime, time.Now().UTC().Format(time.RFC3339Nano)},
 	} {
 		headers = append(headers, broker.Header{Key: h[0], Value: []byte(h[1])})

@@ -27,6 +27,9 @@ type item struct {
 	dead     error // why it goes to the dead letter topic
 }
 
+// tried is how often the message was handled, or, if it cannot even be read, looked at.
+func (it *item) tried() int { return max(1, it.attempts) }
+
 // executor runs messages through one consumer group's handlers.
 type executor struct {
 	service string
@@ -77,7 +80,7 @@ func (e *executor) transact(ctx context.Context, items []*item) error {
 	for _, it := range buried {
 		e.metrics.deadLetters.WithLabelValues(e.group, it.record.Topic).Inc()
 		e.log.ErrorContext(withTrace(ctx, it.meta), "dead letter", "group", e.group, "topic", it.record.Topic, "partition", it.record.Partition,
-			"offset", it.record.Offset, "key", it.meta.Key, "attempts", it.attempts, "reason", it.dead)
+			"offset", it.record.Offset, "key", it.meta.Key, "attempts", it.tried(), "reason", it.dead)
 	}
 	e.metrics.batch.WithLabelValues(e.group).Observe(float64(len(items)))
 	e.metrics.duplicates.WithLabelValues(e.group).Add(float64(duplicates))

@@ -30,7 +30,7 @@ func Listen(addr, setting string) (net.Listener, error) {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: min(5*time.Second, s.cfg.Grace/2),           // who connects and says nothing must not hold up the stop
 		WriteTimeout:      s.cfg.Timeout + bodyTimeout + 5*time.Second, // longer than what makes a proper answer of lateness
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

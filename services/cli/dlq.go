@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,16 +38,10 @@ func deadLetterTopics(group string) ([]string, error) {
 	return []string{topic}, nil
 }
 
-// scan calls fn with each dead letter of the topics.
-func scan(ctx context.Context, client *broker.Client, topics []string, fn func(saga.DeadLetter) error) error {
+// scan calls fn with each record of the topics, and the reason why it is no dead letter if somebody else put it there.
+func scan(ctx context.Context, client *broker.Client, topics []string, fn func(saga.DeadLetter, error) error) error {
 	for _, topic := range topics {
-		err := client.Scan(ctx, topic, func(r broker.Record) error {
-			d, err := saga.ParseDeadLetter(r)
-			if err != nil {
-				return err
-			}
-			return fn(d)
-		})
+		err := client.Scan(ctx, topic, func(r broker.Record) error { return fn(saga.ParseDeadLetter(r)) })
 		if err != nil {
 			return err
 		}
@@ -73,8 +68,12 @@ func dlqList(ctx context.Context, c *call) error {
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "DEAD LETTER\tKEY\tFROM\tATTEMPTS\tWHEN\tREASON")
 	n := 0
-	err = scan(ctx, client, topics, func(d saga.DeadLetter) error {
+	err = scan(ctx, client, topics, func(d saga.DeadLetter, foreign error) error {
 		n++
+		if foreign != nil {
+			_, err := fmt.Fprintf(table, "%s\t%s\t\t\t\tnot a dead letter: somebody else put it here\n", place(d.Record), d.Record.Key)
+			return err
+		}
 		_, err := fmt.Fprintf(table, "%s\t%s\t%s/%d/%d\t%d\t%s\t%s\n", place(d.Record), d.Record.Key, d.Topic, d.Partition, d.Offset,
 			d.Attempts, d.Time.Format(time.RFC3339), strings.ReplaceAll(d.Reason, "\n", "; "))
 		return err
@@ -104,12 +103,12 @@ func find(ctx context.Context, client *broker.Client, at string) (saga.DeadLette
 		}
 	}
 	var out saga.DeadLetter
-	err := scan(ctx, client, parts[:1], func(d saga.DeadLetter) error {
-		if place(d.Record) == at {
-			out = d
-			return errFound
+	err := scan(ctx, client, parts[:1], func(d saga.DeadLetter, foreign error) error {
+		if place(d.Record) != at {
+			return nil
 		}
-		return nil
+		out = d
+		return cmp.Or(foreign, errFound)
 	})
 	switch {
 	case errors.Is(err, errFound):
@@ -168,7 +167,12 @@ func dlqRedrive(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		if err := scan(ctx, client, topics, func(d saga.DeadLetter) error { letters = append(letters, d); return nil }); err != nil {
+		if err := scan(ctx, client, topics, func(d saga.DeadLetter, foreign error) error {
+			if foreign == nil {
+				letters = append(letters, d)
+			}
+			return nil
+		}); err != nil {
 			return err
 		}
 	}
