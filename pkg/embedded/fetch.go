@@ -8,10 +8,7 @@ import (
 	"time"
 )
 
-const (
-	repositoryEnv = "CONVERGE_MAVEN_REPOSITORY"
-	mavenCentral  = "https://repo1.maven.org/maven2"
-)
+const repositoryEnv = "CONVERGE_MAVEN_REPOSITORY"
 
 // requests stands in for the process's HTTP client, which the library uses: with a time limit, and with a memory of why a
 // request failed, which the library does not tell.
@@ -47,6 +44,9 @@ or use a server of your own and set the *_DATABASE_URL variables to it`, Postgre
 
 // redacted is a repository's address without a password, for people to read.
 func redacted(repository string) string {
+	if repository == "" {
+		return "Maven Central"
+	}
 	u, err := url.Parse(repository)
 	if err != nil {
 		return repository

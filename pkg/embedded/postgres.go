@@ -90,7 +90,7 @@ func startPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, er
 		Cache:      place.cache,
 		Port:       cfg.Port,
 		Settings:   cfg.Settings,
-		Repository: cmp.Or(cfg.Repository, os.Getenv(repositoryEnv), mavenCentral),
+		Repository: cmp.Or(cfg.Repository, os.Getenv(repositoryEnv)),
 	})
 	if err != nil {
 		return nil, err

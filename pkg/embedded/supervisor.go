@@ -29,7 +29,7 @@ type job struct {
 	Cache      string
 	Port       int
 	Settings   map[string]string
-	Repository string
+	Repository string // empty: Maven Central
 
 	lock     *os.File // on Dir, held until the process ends
 	password string   // the superuser's
@@ -163,14 +163,17 @@ func (j *job) server() *embeddedpostgres.EmbeddedPostgres {
 		"max_connections":         "200",
 	}
 	maps.Copy(settings, j.Settings)
-	return embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
+	config := embeddedpostgres.DefaultConfig() // which fetches from Maven Central
+	if j.Repository != "" {
+		config = config.BinaryRepositoryURL(strings.TrimSuffix(j.Repository, "/"))
+	}
+	return embeddedpostgres.NewDatabase(config.
 		Version(PostgresVersion).
 		Port(uint32(j.Port)).
 		Username("postgres").Password(j.password).Database("postgres").
 		Locale("C").Encoding("UTF8"). // the same on every machine
 		CachePath(j.Cache).BinariesPath(j.binaries()).
 		RuntimePath(filepath.Join(j.Dir, "run")).DataPath(j.data()).
-		BinaryRepositoryURL(strings.TrimSuffix(j.Repository, "/")).
 		StartParameters(settings).
 		StartTimeout(time.Minute).
 		Logger(nil))
