@@ -3,6 +3,7 @@ package usual
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,6 +31,10 @@ func (s *service) consume(ctx context.Context, topic string, handle handler) err
 	defer r.Close() //nolint:errcheck // what is not committed comes again
 	for {
 		m, err := r.FetchMessage(ctx)
+		var temporary kafka.Error
+		if errors.As(err, &temporary) && temporary.Temporary() {
+			continue // a coordinator that is not there yet; the reader backs off before it joins again
+		}
 		if err != nil {
 			return fmt.Errorf("fetch from %s: %w", topic, err)
 		}
