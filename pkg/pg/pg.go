@@ -25,12 +25,20 @@ func ApplicationName(name string) Option {
 	return func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = name }
 }
 
-// Configure sets what every connection of ours has. Times are UTC: for the server when it formats them, and for pgx, which
-// reads a timestamptz in the process's own zone otherwise. And statements are planned for the arguments they get: a generic
-// plan that was made while a table was small scans all of it, until the next automatic ANALYZE, when it is no longer small.
+// Configure sets what every connection of ours has.
+//
+// Times are UTC: for the server when it formats them, and for pgx, which reads a timestamptz in the process's own zone
+// otherwise.
+//
+// Statements are planned once, and by their keys. Left alone, PostgreSQL plans a statement while its table is small, scans
+// all of it, and goes on to when it no longer is, until the next automatic ANALYZE; or, told to plan each execution, spends
+// more on planning a small batch than on running it. A query that is better off with a scan or a hash join, such as a
+// report, says so with SET LOCAL in its transaction.
 func Configure(c *pgxpool.Config) {
-	c.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	c.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
+	params := c.ConnConfig.RuntimeParams
+	params["timezone"] = "UTC"
+	params["plan_cache_mode"] = "force_generic_plan"
+	params["enable_seqscan"], params["enable_hashjoin"], params["enable_mergejoin"] = "off", "off", "off"
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
 		return nil
