@@ -111,7 +111,7 @@ func consume(t *testing.T, client *broker.Client, group, topic string, seen *log
 		done <- client.Consume(ctx, broker.GroupConfig{Group: group, Topics: []string{topic}, Heartbeat: 50 * time.Millisecond, SessionTimeout: 6 * time.Second},
 			func(ctx context.Context, s *broker.Session) {
 				for {
-					recs, err := s.Poll(ctx, 100, 0)
+					recs, err := s.Poll(ctx, 100)
 					if err != nil {
 						return
 					}

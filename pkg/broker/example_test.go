@@ -36,7 +36,7 @@ func ExampleClient_Consume() {
 	}
 	err = client.Consume(ctx, broker.GroupConfig{Group: "reader", Topics: []string{"greetings"}}, func(ctx context.Context, s *broker.Session) {
 		for seen := 0; seen < 2; {
-			records, err := s.Poll(ctx, 100, 0)
+			records, err := s.Poll(ctx, 100)
 			if err != nil {
 				return // the generation ended
 			}

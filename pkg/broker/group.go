@@ -164,8 +164,8 @@ func newSession(c *Client, cfg GroupConfig, gen *kafka.Generation) *Session {
 }
 
 // Poll returns records of all assigned partitions, at most limit, in order per partition. It waits for the first until
-// ctx ends, and then takes along what else has arrived, or arrives within linger.
-func (s *Session) Poll(ctx context.Context, limit int, linger time.Duration) ([]Record, error) {
+// ctx ends, and takes along what else has arrived.
+func (s *Session) Poll(ctx context.Context, limit int) ([]Record, error) {
 	if len(s.pending) == 0 {
 		select {
 		case s.pending = <-s.out:
@@ -173,39 +173,19 @@ func (s *Session) Poll(ctx context.Context, limit int, linger time.Duration) ([]
 			return nil, ctx.Err()
 		}
 	}
-	s.gather(ctx, limit, linger)
+	for len(s.pending) < limit {
+		select {
+		case more := <-s.out:
+			s.pending = append(s.pending, more...)
+			continue
+		default:
+		}
+		break
+	}
 	n := min(limit, len(s.pending))
 	batch := s.pending[:n:n]
 	s.pending = s.pending[n:]
 	return batch, nil
-}
-
-func (s *Session) gather(ctx context.Context, limit int, linger time.Duration) {
-	var enough <-chan time.Time
-	if linger > 0 && len(s.pending) < limit {
-		timer := time.NewTimer(linger)
-		defer timer.Stop()
-		enough = timer.C
-	}
-	for len(s.pending) < limit {
-		if enough == nil {
-			select {
-			case more := <-s.out:
-				s.pending = append(s.pending, more...)
-				continue
-			default:
-				return
-			}
-		}
-		select {
-		case more := <-s.out:
-			s.pending = append(s.pending, more...)
-		case <-enough:
-			enough = nil
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // Commit stores the offset to go on from, by partition. It fails when the generation has ended in the meantime; then the

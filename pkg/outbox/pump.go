@@ -40,7 +40,6 @@ type pump struct {
 	markTime time.Time // the floor moves to mark when this is floorAge ago
 	highest  int64
 	lastFull time.Time
-	last     int // events in the last publication
 }
 
 // rest is how a topic that refused a record is left alone: each time longer, until it takes one.
@@ -48,9 +47,6 @@ type rest struct {
 	until time.Time
 	wait  time.Duration
 }
-
-// busy is how many events the last publication had when it pays to wait for the next to fill. With fewer, nobody waits.
-const busy = 4
 
 const firstRest = 50 * time.Millisecond
 
@@ -61,9 +57,6 @@ func (p *pump) run(ctx, live context.Context) error {
 	expired := false
 	var sent []int64
 	for {
-		if p.last >= busy && p.cfg.Linger > 0 {
-			time.Sleep(p.cfg.Linger)
-		}
 		rows, err := p.next(live, sent)
 		if err != nil {
 			if cause := context.Cause(live); cause != nil {
@@ -154,7 +147,6 @@ func (p *pump) publish(ctx context.Context, rows []row, sent []int64) []int64 {
 	for i := range rows {
 		records[i] = rows[i].record
 	}
-	p.last = len(rows)
 	p.batch.Observe(float64(len(rows)))
 	failed := map[string]error{}
 	for i, err := range p.producer.Produce(ctx, records) {

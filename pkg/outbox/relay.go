@@ -22,7 +22,6 @@ type Producer interface {
 // Config tunes a Relay. Zero values mean the defaults.
 type Config struct {
 	Batch  int           // rows read and published at once; default 1000
-	Linger time.Duration // under load: how long a batch waits for more events; default 3 ms, negative: not at all
 	Poll   time.Duration // how long to wait for a wake-up before looking anyway; default 1 s
 	Flush  time.Duration // how long to go on publishing after the stop; default 4 s
 	Retry  time.Duration // how long a topic that refused a record rests at most; default 1 s
@@ -60,7 +59,6 @@ func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
 			*d = v
 		}
 	}
-	set(&cfg.Linger, 3*time.Millisecond)
 	set(&cfg.Poll, time.Second)
 	set(&cfg.Flush, 4*time.Second)
 	set(&cfg.Retry, time.Second)

@@ -19,12 +19,10 @@ type Result[Out any] struct {
 type Batcher[In, Out any] struct {
 	limit   int
 	timeout time.Duration
-	linger  time.Duration
 	run     func(ctx context.Context, items []In) ([]Result[Out], error)
 
 	mu      sync.Mutex
 	working bool
-	last    int // how many the last batch had
 	waiting []call[In, Out]
 	done    sync.WaitGroup
 }
@@ -40,13 +38,6 @@ type call[In, Out any] struct {
 // so that one bad item costs only itself. The context given to run outlives its callers' and ends after timeout.
 func NewBatcher[In, Out any](limit int, timeout time.Duration, run func(ctx context.Context, items []In) ([]Result[Out], error)) *Batcher[In, Out] {
 	return &Batcher[In, Out]{limit: limit, timeout: timeout, run: run}
-}
-
-// Linger makes a batch that follows one of four or more wait that long for further callers: most of a transaction's cost is
-// its own, and not its items'. Few callers never wait. Call it before the first Do.
-func (b *Batcher[In, Out]) Linger(d time.Duration) *Batcher[In, Out] {
-	b.linger = d
-	return b
 }
 
 // Do runs one item in the next batch. It returns ctx's error when ctx ends first; an item that was in a batch by then
@@ -84,11 +75,6 @@ func (b *Batcher[In, Out]) Wait() { b.done.Wait() }
 func (b *Batcher[In, Out]) work() {
 	for {
 		b.mu.Lock()
-		if b.last >= 4 && b.linger > 0 && len(b.waiting) < b.limit {
-			b.mu.Unlock()
-			time.Sleep(b.linger)
-			b.mu.Lock()
-		}
 		var batch []call[In, Out]
 		for len(b.waiting) > 0 && len(batch) < b.limit {
 			if b.waiting[0].ctx.Err() == nil { // a caller that has left is not worth a row
@@ -101,7 +87,6 @@ func (b *Batcher[In, Out]) work() {
 			b.mu.Unlock()
 			return
 		}
-		b.last = len(batch)
 		b.mu.Unlock()
 
 		if err := b.runBatch(batch); err != nil {

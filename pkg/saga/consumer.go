@@ -21,7 +21,6 @@ type Config struct {
 	Metrics *Metrics // nil: not registered anywhere
 	Log     *slog.Logger
 
-	Linger   time.Duration      // under load: how long a batch waits for more messages after its first; default 3 ms, negative: not at all
 	MaxBatch int                // messages in one transaction; default 500
 	Attempts int                // of a message whose handler fails, before it is a dead letter; default 6
 	Backoff  time.Duration      // before the second attempt, doubling; default 100 ms
@@ -37,7 +36,6 @@ func (c *Config) defaults() {
 			*d = v
 		}
 	}
-	set(&c.Linger, 3*time.Millisecond)
 	set(&c.Backoff, 100*time.Millisecond)
 	set(&c.Commit, 250*time.Millisecond)
 	set(&c.Finish, 4*time.Second)
@@ -86,7 +84,6 @@ func Run(ctx context.Context, svc Service, cfg Config) error {
 type consumer struct {
 	Config
 	executor
-	last int // messages in the last poll
 }
 
 func newConsumer(service, group string, routes []Route, cfg Config) *consumer {
@@ -155,23 +152,11 @@ func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lan
 		<-pollCtx.Done()
 		return nil, ctx.Err()
 	}
-	records, err := s.Poll(pollCtx, limit, c.linger())
+	records, err := s.Poll(pollCtx, limit)
 	if err != nil && ctx.Err() == nil {
 		return nil, nil // something is due
 	}
-	c.last = len(records)
 	return records, err
-}
-
-// busy is how many messages the last batch had when it pays to wait for the next to fill: most of a transaction's cost is
-// its own, and not its messages'. With fewer, nobody waits.
-const busy = 4
-
-func (c *consumer) linger() time.Duration {
-	if c.last < busy {
-		return 0
-	}
-	return c.Linger
 }
 
 // batch handles items in one transaction, or, if that fails, each alone. What fails alone goes to the lanes.

@@ -133,7 +133,7 @@ func (t *tracker) watch(ctx context.Context, client *broker.Client, topics []str
 	return client.Consume(ctx, cfg, func(ctx context.Context, s *broker.Session) {
 		var ids []uuid.UUID
 		for {
-			records, err := s.Poll(ctx, 10_000, 0)
+			records, err := s.Poll(ctx, 10_000)
 			if err != nil {
 				return
 			}
