@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/brokertest"
 )
@@ -46,7 +44,7 @@ func TestTLSAndSASL(t *testing.T) {
 	server, trust := authority(t)
 	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		t.Run(mechanism, func(t *testing.T) {
-			cluster := brokertest.Fake(t, kfake.TLS(server), kfake.EnableSASL(), kfake.Superuser(mechanism, "ada", "secret"))
+			cluster := brokertest.FakeSecured(t, server, mechanism, "ada", "secret")
 			cfg := broker.Config{Brokers: cluster.Brokers(), TLS: trust, SASLMechanism: mechanism, SASLUser: "ada", SASLPassword: "secret"}
 			client, err := broker.Open(cfg)
 			if err != nil {

@@ -20,6 +20,7 @@ package brokertest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -92,6 +93,12 @@ func Fake(t testing.TB, opts ...kfake.Opt) *Cluster {
 	t.Cleanup(func() { _ = f.stop(context.Background()) })
 	testserver.Announce("brokertest", "kfake in process")
 	return &Cluster{Name: "kfake", broker: f}
+}
+
+// FakeSecured is [Fake] behind TLS, which lets one user in, by the SASL mechanism.
+func FakeSecured(t testing.TB, server *tls.Config, mechanism, user, password string) *Cluster {
+	t.Helper()
+	return Fake(t, kfake.TLS(server), kfake.EnableSASL(), kfake.Superuser(mechanism, user, password))
 }
 
 // Cluster is a broker under test. Stop, Start and Restart must not be called at the same time.
