@@ -27,3 +27,22 @@ func TestGraphInREADME(t *testing.T) {
 		t.Errorf("README.md shows another choreography (-routes +README.md):\n%s", diff)
 	}
 }
+
+// README's service is the one that is compiled and tested.
+func TestServiceInREADME(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("../../pkg/app/loyalty_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, service, ok := strings.Cut(string(source), ")\n\n") // behind the imports
+	if !ok || len(service) < 500 {
+		t.Fatal("pkg/app/loyalty_test.go has no service")
+	}
+	if !strings.Contains(string(readme), "```go\n"+service+"```\n") {
+		t.Error("README.md shows another service than pkg/app/loyalty_test.go")
+	}
+}
