@@ -20,7 +20,7 @@ GOLANGCI := .cache/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
 ##@ Run
 run: go ## Run everything in one process on embedded servers (no Docker needed)
-	go run ./services/cmd/stack $(ARGS)
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./services/cmd/stack && exec bin/stack $(ARGS)
 
 up: docker ## Build the images, start the compose stack and wait until it is healthy
 	docker compose up --build --detach --wait --remove-orphans
