@@ -20,17 +20,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// freeAddr is an address nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func getenv(env map[string]string) func(string) string {
 	return func(name string) string { return env[name] }
 }
@@ -74,7 +63,7 @@ func TestAWholeService(t *testing.T) {
 	cluster := brokertest.Fake(t)
 	cluster.Stop(t)
 	env := map[string]string{
-		"LOYALTY_ADDR": freeAddr(t), "LOYALTY_PPROF_ADDR": freeAddr(t), "LOYALTY_DATABASE_URL": pgtest.URL(t),
+		"LOYALTY_ADDR": pgtest.FreeAddr(t), "LOYALTY_PPROF_ADDR": pgtest.FreeAddr(t), "LOYALTY_DATABASE_URL": pgtest.URL(t),
 		"KAFKA_BROKERS": cluster.Brokers()[0], "KAFKA_PARTITIONS": "2", "LOG_LEVEL": "error",
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -147,7 +136,7 @@ func TestWrongSettings(t *testing.T) {
 		"wrong values": {map[string]string{"LOYALTY_ADDR": "nowhere", "KAFKA_PARTITIONS": "many", "INBOX_RETENTION": "1"},
 			[]string{"LOYALTY_ADDR", "KAFKA_PARTITIONS", "INBOX_RETENTION"}},
 		"taken port":       {map[string]string{"LOYALTY_ADDR": taken.Addr().String()}, []string{"LOYALTY_ADDR", taken.Addr().String()}},
-		"no such database": {map[string]string{"LOYALTY_ADDR": freeAddr(t), "LOYALTY_DATABASE_URL": pgtest.URL(t) + "_not"}, []string{"LOYALTY_DATABASE_URL"}},
+		"no such database": {map[string]string{"LOYALTY_ADDR": pgtest.FreeAddr(t), "LOYALTY_DATABASE_URL": pgtest.URL(t) + "_not"}, []string{"LOYALTY_DATABASE_URL"}},
 		"SASL mechanism":   {map[string]string{"KAFKA_SASL_MECHANISM": "MAGIC"}, []string{"KAFKA_SASL_MECHANISM", "PLAIN"}},
 	} {
 		t.Run(name, func(t *testing.T) {

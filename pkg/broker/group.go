@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,15 +27,10 @@ type GroupConfig struct {
 }
 
 func (g *GroupConfig) defaults() {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	set(&g.MaxWait, time.Second)
-	set(&g.SessionTimeout, 6*time.Second)
-	set(&g.RebalanceTimeout, 20*time.Second)
-	set(&g.Heartbeat, 500*time.Millisecond)
+	g.MaxWait = cmp.Or(g.MaxWait, time.Second)
+	g.SessionTimeout = cmp.Or(g.SessionTimeout, 6*time.Second)
+	g.RebalanceTimeout = cmp.Or(g.RebalanceTimeout, 20*time.Second)
+	g.Heartbeat = cmp.Or(g.Heartbeat, 500*time.Millisecond)
 	if g.Log == nil {
 		g.Log = slog.New(slog.DiscardHandler)
 	}

@@ -34,9 +34,7 @@ func (c *Client) Produce(ctx context.Context, records []Record) []error {
 		rest[i] = i
 	}
 	for len(rest) > 0 {
-		var later []int
-		requests, late := c.plan(ctx, records, rest, errs)
-		later = late
+		requests, later := c.plan(ctx, records, rest, errs)
 		var wg sync.WaitGroup
 		for _, req := range requests {
 			wg.Go(func() { c.send(ctx, records, req, errs) })
@@ -83,6 +81,12 @@ func (c *Client) plan(ctx context.Context, records []Record, rest []int, errs []
 		}
 		return nil, nil
 	}
+	ids := map[string][]int{} // of each topic's partitions
+	for topic := range topics {
+		for id := range leaders[topic] {
+			ids[topic] = append(ids[topic], id)
+		}
+	}
 	byLeader := map[int]request{}
 	bytes := map[TopicPartition]int{}
 	for _, i := range rest {
@@ -92,7 +96,7 @@ func (c *Client) plan(ctx context.Context, records []Record, rest []int, errs []
 			errs[i] = fmt.Errorf("produce to %s: %w", r.Topic, errNoTopic)
 			continue
 		}
-		r.Partition = partitionOf(r.Key, len(parts))
+		r.Partition = murmur2.Balance(kafka.Message{Key: r.Key}, ids[r.Topic]...)
 		tp := TopicPartition{r.Topic, r.Partition}
 		size := len(r.Key) + len(r.Value) + 64
 		for _, h := range r.Headers {
@@ -184,12 +188,4 @@ func wireRecord(r *Record) protocol.Record {
 		t = time.Now()
 	}
 	return protocol.Record{Time: t, Key: protocol.NewBytes(r.Key), Value: protocol.NewBytes(r.Value), Headers: headers}
-}
-
-func partitionOf(key []byte, n int) int {
-	ids := make([]int, n)
-	for i := range ids {
-		ids[i] = i
-	}
-	return murmur2.Balance(kafka.Message{Key: key}, ids...)
 }

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,17 +55,10 @@ type Relay struct {
 
 // NewRelay makes a relay; Run starts it.
 func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	set(&cfg.Poll, time.Second)
-	set(&cfg.Flush, 4*time.Second)
-	set(&cfg.Retry, time.Second)
-	if cfg.Batch == 0 {
-		cfg.Batch = 1000
-	}
+	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
+	cfg.Flush = cmp.Or(cfg.Flush, 4*time.Second)
+	cfg.Retry = cmp.Or(cfg.Retry, time.Second)
+	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -70,11 +70,3 @@ func errConnClosed(err error) bool {
 	}
 	return false
 }
-
-// Code returns the SQLSTATE of err, or "" when it does not come from the server.
-func Code(err error) string {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pgErr.Code
-	}
-	return ""
-}

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,21 +32,12 @@ type Config struct {
 }
 
 func (c *Config) defaults() {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	set(&c.Backoff, 100*time.Millisecond)
-	set(&c.Commit, 250*time.Millisecond)
-	set(&c.Finish, 4*time.Second)
-	set(&c.Timeout, 30*time.Second)
-	if c.MaxBatch == 0 {
-		c.MaxBatch = 500
-	}
-	if c.Attempts == 0 {
-		c.Attempts = 6
-	}
+	c.Backoff = cmp.Or(c.Backoff, 100*time.Millisecond)
+	c.Commit = cmp.Or(c.Commit, 250*time.Millisecond)
+	c.Finish = cmp.Or(c.Finish, 4*time.Second)
+	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
+	c.MaxBatch = cmp.Or(c.MaxBatch, 500)
+	c.Attempts = cmp.Or(c.Attempts, 6)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/converge-dev/converge/pkg/pgtest"
 )
 
 // root is the top of the repository, where README's commands are run.
@@ -81,7 +83,7 @@ func up(t *testing.T) compose {
 	for _, port := range []string{
 		"KAFKA_PORT", "ORDER_DB_PORT", "INVENTORY_DB_PORT", "PAYMENT_DB_PORT", "INVENTORY_PORT", "PAYMENT_PORT", "PROMETHEUS_PORT", "ORDER_PORT",
 	} {
-		addr := freeAddr(t)
+		addr := pgtest.FreeAddr(t)
 		_, number, err := net.SplitHostPort(addr)
 		if err != nil {
 			t.Fatal(err)

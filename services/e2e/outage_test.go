@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/converge-dev/converge/pkg/pgtest"
 )
 
 // An order is taken by the order service alone; the others learn of it when they can.
@@ -81,7 +83,7 @@ func secondInstance(t *testing.T, s *spine) {
 	l := s.begin(t)
 	var second []*instance
 	for _, name := range everyService() {
-		second = append(second, s.launch(t, name, freeAddr(t)))
+		second = append(second, s.launch(t, name, pgtest.FreeAddr(t)))
 	}
 	for _, i := range second {
 		i.ready(t)

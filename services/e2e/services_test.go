@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -43,7 +41,7 @@ func setup(t *testing.T) *spine {
 	t.Helper()
 	s := &spine{kafka: brokertest.Kafka(t), dbs: map[string]*pgtest.Server{}, addrs: map[string]string{}, services: map[string]*instance{}}
 	for _, name := range everyService() {
-		s.dbs[name], s.addrs[name] = pgtest.NewServer(t), freeAddr(t)
+		s.dbs[name], s.addrs[name] = pgtest.NewServer(t), pgtest.FreeAddr(t)
 	}
 	t.Cleanup(func() { s.stop(t) })
 	s.start(t)
@@ -224,17 +222,3 @@ func (s *spine) command(t testing.TB, args ...string) (string, error) {
 
 // freeAddr finds a free port below those that the system gives to outgoing connections, so that it stays free while its
 // service is stopped.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(10000)))
-		if l, err := net.Listen("tcp4", addr); err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}

@@ -3,7 +3,6 @@ package order
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,9 +14,9 @@ import (
 // The whole service, as its binary runs it, accepts orders while there is no Kafka, and stops when it is told to.
 func TestRunWithoutKafka(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
+	addr := pgtest.FreeAddr(t)
 	settings := map[string]string{
-		"ORDER_ADDR": addr, "ORDER_DATABASE_URL": pgtest.URL(t), "KAFKA_BROKERS": freeAddr(t), "LOG_LEVEL": "error",
+		"ORDER_ADDR": addr, "ORDER_DATABASE_URL": pgtest.URL(t), "KAFKA_BROKERS": pgtest.FreeAddr(t), "LOG_LEVEL": "error",
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -63,16 +62,6 @@ func TestRunNamesAWrongSetting(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "ORDER_IDEMPOTENCY_TTL") {
 		t.Errorf("ended with %v, want an error that names the setting", err)
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // await polls until ok, and fails when the service ends or a minute is over.

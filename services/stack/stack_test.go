@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/services/system"
 )
 
@@ -86,28 +86,13 @@ func settings(t *testing.T) map[string]string {
 	})
 	env := map[string]string{"STACK_DIR": filepath.Join(dir, "data"), "STACK_POSTGRES_PORT": "0", "STACK_KAFKA_PORT": "0"}
 	for _, svc := range system.Services() {
-		env[strings.ToUpper(svc.Name)+"_ADDR"] = freeAddr(t)
+		env[strings.ToUpper(svc.Name)+"_ADDR"] = pgtest.FreeAddr(t)
 	}
 	return env
 }
 
 // freeAddr finds a free port below those that the system gives to outgoing connections, so that it stays free between two
 // runs of the stack.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(10000)))
-		if l, err := net.Listen("tcp4", addr); err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
 // start runs the stack until it has said what can be done with it. The returned function stops it, in the time it has for
 // that.
 func start(t *testing.T, env map[string]string) (banner string, stop func()) {
