@@ -23,8 +23,8 @@ func main() {
 	}
 	opts := bench.Defaults()
 	modes := flag.String("mode", "", "what to measure: converge (the system), usual (what it is compared with), floor (its SQL alone), or several with commas between them (default: all)")
-	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,open:500:10s or closed:64:200000 for so many orders (default: closed:64, open:100, open:500, idle)")
-	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 15s open, 5s idle)")
+	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,flood:64,open:500:10s or closed:64:200000 for so many orders (default: closed:64, flood:64, open:100, open:500, idle)")
+	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 10s flood, 15s open, 5s idle)")
 	smoke := flag.Bool("smoke", false, "a few seconds in all: to see that everything works, not for numbers")
 	flag.BoolVar(&opts.Profile, "profile", opts.Profile, "take a CPU profile of each service in each scenario, which costs it a little")
 	flag.DurationVar(&opts.Warmup, "warmup", opts.Warmup, "load before each scenario; and twice as long before the first, for Kafka's JVM")
