@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // Report is everything that was measured, as it is written to the JSON file.
@@ -109,7 +111,7 @@ func (r *Result) line() string {
 
 func newReport(ctx context.Context, opts Options) *Report {
 	return &Report{
-		Date: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Options: opts, Kafka: kafkaImage, Postgres: postgresImage,
+		Date: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Options: opts, Kafka: rig.KafkaImage, Postgres: rig.PostgresImage,
 		Machine: Machine{CPU: cpuModel(), Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()},
 	}
 }
