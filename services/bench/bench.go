@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // partitions of every topic.
@@ -31,12 +33,12 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 
 	say := func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }
 	say("building the services")
-	if err := build(ctx, bins); err != nil {
+	if err := rig.Build(ctx, bins, serviceNames[:]); err != nil {
 		return err
 	}
-	say("starting %s and %s", kafkaImage, postgresImage)
+	say("starting %s and %s", rig.KafkaImage, rig.PostgresImage)
 	srv, err := startServers(ctx, opts.Servers)
-	defer func() { err = errors.Join(err, srv.remove(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, srv.Remove(context.WithoutCancel(ctx))) }()
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 
 type bench struct {
 	opts    Options
-	servers *servers
+	servers servers
 	bins    string
 	say     func(format string, args ...any)
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // Report is everything that was measured, as it is written to the JSON file.
@@ -138,7 +140,7 @@ func (r *Result) line() string {
 
 func newReport(ctx context.Context, opts Options) *Report {
 	return &Report{
-		Date: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Options: opts, Kafka: kafkaImage, Postgres: postgresImage,
+		Date: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Options: opts, Kafka: rig.KafkaImage, Postgres: rig.PostgresImage,
 		Machine: Machine{CPU: cpuModel(), Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()},
 	}
 }
