@@ -18,9 +18,11 @@ type Options struct {
 	Profile     bool          `json:"profile"` // take CPU profiles of the services
 	Warmup      time.Duration `json:"-"`       // before each scenario but idle, at its load; and twice as long before the first
 	Even        bool          `json:"evenSpacing"`
-	Instances   int           `json:"instances"` // of each service
-	Servers     int           `json:"servers"`   // PostgreSQL servers: 1 for all, or 3
-	Stored      int           `json:"stored"`    // orders that went through the system before
+	Instances   int           `json:"instances"`   // of each service
+	Servers     int           `json:"servers"`     // PostgreSQL servers: 1 for all, or 3
+	Stored      int           `json:"stored"`      // orders that went through the system before
+	Partitions  int           `json:"partitions"`  // of every topic
+	Env         []string      `json:"environment"` // settings of the services, as NAME=VALUE
 	Seed        uint64        `json:"seed"`
 	Dir         string        `json:"-"` // for what the services log
 	JSON        string        `json:"-"` // where the report goes
@@ -41,7 +43,7 @@ func Defaults() Options {
 			{Kind: Open, N: 100, Length: 8 * time.Second},
 		},
 		FloorLength: 6 * time.Second,
-		Warmup:      5 * time.Second, Instances: 1, Servers: 1, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
+		Warmup:      5 * time.Second, Instances: 1, Servers: 1, Partitions: 6, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
 	}
 }
 
@@ -103,11 +105,18 @@ func (o *Options) validate() error {
 			return err
 		}
 	}
+	for _, setting := range o.Env {
+		if name, _, ok := strings.Cut(setting, "="); !ok || name == "" {
+			return fmt.Errorf("environment %q: want NAME=VALUE", setting)
+		}
+	}
 	switch {
 	case len(o.Scenarios) == 0:
 		return fmt.Errorf("no scenarios given")
 	case o.Instances < 1:
 		return fmt.Errorf("%d instances: want at least 1", o.Instances)
+	case o.Partitions < 1:
+		return fmt.Errorf("%d partitions: want at least 1", o.Partitions)
 	case o.Stored < 0:
 		return fmt.Errorf("%d orders stored: want none or more", o.Stored)
 	case o.Servers != 1 && o.Servers != len(serviceNames):

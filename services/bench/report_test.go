@@ -108,6 +108,17 @@ func TestOptions(t *testing.T) {
 			}
 		}
 	}
+	for name, broken := range map[string]func(*Options){
+		"no partitions":        func(o *Options) { o.Partitions = 0 },
+		"a name alone":         func(o *Options) { o.Env = []string{"GOGC=50", "GOGC"} },
+		"a value of no name":   func(o *Options) { o.Env = []string{"=50"} },
+		"two of three servers": func(o *Options) { o.Servers = 2 },
+	} {
+		o := Defaults()
+		if broken(&o); o.validate() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
 	o := Defaults()
 	for _, s := range o.scenarios(Usual) {
 		if s.Kind == Idle {

@@ -10,7 +10,10 @@ import (
 func (r *Report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s, commit %s, %d cores (%s), %s, %s, %s; %d instance(s) of each service, %d PostgreSQL server(s), %d partitions, %d orders stored before, seed %d\n",
 		r.Date.Format("2006-01-02"), r.Commit, r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Kafka, r.Postgres,
-		r.Options.Instances, r.Options.Servers, partitions, r.Options.Stored, r.Options.Seed)
+		r.Options.Instances, r.Options.Servers, r.Options.Partitions, r.Options.Stored, r.Options.Seed)
+	if len(r.Options.Env) > 0 {
+		fmt.Fprintf(w, "\nSettings: `%s`\n", strings.Join(r.Options.Env, "`, `"))
+	}
 	r.printLatencies(w)
 	r.printComparison(w)
 	r.printCPU(w)

@@ -32,6 +32,11 @@ func main() {
 	flag.IntVar(&opts.Instances, "instances", opts.Instances, "instances of every service")
 	flag.IntVar(&opts.Servers, "servers", opts.Servers, "PostgreSQL servers: 1, or 3 for one each")
 	flag.IntVar(&opts.Stored, "stored", opts.Stored, "orders that lie in the databases before the measurement, as if they had gone through")
+	flag.IntVar(&opts.Partitions, "partitions", opts.Partitions, "partitions of every topic")
+	flag.Func("env", "a setting of the services to try, as NAME=VALUE; may be given several times", func(s string) error {
+		opts.Env = append(opts.Env, s)
+		return nil
+	})
 	flag.Uint64Var(&opts.Seed, "seed", opts.Seed, "of what is ordered, and when")
 	flag.StringVar(&opts.JSON, "json", opts.JSON, "where to write the report")
 	flag.Parse()
