@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-)
 
-// partitions of every topic.
-const partitions = 6
+	"github.com/converge-dev/converge/services/rig"
+)
 
 // ErrViolated says that the databases do not agree, or that orders were lost. The report tells which.
 var ErrViolated = errors.New("the verification failed")
@@ -31,12 +30,12 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 
 	say := func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }
 	say("building the services")
-	if err := build(ctx, bins); err != nil {
+	if err := rig.Build(ctx, bins, serviceNames[:]); err != nil {
 		return err
 	}
-	say("starting %s and %s", kafkaImage, postgresImage)
-	srv, err := startServers(ctx, opts.Servers)
-	defer func() { err = errors.Join(err, srv.remove(context.WithoutCancel(ctx))) }()
+	say("starting %s and %s", rig.KafkaImage, rig.PostgresImage)
+	srv, err := startServers(ctx, opts.Servers, opts.Partitions)
+	defer func() { err = errors.Join(err, srv.Remove(context.WithoutCancel(ctx))) }()
 	if err != nil {
 		return err
 	}
@@ -66,7 +65,7 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 
 type bench struct {
 	opts    Options
-	servers *servers
+	servers servers
 	bins    string
 	say     func(format string, args ...any)
 }

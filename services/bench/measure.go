@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // parts are what CPU time is told of apart, in the order of the tables.
@@ -20,7 +22,7 @@ type look struct {
 }
 
 // look reads all counters. With begin it also starts a new count of statements.
-func (r *rig) look(ctx context.Context, begin bool) (look, error) {
+func (r *running) look(ctx context.Context, begin bool) (look, error) {
 	l := look{metrics: map[string]series{}}
 	if r.mode == Converge { // the others have no /metrics
 		for _, service := range serviceNames {
@@ -41,7 +43,7 @@ func (r *rig) look(ctx context.Context, begin bool) (look, error) {
 		}
 	}
 	l.at = time.Now()
-	if l.machine, err = machineCPU(); err != nil {
+	if l.machine, err = rig.MachineCPU(); err != nil {
 		return look{}, err
 	}
 	l.cpu, err = r.cpu(ctx)
@@ -49,21 +51,21 @@ func (r *rig) look(ctx context.Context, begin bool) (look, error) {
 }
 
 // cpu is the CPU time of every part so far, in seconds.
-func (r *rig) cpu(ctx context.Context) (map[string]float64, error) {
-	out := map[string]float64{"driver": ownCPU()}
+func (r *running) cpu(ctx context.Context) (map[string]float64, error) {
+	out := map[string]float64{"driver": rig.OwnCPU()}
 	for _, p := range r.processes {
-		seconds, err := processCPU(p.cmd.Process.Pid)
+		seconds, err := rig.ProcessCPU(p.PID())
 		if err != nil {
-			return nil, fmt.Errorf("CPU time of %s: %w", p.service, err)
+			return nil, fmt.Errorf("CPU time of %s: %w", p.Service, err)
 		}
-		out[p.service] += seconds
+		out[p.Service] += seconds
 	}
 	var err error
-	if out["kafka"], err = r.servers.cpu(ctx, r.servers.kafka); err != nil {
+	if out["kafka"], err = r.servers.CPU(ctx, r.servers.Kafka); err != nil {
 		return nil, err
 	}
-	for _, srv := range r.servers.pg {
-		seconds, err := r.servers.cpu(ctx, srv)
+	for _, srv := range r.servers.Postgres {
+		seconds, err := r.servers.CPU(ctx, srv)
 		if err != nil {
 			return nil, err
 		}
@@ -73,14 +75,14 @@ func (r *rig) cpu(ctx context.Context) (map[string]float64, error) {
 }
 
 // peakMemory is the most that one instance of each service has had resident since its start, in MiB.
-func (r *rig) peakMemory() (map[string]float64, error) {
+func (r *running) peakMemory() (map[string]float64, error) {
 	out := map[string]float64{}
 	for _, p := range r.processes {
-		mib, err := peakRSS(p.cmd.Process.Pid)
+		mib, err := rig.PeakMiB(p.PID())
 		if err != nil {
-			return nil, fmt.Errorf("memory of %s: %w", p.service, err)
+			return nil, fmt.Errorf("memory of %s: %w", p.Service, err)
 		}
-		out[p.service] = max(out[p.service], mib)
+		out[p.Service] = max(out[p.Service], mib)
 	}
 	return out, nil
 }
@@ -90,7 +92,7 @@ const storedSQL = `SELECT extract(epoch FROM settled_at - created_at)::float8 FR
 WHERE created_at BETWEEN $1 AND $2 AND settled_at IS NOT NULL`
 
 // stored is the end-to-end latency of the orders of a window, as the order database has it.
-func (r *rig) stored(ctx context.Context, w window) (Quantiles, error) {
+func (r *running) stored(ctx context.Context, w window) (Quantiles, error) {
 	rows, err := r.databases["order"].Query(ctx, storedSQL, w.from, w.to)
 	if err != nil {
 		return Quantiles{}, fmt.Errorf("read latencies: %w", err)

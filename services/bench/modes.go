@@ -23,6 +23,7 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/services/bench/floor"
 	"github.com/converge-dev/converge/services/bench/usual"
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // Mode is what does the work.
@@ -47,18 +48,24 @@ func (b *bench) run(ctx context.Context, mode Mode) (ModeRun, error) {
 		err = b.floor(ctx, dbs, &run)
 		return run, err
 	}
-	l := launch{instances: b.opts.Instances, brokers: b.servers.kafka.addr.String(), databases: urls, logs: b.opts.Dir}
+	l := rig.Launch{
+		Services: serviceNames[:], Instances: b.opts.Instances, Brokers: b.servers.Kafka.Addr.String(), Partitions: b.opts.Partitions,
+		Databases: urls, Logs: b.opts.Dir, Env: map[string][]string{},
+	}
+	for _, service := range serviceNames {
+		l.Env[service] = b.opts.Env
+	}
 	terminal := []string{event.OrderConfirmed.Name(), event.OrderCancelled.Name()}
 	switch mode {
 	case Converge:
-		l.command = func(service string) []string { return []string{filepath.Join(b.bins, service)} }
-		l.profile = b.opts.Profile
+		l.Command = func(service string) []string { return []string{filepath.Join(b.bins, service)} }
+		l.Profile = b.opts.Profile
 	case Usual:
 		self, err := os.Executable()
 		if err != nil {
 			return run, err
 		}
-		l.command = func(service string) []string { return []string{self, string(Usual), service} }
+		l.Command = func(service string) []string { return []string{self, string(Usual), service} }
 		terminal = []string{usual.Confirmed}
 	default:
 		return run, fmt.Errorf("there is no such mode")
@@ -71,7 +78,7 @@ func (b *bench) run(ctx context.Context, mode Mode) (ModeRun, error) {
 func (b *bench) databases(ctx context.Context, mode Mode) (urls map[string]string, dbs databases, err error) {
 	urls, dbs = map[string]string{}, databases{}
 	for _, service := range serviceNames {
-		if urls[service], err = b.servers.createDatabase(ctx, service, string(mode)+"_"+service); err != nil {
+		if urls[service], err = b.servers.CreateDatabase(ctx, b.servers.of(service), string(mode)+"_"+service); err != nil {
 			return urls, dbs, err
 		}
 		if dbs[service], err = pg.Open(ctx, urls[service], pg.ApplicationName("bench")); err != nil {
@@ -82,13 +89,13 @@ func (b *bench) databases(ctx context.Context, mode Mode) (urls map[string]strin
 }
 
 // system measures the services that l starts.
-func (b *bench) system(ctx context.Context, l launch, dbs databases, terminal []string, run *ModeRun) (err error) {
-	b.say("starting %d × %s", l.instances, strings.Join(serviceNames[:], ", "))
+func (b *bench) system(ctx context.Context, l rig.Launch, dbs databases, terminal []string, run *ModeRun) (err error) {
+	b.say("starting %d × %s", l.Instances, strings.Join(serviceNames[:], ", "))
 	began := time.Now()
-	processes, err := l.start(ctx)
+	processes, err := l.Start(ctx)
 	defer func() {
 		b.say("stopping the services")
-		took, stopErr := stop(processes)
+		took, stopErr := rig.Stop(processes)
 		run.StopSeconds = took.Seconds()
 		err = errors.Join(err, stopErr)
 	}()
@@ -97,7 +104,7 @@ func (b *bench) system(ctx context.Context, l launch, dbs databases, terminal []
 	}
 	run.StartSeconds = time.Since(began).Seconds()
 
-	client, err := broker.Open(broker.Config{Brokers: []string{l.brokers}, ClientID: "bench"})
+	client, err := broker.Open(broker.Config{Brokers: []string{l.Brokers}, ClientID: "bench"})
 	if err != nil {
 		return err
 	}
@@ -106,7 +113,7 @@ func (b *bench) system(ctx context.Context, l launch, dbs databases, terminal []
 	if err := seed(ctx, addrsOf(processes, "inventory")[0]); err != nil {
 		return err
 	}
-	r := &rig{servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
+	r := &running{servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
 	defer r.driver.close()
 	if b.opts.Stored > 0 {
 		b.say("storing %d orders of the past", b.opts.Stored)
@@ -137,7 +144,7 @@ func (b *bench) floor(ctx context.Context, dbs databases, run *ModeRun) error {
 	if err := stockUp(ctx, dbs["inventory"]); err != nil {
 		return err
 	}
-	r := &rig{servers: b.servers, databases: dbs, mode: Floor}
+	r := &running{servers: b.servers, databases: dbs, mode: Floor}
 	made, acked := newOrders(b.opts.Seed, 0), map[uuid.UUID]struct{}{}
 	for _, size := range floorBatches {
 		res := Result{Scenario: fmt.Sprintf("batches of %d", size)}
@@ -183,11 +190,11 @@ func (b *bench) floor(ctx context.Context, dbs databases, run *ModeRun) error {
 	return nil
 }
 
-func addrsOf(all []*process, service string) []string {
+func addrsOf(all []*rig.Process, service string) []string {
 	var addrs []string
 	for _, p := range all {
-		if p.service == service {
-			addrs = append(addrs, p.addr)
+		if p.Service == service {
+			addrs = append(addrs, p.Addr)
 		}
 	}
 	return addrs

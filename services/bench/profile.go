@@ -26,17 +26,17 @@ const profileLines = 25
 
 // profile takes a CPU profile of the first instance of each service over most of the length, and returns a function that
 // waits for them.
-func (r *rig) profile(ctx context.Context, dir, name string, length time.Duration) (wait func() ([]Profile, error)) {
+func (r *running) profile(ctx context.Context, dir, name string, length time.Duration) (wait func() ([]Profile, error)) {
 	seconds := max(1, int(length.Seconds()*0.9))
 	var taken []Profile
 	var g errgroup.Group
 	for _, service := range serviceNames {
 		for _, p := range r.processes {
-			if p.service == service && p.pprof != "" {
+			if p.Service == service && p.Pprof != "" {
 				file := filepath.Join(dir, strings.ReplaceAll(name, ":", "-")+"-"+service+".pprof")
 				taken = append(taken, Profile{Service: service, File: file})
 				g.Go(func() error {
-					return download(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.pprof, seconds), file)
+					return download(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.Pprof, seconds), file)
 				})
 				break
 			}

@@ -6,19 +6,21 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
-// rig is a running system with its driver.
-type rig struct {
+// running is a system with its driver.
+type running struct {
 	mode      Mode
-	servers   *servers
-	processes []*process
+	servers   servers
+	processes []*rig.Process
 	databases databases
 	driver    *driver
 }
 
 // measureAll runs the scenarios one after the other.
-func (b *bench) measureAll(ctx context.Context, r *rig, run *ModeRun) error {
+func (b *bench) measureAll(ctx context.Context, r *running, run *ModeRun) error {
 	b.say("placing the first order")
 	began := time.Now()
 	if _, err := r.driver.closed(ctx, 1, time.Millisecond); err != nil {
@@ -48,10 +50,10 @@ func (b *bench) measureAll(ctx context.Context, r *rig, run *ModeRun) error {
 }
 
 // measure warms up, runs one scenario between two looks at all counters, and verifies.
-func (b *bench) measure(ctx context.Context, r *rig, sc Scenario) (Result, error) {
+func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, error) {
 	res := Result{Scenario: sc.String()}
 	if sc.Kind != Idle {
-		if _, err := b.load(ctx, r, b.opts.warmUp(sc)); err != nil {
+		if _, err := b.load(ctx, r, sc.warmUp(b.opts.Warmup)); err != nil {
 			return res, fmt.Errorf("warm-up: %w", err)
 		}
 		r.driver.tracker.take()
@@ -92,16 +94,18 @@ func (b *bench) measure(ctx context.Context, r *rig, sc Scenario) (Result, error
 	t := r.driver.tracker
 	wrong, err := verify(ctx, r.databases, promised{acked: t.acked, unknown: t.unknown, stock: stock}, settleTimeout)
 	res.Violations = append(res.Violations, wrong...)
-	return res, errors.Join(err, alive(r.processes))
+	return res, errors.Join(err, rig.Alive(r.processes))
 }
 
-func (b *bench) load(ctx context.Context, r *rig, sc Scenario) (window, error) {
+func (b *bench) load(ctx context.Context, r *running, sc Scenario) (window, error) {
 	switch sc.Kind {
 	case Closed:
 		if sc.Orders > 0 {
 			return r.driver.closedOrders(ctx, int(sc.N), sc.Orders)
 		}
 		return r.driver.closed(ctx, int(sc.N), sc.Length)
+	case Flood:
+		return r.driver.flood(ctx, sc)
 	case Open:
 		schedule := evenly(sc.N, sc.Length)
 		if !b.opts.Even {

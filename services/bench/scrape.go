@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // series are the samples of a /metrics page, or the sums of several: by name and labels, as they are written there.
@@ -15,13 +17,13 @@ type series map[string]float64
 
 // scrape adds up the metrics of all instances of a service. It costs them a few milliseconds, so it is done outside of what
 // is measured.
-func scrape(ctx context.Context, all []*process, service string) (series, error) {
+func scrape(ctx context.Context, all []*rig.Process, service string) (series, error) {
 	sum := series{}
 	for _, p := range all {
-		if p.service != service {
+		if p.Service != service {
 			continue
 		}
-		if err := scrapeOne(ctx, p.addr, sum); err != nil {
+		if err := scrapeOne(ctx, p.Addr, sum); err != nil {
 			return nil, fmt.Errorf("scrape %s: %w", service, err)
 		}
 	}

@@ -43,7 +43,7 @@ const serverSQL = `SELECT
     (SELECT coalesce(sum(fsyncs), 0)::bigint FROM pg_stat_io WHERE object = 'wal')`
 
 // resetStatements makes the servers count anew.
-func (s *servers) resetStatements(ctx context.Context) error {
+func (s servers) resetStatements(ctx context.Context) error {
 	return s.each(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `SELECT pg_stat_statements_reset()`)
 		return err
@@ -51,7 +51,7 @@ func (s *servers) resetStatements(ctx context.Context) error {
 }
 
 // work adds up what the servers have done: statements since the reset, the rest since their start.
-func (s *servers) work(ctx context.Context) (Work, error) {
+func (s servers) work(ctx context.Context) (Work, error) {
 	var w Work
 	err := s.each(ctx, func(conn *pgx.Conn) error {
 		var commits, bytes, syncs int64
@@ -82,15 +82,15 @@ func (w Work) since(before Work) Work {
 }
 
 // each runs fn with a superuser's connection to each server.
-func (s *servers) each(ctx context.Context, fn func(*pgx.Conn) error) error {
-	for _, srv := range s.pg {
-		conn, err := pgx.Connect(ctx, srv.url("postgres", "postgres"))
+func (s servers) each(ctx context.Context, fn func(*pgx.Conn) error) error {
+	for _, srv := range s.Postgres {
+		conn, err := pgx.Connect(ctx, srv.URL("postgres", "postgres"))
 		if err == nil {
 			err = fn(conn)
 			_ = conn.Close(ctx) // nothing was written
 		}
 		if err != nil {
-			return fmt.Errorf("look into %s: %w", srv.name, err)
+			return fmt.Errorf("look into %s: %w", srv.Name, err)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package bench
+package rig
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 // ticks is the unit of /proc's CPU times: Linux reports them to programs in hundredths of a second on every architecture.
 const ticks = 100
 
-// processCPU is the CPU time that a process has used, in seconds; 0 where the system has no /proc.
-func processCPU(pid int) (float64, error) {
+// ProcessCPU is the CPU time that a process has used, in seconds; 0 where the system has no /proc.
+func ProcessCPU(pid int) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, noProc(err)
@@ -33,8 +33,8 @@ func processCPU(pid int) (float64, error) {
 	return total / ticks, nil
 }
 
-// peakRSS is the most memory that a process has had resident, in MiB; 0 where the system has no /proc.
-func peakRSS(pid int) (float64, error) {
+// PeakMiB is the most memory that a process has had resident, in MiB; 0 where the system has no /proc.
+func PeakMiB(pid int) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, noProc(err)
@@ -56,8 +56,8 @@ func noProc(err error) error {
 	return err
 }
 
-// ownCPU is the CPU time of this process, in seconds.
-func ownCPU() float64 {
+// OwnCPU is the CPU time of this process, in seconds.
+func OwnCPU() float64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
@@ -65,8 +65,8 @@ func ownCPU() float64 {
 	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
 }
 
-// machineCPU is the CPU time that everything on the machine has used, in seconds; 0 where the system has no /proc.
-func machineCPU() (float64, error) {
+// MachineCPU is the CPU time that everything on the machine has used, in seconds; 0 where the system has no /proc.
+func MachineCPU() (float64, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, noProc(err)
