@@ -14,6 +14,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/inbox"
+	"github.com/converge-dev/converge/pkg/internal/sabotage"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 )
@@ -72,7 +73,7 @@ func (e *executor) transact(ctx context.Context, items []*item) error {
 			return err
 		}
 		buried = slices.DeleteFunc(fresh, func(it *item) bool { return it.dead == nil })
-		return outbox.Insert(ctx, tx, msgs)
+		return outbox.Insert(ctx, tx, bypassed(ctx, msgs))
 	})
 	if err != nil {
 		return err
@@ -92,6 +93,9 @@ func (e *executor) transact(ctx context.Context, items []*item) error {
 
 // claim returns the items that were not handled before, each id once, in order.
 func (e *executor) claim(ctx context.Context, tx pgx.Tx, items []*item) ([]*item, error) {
+	if sabotage.SkipInbox {
+		return slices.Clone(items), nil
+	}
 	ids := make([]uuid.UUID, len(items))
 	for i, it := range items {
 		ids[i] = it.inboxID
