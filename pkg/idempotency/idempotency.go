@@ -26,6 +26,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -89,14 +90,14 @@ func Refuse(code string, err error) error { return &Error{Code: code, Message: e
 type Keys struct {
 	Retention time.Duration    // how long an answer is kept, default 24 h; after that the key is free again
 	Wait      bool             // wait for a transaction that is at work on a key instead of ErrInProgress
-	Now       func() time.Time // default time.Now
+	Now       func() time.Time // default clock.Now
 }
 
 func (k Keys) now() time.Time {
 	if k.Now != nil {
 		return k.Now()
 	}
-	return time.Now()
+	return clock.Now()
 }
 
 func (k Keys) retention() time.Duration { return cmp.Or(k.Retention, 24*time.Hour) }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -87,7 +88,7 @@ SELECT id FROM old ORDER BY id`
 // left or ctx ends, and returns how many went. Retention must exceed how late a duplicate can come: the broker's own
 // retention is the natural bound.
 func Prune(ctx context.Context, db Querier, retention time.Duration, step int) (int, error) {
-	cutoff := time.Now().Add(-retention)
+	cutoff := clock.Now().Add(-retention)
 	total, consumer := 0, ""
 	for {
 		rows, _ := db.Query(ctx, nextConsumerSQL, consumer)

@@ -106,6 +106,7 @@ func (c *consumer) session(ctx context.Context, s *broker.Session) {
 		if err != nil {
 			return
 		}
+		c.hasten(s, p, records, lanes)
 		items := make([]*item, len(records))
 		for i := range records {
 			items[i] = c.item(records[i])

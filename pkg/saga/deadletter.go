@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/outbox"
 )
 
@@ -39,7 +40,7 @@ func deadLetter(group string, it *item) outbox.Message {
 		{headerDeadPartition, strconv.Itoa(r.Partition)},
 		{headerDeadOffset, strconv.FormatInt(r.Offset, 10)},
 		{headerDeadAttempts, strconv.Itoa(it.tried())},
-		{headerDeadTime, time.Now().UTC().Format(time.RFC3339Nano)},
+		{headerDeadTime, clock.Now().UTC().Format(time.RFC3339Nano)},
 	} {
 		headers = append(headers, broker.Header{Key: h[0], Value: []byte(h[1])})
 	}

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/outbox"
 )
 
@@ -56,7 +57,7 @@ func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
 		if len(value) > maxEventBytes {
 			return nil, fmt.Errorf("emit %s: the event has %d bytes, at most %d can be published", o.Topic, len(value), maxEventBytes)
 		}
-		m := Meta{ID: o.id, Key: o.Key, Topic: o.Topic, Time: time.Now().UTC(), CorrelationID: o.id, Traceparent: o.traceparent}
+		m := Meta{ID: o.id, Key: o.Key, Topic: o.Topic, Time: clock.Now().UTC(), CorrelationID: o.id, Traceparent: o.traceparent}
 		if o.id == uuid.Nil {
 			m.ID = derive(o.Cause.ID, consumer, index[o.Cause.ID])
 			m.CorrelationID, m.CausationID = o.Cause.CorrelationID, o.Cause.ID

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/converge-dev/converge/pkg/clock"
 )
 
 // Topic is a Kafka topic and the type of its values. It is named after its one event.
@@ -68,7 +70,7 @@ func Emit[In, T any](cause Msg[In], topic Topic[T], data T) []Out {
 
 // New makes an event that begins a saga, for [Publish]. The trace in ctx, if there is one, goes with it.
 func New[T any](ctx context.Context, topic Topic[T], key string, data T) Out {
-	id := uuid.Must(uuid.NewV7())
+	id := clock.NewID()
 	sc := trace.SpanContextFromContext(ctx)
 	traceID := sc.TraceID()
 	if !sc.IsValid() {

@@ -5,12 +5,12 @@ import (
 	"encoding/base64"
 	"net/http"
 	"reflect"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/web"
 )
@@ -78,7 +78,7 @@ type createOutput struct {
 }
 
 func (h *handlers) create(ctx context.Context, in *createInput) (*createOutput, error) {
-	p := newPosting(ctx, in.Body, in.Key, time.Now())
+	p := newPosting(ctx, in.Body, in.Key, clock.Now())
 	a := p.answer
 	if p.order != nil || p.key != nil {
 		var err error

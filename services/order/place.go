@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/outbox"
@@ -53,7 +53,7 @@ func newPosting(ctx context.Context, d Draft, key string, now time.Time) posting
 			map[string]string{"Content-Type": "application/problem+json"})
 		return p
 	}
-	o := place(uuid.Must(uuid.NewV7()), d, now)
+	o := place(clock.NewID(), d, now)
 	p.order = &o
 	p.begins = saga.New(ctx, event.OrderCreated, o.ID.String(), o.created())
 	p.answer = newAnswer(http.StatusAccepted, o,

@@ -3,11 +3,11 @@ package order
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
 )
@@ -59,7 +59,7 @@ func hear[T any](metrics *metrics, read func(T) news) func(context.Context, pgx.
 		if err != nil {
 			return nil, err
 		}
-		now := time.Now()
+		now := clock.Now()
 		var outs []saga.Out
 		for i, n := range told {
 			o := orders[n.order]

@@ -2,11 +2,10 @@ package payment
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
 )
@@ -26,11 +25,7 @@ func charge(rule Rule) func(context.Context, pgx.Tx, []saga.Msg[event.InventoryR
 	return func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.InventoryReservedV1]) ([]saga.Out, error) {
 		attempts := make([]Payment, len(msgs))
 		for i, m := range msgs {
-			id, err := uuid.NewV7()
-			if err != nil {
-				return nil, fmt.Errorf("make a payment id: %w", err)
-			}
-			attempts[i] = rule.attempt(id, m.Data)
+			attempts[i] = rule.attempt(clock.NewID(), m.Data)
 		}
 		stored, err := settle(ctx, tx, attempts)
 		if err != nil {
