@@ -90,6 +90,14 @@ func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
 	return out, nil
 }
 
+// profiled is how long profiles are taken: of a number of orders nobody knows how long they take.
+func (s Scenario) profiled() time.Duration {
+	if s.Orders > 0 {
+		return min(s.Length, 5*time.Second)
+	}
+	return s.Length
+}
+
 func rebalanceFor(length time.Duration) Scenario {
 	return Scenario{Kind: Rebalance, N: rebalanceRate, Length: length}
 }

@@ -66,7 +66,7 @@ func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, e
 	if err != nil {
 		return res, err
 	}
-	profiles := r.profile(ctx, b.opts.Dir, sc.String(), sc.Length)
+	profiles := r.profile(ctx, b.opts.Dir, sc.String(), sc.profiled())
 	w, loadErr := b.load(ctx, r, sc, &res)
 	if ctx.Err() != nil {
 		return res, ctx.Err()

@@ -21,12 +21,10 @@ func (r *Report) print(w io.Writer) {
 	r.printWork(w)
 	r.printBatches(w)
 	r.printStatements(w)
+	r.printProfiles(w)
 	for _, run := range r.Runs {
 		fmt.Fprintf(w, "\n%s: started in %.1f s, first order settled %.1f s later, stopped in %.1f s\n", run.name(), run.StartSeconds, run.FirstOrderSeconds, run.StopSeconds)
 		for _, res := range run.Results {
-			for _, p := range res.Profiles {
-				fmt.Fprintf(w, "\n%s, %s: CPU of %s (%s)\n\n```\n%s```\n", run.Mode, res.Scenario, p.Service, p.File, p.Top)
-			}
 			if res.Failures > 0 {
 				fmt.Fprintf(w, "\n%s, %s: %d requests failed, such as: %s\n", run.Mode, res.Scenario, res.Failures, res.Failure)
 			}
