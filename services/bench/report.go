@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -16,21 +14,13 @@ import (
 
 // Report is everything that was measured, as it is written to the JSON file.
 type Report struct {
-	Date     time.Time `json:"date"`
-	Commit   string    `json:"commit"` // with a + if there were changes to it
-	Machine  Machine   `json:"machine"`
-	Kafka    string    `json:"kafka"`
-	Postgres string    `json:"postgres"`
-	Options  Options   `json:"options"`
-	Runs     []ModeRun `json:"runs"`
-}
-
-// Machine is what everything ran on: driver, services, broker and databases share it.
-type Machine struct {
-	CPU   string `json:"cpu"`
-	Cores int    `json:"cores"`
-	OS    string `json:"os"`
-	Go    string `json:"go"`
+	Date     time.Time   `json:"date"`
+	Commit   string      `json:"commit"` // with a + if there were changes to it
+	Machine  rig.Machine `json:"machine"`
+	Kafka    string      `json:"kafka"`
+	Postgres string      `json:"postgres"`
+	Options  Options     `json:"options"`
+	Runs     []ModeRun   `json:"runs"`
 }
 
 // ModeRun is one system's run through the scenarios.
@@ -111,8 +101,8 @@ func (r *Result) line() string {
 
 func newReport(ctx context.Context, opts Options) *Report {
 	return &Report{
-		Date: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Options: opts, Kafka: rig.KafkaImage, Postgres: rig.PostgresImage,
-		Machine: Machine{CPU: cpuModel(), Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()},
+		Date: time.Now().UTC().Truncate(time.Second), Commit: rig.Commit(ctx), Options: opts, Kafka: rig.KafkaImage, Postgres: rig.PostgresImage,
+		Machine: rig.ThisMachine(),
 	}
 }
 
@@ -136,23 +126,4 @@ func (r *Report) write(path string) error {
 		return err
 	}
 	return os.WriteFile(path, append(b, '\n'), 0o644)
-}
-
-// commit names what was measured, where git knows it.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty=+").Output()
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func cpuModel() string {
-	b, _ := os.ReadFile("/proc/cpuinfo") // elsewhere it stays unknown
-	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
 }
