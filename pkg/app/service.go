@@ -42,8 +42,8 @@ type Runtime struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
-	// Wake tells the relay that a transaction with events was committed.
-	Wake func()
+	// Relay publishes the outbox: events of a transaction are handed to it, see [outbox.Relay.Queue].
+	Relay *outbox.Relay
 	// Go runs background work until its context ends at the stop. Its error stops the service.
 	Go func(func(ctx context.Context) error)
 }
@@ -101,7 +101,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	// Two stages, so that the relay outlives all that emits.
 	front, frontCtx := errgroup.WithContext(ctx)
 	rt := &Runtime{
-		Pool: pool, Web: server, Log: log, Metrics: registry, Wake: relay.Wake,
+		Pool: pool, Web: server, Log: log, Metrics: registry, Relay: relay,
 		Go: func(fn func(context.Context) error) { front.Go(func() error { return fn(frontCtx) }) },
 	}
 	if svc.Setup != nil {
@@ -128,7 +128,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 			return err
 		}
 		return saga.Run(frontCtx, svc.Service, saga.Config{
-			DB: pool, Broker: client, Wake: relay.Wake, Log: log, Metrics: saga.NewMetrics(registry),
+			DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry),
 			Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},
 		})
 	})

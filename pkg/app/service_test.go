@@ -96,10 +96,14 @@ func TestAWholeService(t *testing.T) {
 	if want := fmt.Sprintf(`{"orderId":"%s","points":10}`, order); len(granted) != 1 || granted[0] != want {
 		t.Errorf("emitted %v, want %s once", granted, want)
 	}
-	_, metrics := get(t, url+"/metrics")
+	var metrics string
+	until(t, "the outbox is empty", func() bool {
+		_, metrics = get(t, url+"/metrics")
+		return strings.Contains(metrics, "converge_outbox_depth 0")
+	})
 	for _, want := range []string{
 		`converge_consumer_lag{group="loyalty",partition="0",topic="order.confirmed"}`, "converge_consumer_batch_size_count", "converge_consumer_handler_seconds",
-		"converge_consumer_duplicates_total", "converge_outbox_depth 0", "converge_outbox_oldest_age_seconds 0", "converge_outbox_leader 1", "converge_database_up 1",
+		"converge_consumer_duplicates_total", "converge_outbox_oldest_age_seconds 0", "converge_outbox_leader 1", "converge_database_up 1",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)

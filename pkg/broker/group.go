@@ -131,14 +131,15 @@ func (p *patience) worthALine(now time.Time) time.Duration {
 	return now.Sub(p.since).Round(time.Second)
 }
 
-// Session is a member's share of the partitions for one generation. Its methods are for one goroutine, except Lag.
+// Session is a member's share of the partitions for one generation. Poll is for one goroutine at a time, and so is Commit.
 type Session struct {
 	client    *Client
 	cfg       GroupConfig
 	gen       *kafka.Generation
 	positions map[TopicPartition]int64 // of the fetch loop
-	out       chan []Record
+	out       chan delivery
 	pending   []Record
+	paused    []chan struct{} // fetch loops that wait for the next Poll
 	fetchers  sync.WaitGroup
 
 	mu        sync.Mutex
@@ -149,7 +150,7 @@ type Session struct {
 func newSession(c *Client, cfg GroupConfig, gen *kafka.Generation) *Session {
 	s := &Session{
 		client: c, cfg: cfg, gen: gen, positions: map[TopicPartition]int64{},
-		out: make(chan []Record, 1), ends: map[TopicPartition]int64{}, committed: map[TopicPartition]int64{},
+		out: make(chan delivery), ends: map[TopicPartition]int64{}, committed: map[TopicPartition]int64{},
 	}
 	for topic, parts := range gen.Assignments {
 		for _, p := range parts {
@@ -159,20 +160,32 @@ func newSession(c *Client, cfg GroupConfig, gen *kafka.Generation) *Session {
 	return s
 }
 
+// delivery is what one fetch brought. The loop that sent it goes on when more is closed: a fetch that waits until the last
+// batch is done brings all that has come in the meantime, where one that is ahead of it brings the first record alone.
+type delivery struct {
+	records []Record
+	more    chan struct{}
+}
+
 // Poll returns records of all assigned partitions, at most limit, in order per partition. It waits for the first until
 // ctx ends, and takes along what else has arrived.
 func (s *Session) Poll(ctx context.Context, limit int) ([]Record, error) {
 	if len(s.pending) == 0 {
+		for _, more := range s.paused {
+			close(more)
+		}
+		s.paused = s.paused[:0]
 		select {
-		case s.pending = <-s.out:
+		case d := <-s.out:
+			s.take(d)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 	for len(s.pending) < limit {
 		select {
-		case more := <-s.out:
-			s.pending = append(s.pending, more...)
+		case d := <-s.out:
+			s.take(d)
 			continue
 		default:
 		}
@@ -182,6 +195,11 @@ func (s *Session) Poll(ctx context.Context, limit int) ([]Record, error) {
 	batch := s.pending[:n:n]
 	s.pending = s.pending[n:]
 	return batch, nil
+}
+
+func (s *Session) take(d delivery) {
+	s.pending = append(s.pending, d.records...)
+	s.paused = append(s.paused, d.more)
 }
 
 // Commit stores the offset to go on from, by partition. It fails when the generation has ended in the meantime; then the
@@ -284,8 +302,15 @@ func (s *Session) fetchLoop(ctx context.Context, from map[TopicPartition]int64, 
 		maps.Copy(s.ends, f.end)
 		s.mu.Unlock()
 		if len(f.records) > 0 {
+			d := delivery{f.records, make(chan struct{})}
 			select {
-			case s.out <- f.records:
+			case s.out <- d:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			maps.Copy(from, f.next)
+			select {
+			case <-d.more:
 			case <-ctx.Done():
 				return ctx.Err()
 			}

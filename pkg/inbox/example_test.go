@@ -14,7 +14,7 @@ import (
 )
 
 // A message that is delivered twice has its effect once.
-func ExampleClaim() {
+func ExampleRecord() {
 	t, done := pgtest.Example()
 	defer done()
 	ctx := context.Background()
@@ -23,22 +23,19 @@ func ExampleClaim() {
 	message := uuid.MustParse("01a20a08-7e33-7b2f-a4e0-a9164d8e8df3")
 	for range 2 {
 		err := pg.InTx(ctx, db, func(tx pgx.Tx) error {
-			fresh, err := inbox.Claim(ctx, tx, "payment", []uuid.UUID{message})
-			if err != nil {
-				return err
-			}
-			if !fresh[message] {
-				fmt.Println("seen before")
-				return nil
-			}
 			fmt.Println("charging") // with tx: both or neither
-			return nil
+			var b pgx.Batch
+			inbox.Record(&b, "payment", []uuid.UUID{message})
+			return pg.Defer(ctx, tx, &b) // goes with the commit
 		})
-		if err != nil {
+		if inbox.Duplicate(err) {
+			fmt.Println("seen before, and undone")
+		} else if err != nil {
 			fmt.Println(err)
 		}
 	}
 	// Output:
 	// charging
-	// seen before
+	// charging
+	// seen before, and undone
 }

@@ -7,11 +7,13 @@ package inbox
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/pg"
@@ -26,28 +28,46 @@ func Migration() pg.Migration {
 }
 
 // Ids are inserted in order, so that two members that hold the same messages after a rebalance wait for each other
-// instead of deadlocking. DO NOTHING waits for a concurrent insert of the same id to commit or roll back, and, unlike
-// catching the violation, leaves the transaction usable.
-const claimSQL = `INSERT INTO inbox (consumer, id)
-SELECT $1, id FROM unnest($2::uuid[]) AS id ORDER BY id
-ON CONFLICT DO NOTHING RETURNING id`
+// instead of deadlocking. Whoever comes second waits for the outcome of the first.
+const recordSQL = `INSERT INTO inbox (consumer, id) SELECT $1, id FROM unnest($2::uuid[]) AS id ORDER BY id`
 
-// Querier is what Claim needs of a transaction.
+const seenSQL = `SELECT id FROM inbox WHERE consumer = $1 AND id = ANY($2)`
+
+// Querier is what reading the inbox needs of a transaction or pool.
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// Claim marks messages as handled by consumer and returns those that were not before: only these may be worked on, in
-// the same transaction. An id that occurs twice is returned once. When another transaction is handling one of them, Claim
-// waits for its outcome.
-func Claim(ctx context.Context, tx Querier, consumer string, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
-	rows, _ := tx.Query(ctx, claimSQL, consumer, ids) // the error surfaces in the collector
-	fresh := make(map[uuid.UUID]bool, len(ids))
-	var id uuid.UUID
-	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { fresh[id] = true; return nil }); err != nil {
-		return nil, fmt.Errorf("claim %d messages in the inbox of %s: %w", len(ids), consumer, err)
+// Record queues the statement that marks messages as handled by consumer, for the end of the transaction that handles
+// them; ids are distinct. If one of them was handled before, the statement fails with an error that [Duplicate] knows, and
+// all that the transaction did is undone: do it again without what [Seen] returns.
+//
+// Nearly no message comes twice, so a consumer needs no look at the inbox before it works, only this one statement on the
+// way to its commit.
+func Record(b *pgx.Batch, consumer string, ids []uuid.UUID) {
+	if len(ids) > 0 {
+		b.Queue(recordSQL, consumer, ids)
 	}
-	return fresh, nil
+}
+
+// Seen returns those of the messages that consumer has handled before.
+func Seen(ctx context.Context, tx Querier, consumer string, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
+	rows, _ := tx.Query(ctx, seenSQL, consumer, ids) // the error surfaces in the collector
+	seen := map[uuid.UUID]bool{}
+	var id uuid.UUID
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { seen[id] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("look for %d messages in the inbox of %s: %w", len(ids), consumer, err)
+	}
+	return seen, nil
+}
+
+// primaryKey is the name that PostgreSQL gives the table's key.
+const primaryKey = "inbox_pkey"
+
+// Duplicate tells whether err comes from [Record]: the transaction had a message that was handled before.
+func Duplicate(err error) bool {
+	violation, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && violation.Code == "23505" && violation.ConstraintName == primaryKey
 }
 
 const nextConsumerSQL = `SELECT consumer FROM inbox WHERE consumer > $1 ORDER BY consumer LIMIT 1`

@@ -31,36 +31,76 @@ func newIDs(n int) []uuid.UUID {
 	return ids
 }
 
-func claim(t *testing.T, db pg.Beginner, consumer string, ids ...uuid.UUID) int {
+// handle marks the messages as handled, as a consumer does, and returns how many were new.
+func handle(t *testing.T, db pg.Beginner, consumer string, ids ...uuid.UUID) int {
 	t.Helper()
-	n := 0
-	err := pg.InTx(context.Background(), db, func(tx pgx.Tx) error {
-		fresh, err := inbox.Claim(context.Background(), tx, consumer, ids)
-		n = len(fresh)
-		return err
-	})
-	if err != nil {
-		t.Error(err)
+	ctx := context.Background()
+	for {
+		n := 0
+		err := pg.InTx(ctx, db, func(tx pgx.Tx) error {
+			seen, err := inbox.Seen(ctx, tx, consumer, ids)
+			if err != nil {
+				return err
+			}
+			var fresh []uuid.UUID
+			for _, id := range ids {
+				if !seen[id] {
+					fresh, seen[id] = append(fresh, id), true
+				}
+			}
+			n = len(fresh)
+			var b pgx.Batch
+			inbox.Record(&b, consumer, fresh)
+			return pg.Defer(ctx, tx, &b)
+		})
+		if inbox.Duplicate(err) {
+			continue // another member was faster
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return n
 	}
-	return n
 }
 
-func TestClaimOncePerConsumer(t *testing.T) {
+func TestOncePerConsumer(t *testing.T) {
 	t.Parallel()
 	db, ids := database(t), newIDs(3)
-	if n := claim(t, db, "a", ids[0], ids[1], ids[0]); n != 2 {
+	if n := handle(t, db, "a", ids[0], ids[1], ids[0]); n != 2 {
 		t.Errorf("%d fresh of two ids, one of them twice", n)
 	}
-	if n := claim(t, db, "a", ids...); n != 1 {
+	if n := handle(t, db, "a", ids...); n != 1 {
 		t.Errorf("%d fresh, want only the third", n)
 	}
-	if n := claim(t, db, "b", ids...); n != 3 {
+	if n := handle(t, db, "b", ids...); n != 3 {
 		t.Errorf("%d fresh for another consumer, want all", n)
 	}
 }
 
+// A consumer that does not look first learns of a duplicate at the end, and nothing of what it did remains.
+func TestRecordUndoesADuplicate(t *testing.T) {
+	t.Parallel()
+	db, ids := database(t), newIDs(2)
+	handle(t, db, "a", ids[0])
+	err := pg.InTx(t.Context(), db, func(tx pgx.Tx) error {
+		var b pgx.Batch
+		inbox.Record(&b, "b", ids)
+		inbox.Record(&b, "a", ids)
+		return pg.Defer(t.Context(), tx, &b)
+	})
+	if !inbox.Duplicate(err) {
+		t.Fatalf("error %v, want a duplicate", err)
+	}
+	if n := handle(t, db, "b", ids...); n != 2 {
+		t.Errorf("%d fresh for the consumer whose work was undone, want 2", n)
+	}
+	if n := handle(t, db, "a", ids...); n != 1 {
+		t.Errorf("%d fresh, want the one that never was handled", n)
+	}
+}
+
 // Two members hold the same messages, as around a rebalance, in different orders: each message is one's.
-func TestConcurrentClaims(t *testing.T) {
+func TestConcurrentMembers(t *testing.T) {
 	t.Parallel()
 	db, ids := database(t), newIDs(200)
 	backwards := slices.Clone(ids)
@@ -74,7 +114,7 @@ func TestConcurrentClaims(t *testing.T) {
 			if i%2 == 1 {
 				mine = backwards
 			}
-			n := claim(t, db, "a", mine...)
+			n := handle(t, db, "a", mine...)
 			mu.Lock()
 			defer mu.Unlock()
 			total += n
@@ -82,23 +122,25 @@ func TestConcurrentClaims(t *testing.T) {
 	}
 	members.Wait()
 	if total != 200 {
-		t.Errorf("200 messages were claimed %d times", total)
+		t.Errorf("200 messages were handled %d times", total)
 	}
 }
 
 // A member that rolls back leaves its messages to the one that waits for it.
-func TestClaimWaitsForTheOutcome(t *testing.T) {
+func TestRecordWaitsForTheOutcome(t *testing.T) {
 	t.Parallel()
 	db, ids := database(t), newIDs(1)
 	tx, err := db.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := inbox.Claim(t.Context(), tx, "a", ids); err != nil {
+	var b pgx.Batch
+	inbox.Record(&b, "a", ids)
+	if err := tx.SendBatch(t.Context(), &b).Close(); err != nil {
 		t.Fatal(err)
 	}
 	got := make(chan int)
-	go func() { got <- claim(t, db, "a", ids...) }()
+	go func() { got <- handle(t, db, "a", ids...) }()
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -118,18 +160,18 @@ func TestPrune(t *testing.T) {
 		late[i][0], late[i][1] = 0, 2
 	}
 	for _, consumer := range []string{"a", "b"} {
-		claim(t, db, consumer, old...)
+		handle(t, db, consumer, old...)
 	}
 	if _, err := db.Exec(t.Context(), `UPDATE inbox SET seen_at = now() - interval '2 hours'`); err != nil {
 		t.Fatal(err)
 	}
-	claim(t, db, "a", recent...)
-	claim(t, db, "a", late...)
+	handle(t, db, "a", recent...)
+	handle(t, db, "a", late...)
 	n, err := inbox.Prune(t.Context(), db, time.Hour, 100)
 	if err != nil || n != 500 {
 		t.Fatalf("pruned %d, %v; want the 250 old rows of each consumer", n, err)
 	}
-	if n := claim(t, db, "a", append(recent, late...)...); n != 0 {
+	if n := handle(t, db, "a", append(recent, late...)...); n != 0 {
 		t.Errorf("%d messages were forgotten too early", n)
 	}
 }
@@ -142,14 +184,14 @@ func TestPruneAfterALongRun(t *testing.T) {
 		SELECT 'a', uuidv7(interval '-2 hours'), now() - interval '2 hours' FROM generate_series(1, 100000)`); err != nil {
 		t.Fatal(err)
 	}
-	claim(t, db, "a", newIDs(100)...)
+	handle(t, db, "a", newIDs(100)...)
 	if n, err := inbox.Prune(t.Context(), db, time.Hour, 5000); err != nil || n != 100_000 {
 		t.Fatalf("pruned %d, %v", n, err)
 	}
 	if _, err := db.Exec(t.Context(), `VACUUM inbox`); err != nil { // what autovacuum does in its time
 		t.Fatal(err)
 	}
-	claim(t, db, "a", newIDs(100_000)...) // goes where the old rows were
+	handle(t, db, "a", newIDs(100_000)...) // goes where the old rows were
 	var rows int
 	var bytes int64
 	if err := db.QueryRow(t.Context(), `SELECT count(*), pg_total_relation_size('inbox') FROM inbox`).Scan(&rows, &bytes); err != nil {

@@ -53,9 +53,17 @@ func (m *Message) size() int {
 const insertSQL = `INSERT INTO outbox (topic, key, value, headers)
 SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])`
 
+// Ids come in the order of the rows: there is nothing in the statement that could change it.
+const insertIDsSQL = insertSQL + ` RETURNING id`
+
 // Queue adds the messages to a batch of statements of one transaction; no messages add no statement. It fails, naming
 // the topic, on a message that is too large to publish.
-func Queue(b *pgx.Batch, msgs []Message) error {
+//
+// Where a relay runs in this process, [Relay.Queue] is faster.
+func Queue(b *pgx.Batch, msgs []Message) error { return queue(b, msgs, nil) }
+
+// queue calls read, unless it is nil, with the rows' ids.
+func queue(b *pgx.Batch, msgs []Message, read func(pgx.Rows) error) error {
 	if len(msgs) == 0 {
 		return nil
 	}
@@ -70,7 +78,11 @@ func Queue(b *pgx.Batch, msgs []Message) error {
 		}
 		topics[i], keys[i], values[i], headers[i] = m.Topic, m.Key, m.Value, encodeHeaders(m.Headers)
 	}
-	b.Queue(insertSQL, topics, keys, values, headers)
+	if read == nil {
+		b.Queue(insertSQL, topics, keys, values, headers)
+	} else {
+		b.Queue(insertIDsSQL, topics, keys, values, headers).Query(read)
+	}
 	return nil
 }
 

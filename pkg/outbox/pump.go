@@ -19,10 +19,15 @@ const (
 	fullLookGap = time.Second
 )
 
+// deleteAfter is how long published rows may wait for others, to be deleted together.
+const deleteAfter = 100 * time.Millisecond
+
 const deleteSQL = `DELETE FROM outbox WHERE id = ANY($1)`
 
 const nextSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox
 WHERE id >= $1 AND topic <> ALL($2) ORDER BY id LIMIT $3`
+
+const snapshotSQL = `SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() AS s`
 
 type row struct {
 	id     int64
@@ -35,10 +40,15 @@ type pump struct {
 	conn *pgx.Conn
 
 	resting  map[string]rest // topics that refused a record
+	frontier frontier
+	gap      uint64 // the ticket by which a missing id must have come, see [handed.take]
+
+	sent   []int64   // published and not deleted
+	sentAt time.Time // the first of them
+
 	floor    int64
 	mark     int64     // highest id published by markTime
 	markTime time.Time // the floor moves to mark when this is floorAge ago
-	highest  int64
 	lastFull time.Time
 }
 
@@ -55,19 +65,18 @@ func (p *pump) run(ctx, live context.Context) error {
 	stopping := ctx.Done()
 	var flush <-chan time.Time // after the stop: when to give up
 	expired := false
-	var sent []int64
 	for {
-		rows, err := p.next(live, sent)
+		n, empty, err := p.step(live, stopping == nil)
 		if err != nil {
 			if cause := context.Cause(live); cause != nil {
 				err = cause
 			}
-			return fmt.Errorf("read outbox: %w", err)
+			return err
 		}
-		if expired || (stopping == nil && len(rows) == 0 && len(p.resting) == 0) {
+		if expired || (stopping == nil && empty) {
 			return nil
 		}
-		if sent = p.publish(live, rows, sent[:0]); len(sent) > 0 {
+		if n > 0 {
 			continue // and look for more at once
 		}
 		timer := time.NewTimer(p.idle())
@@ -84,14 +93,55 @@ func (p *pump) run(ctx, live context.Context) error {
 	}
 }
 
-// next deletes what was sent and reads what comes next, in one round trip and one transaction.
-func (p *pump) next(ctx context.Context, sent []int64) ([]row, error) {
+// step publishes what there is, from memory where that is enough, and returns how many events. empty says that the table
+// has none left.
+func (p *pump) step(ctx context.Context, stopping bool) (n int, empty bool, err error) {
+	if !stopping && p.frontier.closed() && len(p.resting) == 0 && time.Since(p.lastFull) < fullLookGap {
+		rows, gap, look := p.handed.take(p.frontier.base, p.cfg.Batch, p.gap)
+		p.gap = gap
+		if !look {
+			n := p.publish(ctx, rows)
+			if n < len(rows) {
+				p.handed.lookSoon() // what failed is in the table
+			}
+			if len(p.sent) >= p.cfg.Batch || (len(p.sent) > 0 && time.Since(p.sentAt) >= deleteAfter) {
+				return n, false, p.forget(ctx)
+			}
+			return n, false, nil
+		}
+	}
+	p.gap = 0
+	p.handed.looking()
+	rows, snap, err := p.look(ctx)
+	if err != nil {
+		return 0, false, fmt.Errorf("read outbox: %w", err)
+	}
+	rested := len(p.resting) > 0
+	n = p.publish(ctx, rows)
+	if !rested && n == len(rows) && n < p.cfg.Batch {
+		p.frontier.looked(snap)
+		p.handed.looked(&p.frontier)
+	}
+	return n, len(rows) == 0 && len(p.resting) == 0, nil
+}
+
+// forget deletes what was published.
+func (p *pump) forget(ctx context.Context) error {
+	if _, err := p.conn.Exec(ctx, deleteSQL, p.sent); err != nil {
+		return fmt.Errorf("delete what was published: %w", err)
+	}
+	p.sent = p.sent[:0]
+	return nil
+}
+
+// look deletes what was published and reads what comes next, in one round trip.
+func (p *pump) look(ctx context.Context) (rows []row, snap snapshot, err error) {
 	now := time.Now()
 	if p.markTime.IsZero() || now.Sub(p.markTime) > floorAge {
-		p.floor, p.mark, p.markTime = p.mark, p.highest, now
+		p.floor, p.mark, p.markTime = p.mark, p.frontier.highest, now
 	}
 	from := p.floor
-	if now.Sub(p.lastFull) > fullLookGap {
+	if now.Sub(p.lastFull) >= fullLookGap {
 		from, p.lastFull = 0, now
 	}
 	resting := make([]string, 0, len(p.resting))
@@ -104,27 +154,23 @@ func (p *pump) next(ctx context.Context, sent []int64) ([]row, error) {
 	}
 
 	var b pgx.Batch
-	if len(sent) > 0 {
-		b.Queue(deleteSQL, sent)
+	if len(p.sent) > 0 {
+		b.Queue(deleteSQL, p.sent)
 	}
-	b.Queue(nextSQL, from, resting, p.cfg.Batch)
-	res := p.conn.SendBatch(ctx, &b)
-	defer res.Close() //nolint:errcheck // read to its end below, where its error is seen
-	if len(sent) > 0 {
-		if _, err := res.Exec(); err != nil {
-			return nil, err
-		}
-		p.published.Add(float64(len(sent)))
+	// In this order: what ended before the first is seen by the second.
+	b.Queue(snapshotSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.xmin, &snap.xmax) })
+	b.Queue(nextSQL, from, resting, p.cfg.Batch).Query(func(r pgx.Rows) (err error) {
+		rows, err = pgx.CollectRows(r, scanRow)
+		return err
+	})
+	if err := p.conn.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, snap, err
 	}
-	found, _ := res.Query() // the error surfaces in the collector
-	rows, err := pgx.CollectRows(found, scanRow)
-	if err != nil {
-		return nil, err
-	}
+	p.sent = p.sent[:0]
 	if len(rows) == 0 { // then nothing of the topics whose rest is over is left to try
 		maps.DeleteFunc(p.resting, func(_ string, r rest) bool { return !now.Before(r.until) })
 	}
-	return rows, res.Close()
+	return rows, snap, nil
 }
 
 func scanRow(r pgx.CollectableRow) (row, error) {
@@ -138,10 +184,10 @@ func scanRow(r pgx.CollectableRow) (row, error) {
 	return out, err
 }
 
-// publish returns the ids that the broker acknowledged.
-func (p *pump) publish(ctx context.Context, rows []row, sent []int64) []int64 {
+// publish returns how many of the rows the broker acknowledged.
+func (p *pump) publish(ctx context.Context, rows []row) (n int) {
 	if len(rows) == 0 {
-		return sent
+		return 0
 	}
 	records := make([]broker.Record, len(rows))
 	for i := range rows {
@@ -156,10 +202,15 @@ func (p *pump) publish(ctx context.Context, rows []row, sent []int64) []int64 {
 			failed[topic] = err
 			continue
 		}
-		sent = append(sent, rows[i].id)
-		p.highest = max(p.highest, rows[i].id)
+		if len(p.sent) == 0 {
+			p.sentAt = time.Now()
+		}
+		n++
+		p.sent = append(p.sent, rows[i].id)
+		p.frontier.publish(rows[i].id)
 		delete(p.resting, topic)
 	}
+	p.published.Add(float64(n))
 	for topic, err := range failed {
 		r := p.resting[topic]
 		r.wait = min(max(2*r.wait, firstRest), p.cfg.Retry)
@@ -167,7 +218,7 @@ func (p *pump) publish(ctx context.Context, rows []row, sent []int64) []int64 {
 		p.resting[topic] = r
 		p.cfg.Log.Warn("events wait in the outbox", "topic", topic, "error", err, "retry", r.wait)
 	}
-	return sent
+	return n
 }
 
 // idle is how long there is nothing to do unless somebody wakes the relay.
@@ -175,6 +226,9 @@ func (p *pump) idle() time.Duration {
 	wait := p.cfg.Poll
 	for _, r := range p.resting {
 		wait = min(wait, max(time.Until(r.until), 0))
+	}
+	if len(p.sent) > 0 {
+		wait = min(wait, max(time.Until(p.sentAt.Add(deleteAfter)), 0))
 	}
 	return wait
 }

@@ -39,13 +39,15 @@ const channel = "outbox"
 // and order needs that: two relays that shared the rows (SKIP LOCKED) would overtake each other. The others
 // wait to succeed it, and pass wake-ups on to it.
 //
-// The leader reads the rows that are there, publishes them, and deletes those the broker acknowledged. A crash in between
-// publishes them again: at least once. It keeps no cursor: a sequence has gaps that commit late.
+// The leader publishes what transactions of its own process hand over (see [Relay.Queue]), in the order of ids, while no id
+// is missing; otherwise it reads the rows that are there. It deletes those the broker acknowledged a little later. A crash in
+// between publishes them again: at least once. It keeps no cursor: a sequence has gaps that commit late.
 type Relay struct {
 	pool     *pgxpool.Pool
 	producer Producer
 	cfg      Config
 	wake     chan struct{}
+	handed   handed
 
 	published prometheus.Counter
 	failed    prometheus.Counter
@@ -75,9 +77,16 @@ func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
 	return r
 }
 
-// Wake tells the relay that a transaction with events was committed. It never blocks. Without it the events leave
-// at the next poll.
+// Wake tells the relay that a transaction with events was committed that it was not handed. It never blocks. Without it the
+// events leave at the next poll.
 func (r *Relay) Wake() {
+	if r != nil {
+		r.handed.lookSoon()
+		r.signal()
+	}
+}
+
+func (r *Relay) signal() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -171,6 +180,8 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 		time.AfterFunc(r.cfg.Flush+time.Second, func() { stop(errors.New("flush time is over")) })
 	})()
 
+	r.handed.begin()
+	defer r.handed.end()
 	p := pump{Relay: r, conn: work, resting: map[string]rest{}}
 	return p.run(ctx, live)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -18,8 +19,8 @@ import (
 type Config struct {
 	DB      pg.Beginner
 	Broker  *broker.Client
-	Wake    func()   // called after a commit: the outbox has events
-	Metrics *Metrics // nil: not registered anywhere
+	Relay   *outbox.Relay // takes over what handlers emit; nil: the events wait in the outbox
+	Metrics *Metrics      // nil: not registered anywhere
 	Log     *slog.Logger
 
 	MaxBatch int                // messages in one transaction; default 500
@@ -40,9 +41,6 @@ func (c *Config) defaults() {
 	c.Attempts = cmp.Or(c.Attempts, 6)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Wake == nil {
-		c.Wake = func() {}
 	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
@@ -81,7 +79,7 @@ type consumer struct {
 func newConsumer(service, group string, routes []Route, cfg Config) *consumer {
 	return &consumer{
 		Config:   cfg,
-		executor: executor{service: service, group: group, routes: routes, db: cfg.DB, log: cfg.Log, metrics: cfg.Metrics},
+		executor: executor{service: service, group: group, routes: routes, db: cfg.DB, relay: cfg.Relay, log: cfg.Log, metrics: cfg.Metrics},
 	}
 }
 
@@ -97,12 +95,14 @@ func (c *consumer) session(ctx context.Context, s *broker.Session) {
 
 	p := newProgress()
 	lanes := newLanes(c.Backoff)
+	commits := newCommitter(func(offsets map[broker.TopicPartition]int64) { c.commit(s, offsets) })
 	defer func() {
-		c.commit(s, p, lanes)
+		commits.wait()
+		c.commit(s, p.take(lanes))
 		c.Metrics.parked.WithLabelValues(c.group).Set(0)
 	}()
 	for {
-		records, err := c.poll(ctx, s, p, lanes)
+		records, err := c.poll(ctx, s, p, lanes, commits)
 		if err != nil {
 			return
 		}
@@ -119,17 +119,25 @@ func (c *consumer) session(ctx context.Context, s *broker.Session) {
 			return
 		}
 		c.Metrics.parked.WithLabelValues(c.group).Set(float64(lanes.size()))
-		if p.due(c.Commit) {
-			c.commit(s, p, lanes)
+		if p.due(c.Commit) && commits.idle() {
+			commits.start(p.take(lanes))
 		}
 	}
 }
 
+// commitGap is when to look again whether a commit that takes long has ended.
+const commitGap = 20 * time.Millisecond
+
 // poll waits for messages, but no longer than until something else is due. It returns none when that comes first.
-func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lanes *lanes) ([]broker.Record, error) {
+func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lanes *lanes, commits *committer) ([]broker.Record, error) {
 	until, wait := lanes.next()
-	if at, dirty := p.commitAt(c.Commit); dirty && (!wait || at.Before(until)) {
-		until, wait = at, true
+	if at, dirty := p.commitAt(c.Commit); dirty {
+		if soon := time.Now().Add(commitGap); !commits.idle() && at.Before(soon) {
+			at = soon
+		}
+		if !wait || at.Before(until) {
+			until, wait = at, true
+		}
 	}
 	limit := c.MaxBatch
 	if lanes.size() >= maxParked {
@@ -164,24 +172,21 @@ func (c *consumer) batch(ctx, work context.Context, items []*item, lanes *lanes)
 	if len(free) == 0 {
 		return nil
 	}
-	err := c.persist(ctx, work, free)
+	err := c.persist(ctx, work, free, false)
 	if err == nil || errors.Is(err, errStopped) {
 		return err
 	}
-	if len(free) > 1 {
-		c.Metrics.retries.WithLabelValues(c.group, "batch").Inc()
-		c.Log.Warn("batch failed; handling its messages one by one", "group", c.group, "messages", len(free), "error", err)
-	}
+	c.Metrics.retries.WithLabelValues(c.group, "batch").Inc()
+	c.Log.Warn("batch failed; handling its messages one by one", "group", c.group, "messages", len(free), "error", err)
 	for _, it := range free {
 		if lanes.follow(it) {
 			continue
 		}
-		if len(free) > 1 {
-			if err = c.persist(ctx, work, []*item{it}); errors.Is(err, errStopped) {
+		// One that was handled before can fail, too: look for it first.
+		if err := c.persist(ctx, work, []*item{it}, true); err != nil {
+			if errors.Is(err, errStopped) {
 				return err
 			}
-		}
-		if err != nil {
 			if err := c.failed(ctx, work, it, err, lanes); err != nil {
 				return err
 			}
@@ -201,14 +206,14 @@ func (c *consumer) failed(ctx, work context.Context, it *item, err error, lanes 
 		return nil
 	}
 	it.dead = err
-	return c.persist(ctx, work, []*item{it}) // of a dead letter nothing can fail but the infrastructure
+	return c.persist(ctx, work, []*item{it}, true) // of a dead letter nothing can fail but the infrastructure
 }
 
 // retryDue tries the messages whose time has come, and those of their keys behind them.
 func (c *consumer) retryDue(ctx, work context.Context, lanes *lanes) error {
 	for _, key := range lanes.due(time.Now()) {
 		for it := lanes.take(key); it != nil; it = lanes.take(key) {
-			err := c.persist(ctx, work, []*item{it})
+			err := c.persist(ctx, work, []*item{it}, true)
 			if errors.Is(err, errStopped) {
 				return err
 			}
@@ -226,16 +231,15 @@ func (c *consumer) retryDue(ctx, work context.Context, lanes *lanes) error {
 }
 
 // persist runs the transaction until it passes or fails for a reason of the messages' own. Faults of the infrastructure
-// are tried again for as long as the generation lasts: the partitions wait.
-func (c *consumer) persist(ctx, work context.Context, items []*item) error {
+// are tried again for as long as the generation lasts: the partitions wait. look: some may have been handled before.
+func (c *consumer) persist(ctx, work context.Context, items []*item, look bool) error {
 	wait := backoff.NewExponentialBackOff() // jittered
 	wait.InitialInterval, wait.MaxInterval = 20*time.Millisecond, 2*time.Second
 	for {
 		attempt, cancel := context.WithTimeout(work, c.Timeout)
-		err := c.transact(attempt, items)
+		err := c.transact(attempt, items, look)
 		cancel()
 		if err == nil {
-			c.Wake()
 			return nil
 		}
 		if !pg.Transient(err) {
@@ -254,8 +258,8 @@ func (c *consumer) persist(ctx, work context.Context, items []*item) error {
 	}
 }
 
-func (c *consumer) commit(s *broker.Session, p *progress, lanes *lanes) {
-	if err := s.Commit(p.take(lanes)); err != nil {
+func (c *consumer) commit(s *broker.Session, offsets map[broker.TopicPartition]int64) {
+	if err := s.Commit(offsets); err != nil {
 		c.Log.Debug("offsets not committed; the messages will come again and be recognised", "group", c.group, "error", err)
 	}
 }

@@ -62,7 +62,7 @@ func (b *bundle) instance() (stop func() time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() {
-		if err := saga.Run(ctx, b.svc, saga.Config{DB: b.db, Broker: client, Wake: relay.Wake, MaxBatch: 20,
+		if err := saga.Run(ctx, b.svc, saga.Config{DB: b.db, Broker: client, Relay: relay, MaxBatch: 20,
 			Group: broker.GroupConfig{Heartbeat: 50 * time.Millisecond, SessionTimeout: 3 * time.Second}}); err != nil {
 			b.t.Errorf("run: %v", err)
 		}

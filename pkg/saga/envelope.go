@@ -164,11 +164,11 @@ func Decode[T any](topic Topic[T], r broker.Record) (Msg[T], error) {
 	return Msg[T]{meta, data}, err
 }
 
-// Queue is [Publish] as part of a batch of statements of one transaction.
-func Queue(b *pgx.Batch, service string, outs ...Out) error {
+// Queue is [Publish] as part of a batch of statements of one transaction, for a relay to take over when it is done.
+func Queue(b *pgx.Batch, relay *outbox.Relay, service string, outs ...Out) (*outbox.Handover, error) {
 	msgs, err := encode(service, service, outs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return outbox.Queue(b, msgs)
+	return relay.Queue(b, msgs)
 }

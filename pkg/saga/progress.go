@@ -58,6 +58,39 @@ func (p *progress) take(lanes *lanes) map[broker.TopicPartition]int64 {
 	return out
 }
 
+// committer tells Kafka about progress, one commit at a time, while the next batch is in work.
+type committer struct {
+	commit func(map[broker.TopicPartition]int64)
+	done   chan struct{} // closed when the last commit has ended
+}
+
+func newCommitter(commit func(map[broker.TopicPartition]int64)) *committer {
+	c := &committer{commit: commit, done: make(chan struct{})}
+	close(c.done)
+	return c
+}
+
+func (c *committer) idle() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// start needs an idle committer.
+func (c *committer) start(offsets map[broker.TopicPartition]int64) {
+	done := make(chan struct{})
+	c.done = done
+	go func() {
+		defer close(done)
+		c.commit(offsets)
+	}()
+}
+
+func (c *committer) wait() { <-c.done }
+
 // lanes hold the messages that wait: for each key, one that failed, and behind it those of the same key, whose order
 // must hold. Other keys pass.
 type lanes struct {

@@ -21,6 +21,6 @@ func bypassed(ctx context.Context, msgs []outbox.Message) []outbox.Message {
 func (c *consumer) hasten(s *broker.Session, p *progress, records []broker.Record, lanes *lanes) {
 	if sabotage.EarlyCommit && len(records) > 0 {
 		p.handled(records)
-		c.commit(s, p, lanes)
+		c.commit(s, p.take(lanes))
 	}
 }

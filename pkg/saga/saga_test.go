@@ -255,8 +255,8 @@ func TestRedrive(t *testing.T) {
 				}
 				return work(ctx, tx, m)
 			})
-			svc.Routes = append(svc.Routes, saga.On(question, func(context.Context, pgx.Tx, saga.Msg[asked]) ([]saga.Out, error) {
-				others.Add(1)
+			svc.Routes = append(svc.Routes, saga.On(question, func(ctx context.Context, _ pgx.Tx, _ saga.Msg[asked]) ([]saga.Out, error) {
+				saga.AfterCommit(ctx, func() { others.Add(1) })
 				return nil, nil
 			}).Named("other"))
 			letter := dead(t, sagatest.Deliver(t, db, svc, in))[0]

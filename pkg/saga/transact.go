@@ -37,8 +37,11 @@ type executor struct {
 	group   string
 	routes  []Route
 	db      pg.Beginner
+	relay   *outbox.Relay
 	log     *slog.Logger
 	metrics *Metrics
+
+	careful bool // the last messages were partly seen before: more may be
 }
 
 func (e *executor) item(r broker.Record) *item {
@@ -54,31 +57,63 @@ func (e *executor) route(topic string) int {
 // errPanic is a handler's panic, as an error like any other: a message that makes a handler panic must not stop the others.
 var errPanic = errors.New("handler panicked")
 
-// transact handles the items in one transaction: claims them in the inbox, runs the handlers with those that are new, and
-// writes what they emit, and dead letters, to the outbox. On error nothing of it remains.
-func (e *executor) transact(ctx context.Context, items []*item) error {
-	var hooks []func()
-	ctx = context.WithValue(ctx, hooksKey{}, &hooks)
-	var buried []*item
-	duplicates := 0
-	err := pg.InTx(ctx, e.db, func(tx pgx.Tx) error {
-		hooks = hooks[:0]
-		fresh, err := e.claim(ctx, tx, items)
-		if err != nil {
+// transact handles the items in one transaction: runs the handlers, records the messages in the inbox, and writes what they
+// emit, and dead letters, to the outbox. On error nothing of it remains.
+//
+// Nearly always every message is new, so it does not look first, unless it has to: if one was handled before, recording it
+// fails, and all is done again without those that the inbox knows.
+func (e *executor) transact(ctx context.Context, items []*item, look bool) error {
+	if !look && !e.careful {
+		if err := e.attempt(ctx, items, items); !inbox.Duplicate(err) {
 			return err
 		}
-		duplicates = len(items) - len(fresh)
+	}
+	for {
+		err := e.attempt(ctx, items, nil)
+		if !inbox.Duplicate(err) || ctx.Err() != nil {
+			return err
+		}
+		// Another member recorded one between the look and the commit.
+	}
+}
+
+// attempt does one transaction. fresh are the items to handle; nil: those that the inbox does not know.
+func (e *executor) attempt(ctx context.Context, items, fresh []*item) error {
+	var hooks []func()
+	ctx = context.WithValue(ctx, hooksKey{}, &hooks)
+	looks := fresh == nil
+	var handover *outbox.Handover
+	err := pg.InTx(ctx, e.db, func(tx pgx.Tx) (err error) {
+		if looks {
+			if fresh, err = e.unseen(ctx, tx, items); err != nil {
+				return err
+			}
+		} else {
+			fresh = distinct(fresh, nil)
+		}
 		msgs, err := e.handle(ctx, tx, fresh)
 		if err != nil {
 			return err
 		}
-		buried = slices.DeleteFunc(fresh, func(it *item) bool { return it.dead == nil })
-		return outbox.Insert(ctx, tx, bypassed(ctx, msgs))
+		var b pgx.Batch
+		if !sabotage.SkipInbox {
+			inbox.Record(&b, e.group, inboxIDs(fresh))
+		}
+		if handover, err = e.relay.Queue(&b, bypassed(ctx, msgs)); err != nil {
+			return err
+		}
+		return pg.Defer(ctx, tx, &b)
 	})
+	handover.Done(err == nil)
 	if err != nil {
 		return err
 	}
-	for _, it := range buried {
+	duplicates := len(items) - len(fresh)
+	e.careful = looks && duplicates > 0
+	for _, it := range fresh {
+		if it.dead == nil {
+			continue
+		}
 		e.metrics.deadLetters.WithLabelValues(e.group, it.record.Topic).Inc()
 		e.log.ErrorContext(withTrace(ctx, it.meta), "dead letter", "group", e.group, "topic", it.record.Topic, "partition", it.record.Partition,
 			"offset", it.record.Offset, "key", it.meta.Key, "attempts", it.tried(), "reason", it.dead)
@@ -91,27 +126,36 @@ func (e *executor) transact(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// claim returns the items that were not handled before, each id once, in order.
-func (e *executor) claim(ctx context.Context, tx pgx.Tx, items []*item) ([]*item, error) {
-	if sabotage.SkipInbox {
-		return slices.Clone(items), nil
+// unseen returns the items that were not handled before, each id once, in order.
+func (e *executor) unseen(ctx context.Context, tx pgx.Tx, items []*item) ([]*item, error) {
+	seen, err := inbox.Seen(ctx, tx, e.group, inboxIDs(items))
+	if err != nil {
+		return nil, err
 	}
+	return distinct(items, seen), nil
+}
+
+// distinct returns the items whose ids are not in seen, each id once, in order.
+func distinct(items []*item, seen map[uuid.UUID]bool) []*item {
+	if seen == nil {
+		seen = make(map[uuid.UUID]bool, len(items))
+	}
+	out := make([]*item, 0, len(items))
+	for _, it := range items {
+		if !seen[it.inboxID] {
+			seen[it.inboxID] = true
+			out = append(out, it)
+		}
+	}
+	return out
+}
+
+func inboxIDs(items []*item) []uuid.UUID {
 	ids := make([]uuid.UUID, len(items))
 	for i, it := range items {
 		ids[i] = it.inboxID
 	}
-	fresh, err := inbox.Claim(ctx, tx, e.group, ids)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*item, 0, len(fresh))
-	for _, it := range items {
-		if fresh[it.inboxID] {
-			delete(fresh, it.inboxID)
-			out = append(out, it)
-		}
-	}
-	return out, nil
+	return ids
 }
 
 // handle runs each route's handler with its messages and returns what is to be published.

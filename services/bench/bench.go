@@ -10,9 +10,6 @@ import (
 	"github.com/converge-dev/converge/services/rig"
 )
 
-// partitions of every topic.
-const partitions = 6
-
 // ErrViolated says that the databases do not agree, or that orders were lost. The report tells which.
 var ErrViolated = errors.New("the verification failed")
 
@@ -37,7 +34,7 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 		return err
 	}
 	say("starting %s and %s", rig.KafkaImage, rig.PostgresImage)
-	srv, err := startServers(ctx, opts.Servers)
+	srv, err := startServers(ctx, opts.Servers, opts.Partitions)
 	defer func() { err = errors.Join(err, srv.Remove(context.WithoutCancel(ctx))) }()
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	settleTimeout = 30 * time.Second // an order that takes longer counts as stuck
+	settleTimeout = 30 * time.Second // when none settles for so long, those under way count as stuck
 	openConns     = 128              // connections of the open loop
 	failurePause  = 50 * time.Millisecond
 )
@@ -130,6 +130,39 @@ func (d *driver) client(ctx context.Context, c *conn, o orders, more func() bool
 	}
 }
 
+// flood has clients place the next order as soon as the last one is acknowledged. It returns when all have settled, and
+// its window ends with the last of them: a backlog that is left to drain counts in full.
+func (d *driver) flood(ctx context.Context, sc Scenario) (window, error) {
+	most := int64(floodMost)
+	if sc.Orders > 0 {
+		most = int64(sc.Orders)
+	}
+	var placed atomic.Int64
+	var running sync.WaitGroup
+	from := time.Now()
+	until := from.Add(sc.Length)
+	for _, c := range d.connect(int(sc.N)) {
+		o := d.stream()
+		running.Go(func() {
+			var body []byte
+			for ctx.Err() == nil && (sc.Orders > 0 || time.Now().Before(until)) && placed.Add(1) <= most {
+				sent := time.Now()
+				body = o.next().appendTo(body[:0])
+				id, err := c.place(body)
+				if err != nil {
+					d.fail(err)
+					pause(ctx, failurePause)
+					continue
+				}
+				d.tracker.ack(id, sent, time.Now(), nil)
+			}
+		})
+	}
+	running.Wait()
+	err := d.settled(ctx)
+	return window{from, d.tracker.lastSettled(from)}, err
+}
+
 // open places orders at their times, however long the others take, until the time is over, and returns when the last
 // ones have settled. A request that has to wait for a connection is late, and its latency counts from when it was due.
 func (d *driver) open(ctx context.Context, schedule []time.Duration, length time.Duration) (window, error) {
@@ -175,7 +208,7 @@ func (d *driver) settled(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case open > 0:
-		return fmt.Errorf("%d acknowledged orders did not settle within %s", open, settleTimeout)
+		return fmt.Errorf("%d acknowledged orders have not settled, and none has for %s", open, settleTimeout)
 	}
 	return nil
 }

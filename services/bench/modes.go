@@ -49,8 +49,11 @@ func (b *bench) run(ctx context.Context, mode Mode) (ModeRun, error) {
 		return run, err
 	}
 	l := rig.Launch{
-		Services: serviceNames[:], Instances: b.opts.Instances, Brokers: b.servers.Kafka.Addr.String(), Partitions: partitions,
-		Databases: urls, Logs: b.opts.Dir,
+		Services: serviceNames[:], Instances: b.opts.Instances, Brokers: b.servers.Kafka.Addr.String(), Partitions: b.opts.Partitions,
+		Databases: urls, Logs: b.opts.Dir, Env: map[string][]string{},
+	}
+	for _, service := range serviceNames {
+		l.Env[service] = b.opts.Env
 	}
 	terminal := []string{event.OrderConfirmed.Name(), event.OrderCancelled.Name()}
 	switch mode {

@@ -5,37 +5,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
-
-// Kind is how a scenario puts load on the system.
-type Kind string
-
-// Idle is no load, Closed is clients that wait for their order before they place the next, Open is orders at a rate,
-// whatever became of the ones before.
-const (
-	Idle   Kind = "idle"
-	Closed Kind = "closed"
-	Open   Kind = "open"
-)
-
-// Scenario is one load, for a time.
-type Scenario struct {
-	Kind   Kind
-	N      float64 // clients of a closed loop, orders per second of an open one
-	Length time.Duration
-	Orders int // of a closed loop: how many, instead of how long
-}
-
-// String is how the scenario is written on the command line.
-func (s Scenario) String() string {
-	if s.Kind == Idle {
-		return string(Idle)
-	}
-	return fmt.Sprintf("%s:%g", s.Kind, s.N)
-}
 
 // Options say what to measure. The zero value of a field that must not be zero is refused, see [Defaults].
 type Options struct {
@@ -46,9 +18,11 @@ type Options struct {
 	Profile     bool          `json:"profile"` // take CPU profiles of the services
 	Warmup      time.Duration `json:"-"`       // before each scenario but idle, at its load; and twice as long before the first
 	Even        bool          `json:"evenSpacing"`
-	Instances   int           `json:"instances"` // of each service
-	Servers     int           `json:"servers"`   // PostgreSQL servers: 1 for all, or 3
-	Stored      int           `json:"stored"`    // orders that went through the system before
+	Instances   int           `json:"instances"`   // of each service
+	Servers     int           `json:"servers"`     // PostgreSQL servers: 1 for all, or 3
+	Stored      int           `json:"stored"`      // orders that went through the system before
+	Partitions  int           `json:"partitions"`  // of every topic
+	Env         []string      `json:"environment"` // settings of the services, as NAME=VALUE
 	Seed        uint64        `json:"seed"`
 	Dir         string        `json:"-"` // for what the services log
 	JSON        string        `json:"-"` // where the report goes
@@ -60,12 +34,16 @@ func Defaults() Options {
 	return Options{
 		Modes: []Mode{Converge, Usual, Floor},
 		Scenarios: []Scenario{
-			{Kind: Closed, N: 64, Length: 30 * time.Second},
+			{Kind: Closed, N: 64, Length: 30 * time.Second}, {Kind: Flood, N: 64, Length: 10 * time.Second},
 			{Kind: Open, N: 100, Length: 15 * time.Second}, {Kind: Open, N: 500, Length: 15 * time.Second},
 			{Kind: Idle, Length: 5 * time.Second},
 		},
-		Compare: []Scenario{{Kind: Closed, N: 64, Length: 12 * time.Second}, {Kind: Open, N: 100, Length: 8 * time.Second}}, FloorLength: 6 * time.Second,
-		Warmup: 5 * time.Second, Instances: 1, Servers: 1, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
+		Compare: []Scenario{
+			{Kind: Closed, N: 64, Length: 12 * time.Second}, {Kind: Flood, N: 64, Length: time.Minute, Orders: 5000},
+			{Kind: Open, N: 100, Length: 8 * time.Second},
+		},
+		FloorLength: 6 * time.Second,
+		Warmup:      5 * time.Second, Instances: 1, Servers: 1, Partitions: 6, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
 	}
 }
 
@@ -94,65 +72,11 @@ func Choose(o *Options, modes, list string, length time.Duration, smoke bool) er
 			o.Scenarios[i].Length = 2 * time.Second
 		}
 		for i := range o.Compare {
-			o.Compare[i].Length = time.Second
+			o.Compare[i].Length, o.Compare[i].Orders = time.Second, 0
 		}
 		o.FloorLength = time.Second
 	}
 	return o.validate()
-}
-
-// parseScenarios reads a list such as "idle,closed:64,open:500:10s"; the third part overrides length, or says
-// after how many orders a closed loop ends, as in "closed:64:200000".
-func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
-	var out []Scenario
-	for text := range strings.SplitSeq(list, ",") {
-		fields := strings.Split(text, ":")
-		s := Scenario{Kind: Kind(fields[0]), Length: length}
-		rest := fields[1:]
-		var err error
-		if s.Kind != Idle && len(rest) > 0 {
-			s.N, err = strconv.ParseFloat(rest[0], 64)
-			rest = rest[1:]
-		}
-		if err == nil && len(rest) > 0 && s.Kind == Closed {
-			var notANumber error
-			if s.Orders, notANumber = strconv.Atoi(rest[0]); notANumber == nil {
-				rest = rest[1:]
-			}
-		}
-		if err == nil && len(rest) > 0 {
-			s.Length, err = time.ParseDuration(rest[0])
-			rest = rest[1:]
-		}
-		if err == nil {
-			err = s.validate()
-		}
-		if err != nil || len(rest) > 0 {
-			return nil, fmt.Errorf("scenario %q: want idle, closed:CLIENTS or open:RATE, each with :DURATION if it is to be another; or closed:CLIENTS:ORDERS", text)
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-func (s Scenario) validate() error {
-	switch s.Kind {
-	case Idle:
-	case Closed:
-		if s.N < 1 || s.N > 10_000 || s.N != float64(int(s.N)) {
-			return fmt.Errorf("%s: want 1 to 10000 clients", s)
-		}
-	case Open:
-		if s.N <= 0 || s.N > 1e6 {
-			return fmt.Errorf("%s: want a rate above zero", s)
-		}
-	default:
-		return fmt.Errorf("there is no scenario %q", s.Kind)
-	}
-	if s.Length <= 0 || s.Orders < 0 {
-		return fmt.Errorf("%s: want a duration above zero", s)
-	}
-	return nil
 }
 
 // scenarios are those of a mode. A usual system has nothing to show without load.
@@ -181,21 +105,22 @@ func (o *Options) validate() error {
 			return err
 		}
 	}
+	for _, setting := range o.Env {
+		if name, _, ok := strings.Cut(setting, "="); !ok || name == "" {
+			return fmt.Errorf("environment %q: want NAME=VALUE", setting)
+		}
+	}
 	switch {
 	case len(o.Scenarios) == 0:
 		return fmt.Errorf("no scenarios given")
 	case o.Instances < 1:
 		return fmt.Errorf("%d instances: want at least 1", o.Instances)
+	case o.Partitions < 1:
+		return fmt.Errorf("%d partitions: want at least 1", o.Partitions)
 	case o.Stored < 0:
 		return fmt.Errorf("%d orders stored: want none or more", o.Stored)
 	case o.Servers != 1 && o.Servers != len(serviceNames):
 		return fmt.Errorf("%d PostgreSQL servers: want 1 or %d", o.Servers, len(serviceNames))
 	}
 	return nil
-}
-
-// warmUp is the scenario's load before it counts, no longer than itself.
-func (o *Options) warmUp(s Scenario) Scenario {
-	s.Length, s.Orders = min(o.Warmup, s.Length), 0
-	return s
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,11 +38,12 @@ type Result struct {
 	Scenario        string             `json:"scenario"`
 	Orders          int                `json:"orders"`
 	Seconds         float64            `json:"seconds"`
-	OrdersPerSecond float64            `json:"ordersPerSecond"` // settled within the time
+	OrdersPerSecond float64            `json:"ordersPerSecond"` // settled within the time; a flood's time is until all have settled
 	Failures        int                `json:"failures"`        // requests without a 202
 	Failure         string             `json:"failure,omitempty"`
 	Ack             Quantiles          `json:"ackMs"`      // request due to 202 read
 	EndToEnd        Quantiles          `json:"endToEndMs"` // request due to terminal event seen in Kafka
+	Backlog         int                `json:"backlog"`    // the most orders at one time that were acknowledged and had not settled
 	Stored          Quantiles          `json:"storedMs"`   // order taken to order settled, by the order database
 	CPU             map[string]float64 `json:"cpuSecondsPer1000Orders"`
 	Cores           map[string]float64 `json:"cores"`      // CPU time used per time
@@ -71,6 +73,30 @@ func (r *Result) latencies(samples []sample, w window) {
 	r.Orders, r.Seconds = len(samples), w.seconds()
 	r.OrdersPerSecond = float64(within) / w.seconds()
 	r.Ack, r.EndToEnd = quantilesOf(acks), quantilesOf(ends)
+	r.Backlog = backlogPeak(samples)
+}
+
+// backlogPeak is the most orders that were under way at one time: acknowledged, and not settled.
+func backlogPeak(samples []sample) int {
+	acked := make([]time.Time, 0, len(samples))
+	settled := make([]time.Time, 0, len(samples))
+	for _, s := range samples {
+		if s.settled.IsZero() {
+			acked = append(acked, s.acked)
+		} else if s.settled.After(s.acked) { // else its event came before its answer
+			acked, settled = append(acked, s.acked), append(settled, s.settled)
+		}
+	}
+	slices.SortFunc(acked, time.Time.Compare)
+	slices.SortFunc(settled, time.Time.Compare)
+	peak, done := 0, 0
+	for i, at := range acked {
+		for done < len(settled) && !settled[done].After(at) {
+			done++
+		}
+		peak = max(peak, i+1-done)
+	}
+	return peak
 }
 
 // line is the result in short.
@@ -86,6 +112,9 @@ func (r *Result) line() string {
 	default:
 		fmt.Fprintf(&b, "%.0f orders/s, ack p50 %.1f p99 %.1f ms, end to end p50 %.1f p99 %.1f ms, stored p50 %.1f p99 %.1f ms",
 			r.OrdersPerSecond, r.Ack.P50, r.Ack.P99, r.EndToEnd.P50, r.EndToEnd.P99, r.Stored.P50, r.Stored.P99)
+	}
+	if r.Backlog > 0 {
+		fmt.Fprintf(&b, ", backlog %d at most", r.Backlog)
 	}
 	if r.OtherCores > 0.1 {
 		fmt.Fprintf(&b, "\n  noise: other programs used %.1f cores", r.OtherCores)

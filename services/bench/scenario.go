@@ -53,7 +53,7 @@ func (b *bench) measureAll(ctx context.Context, r *running, run *ModeRun) error 
 func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, error) {
 	res := Result{Scenario: sc.String()}
 	if sc.Kind != Idle {
-		if _, err := b.load(ctx, r, b.opts.warmUp(sc)); err != nil {
+		if _, err := b.load(ctx, r, sc.warmUp(b.opts.Warmup)); err != nil {
 			return res, fmt.Errorf("warm-up: %w", err)
 		}
 		r.driver.tracker.take()
@@ -104,6 +104,8 @@ func (b *bench) load(ctx context.Context, r *running, sc Scenario) (window, erro
 			return r.driver.closedOrders(ctx, int(sc.N), sc.Orders)
 		}
 		return r.driver.closed(ctx, int(sc.N), sc.Length)
+	case Flood:
+		return r.driver.flood(ctx, sc)
 	case Open:
 		schedule := evenly(sc.N, sc.Length)
 		if !b.opts.Even {

@@ -18,7 +18,7 @@ var serviceNames = [...]string{"order", "inventory", "payment"}
 // servers are what the services run on: Kafka, and a PostgreSQL server for all or one for each.
 type servers struct{ *rig.Servers }
 
-func startServers(ctx context.Context, postgres int) (servers, error) {
+func startServers(ctx context.Context, postgres, partitions int) (servers, error) {
 	topics, err := saga.Topics(partitions, system.Choreography()...)
 	if err != nil {
 		return servers{}, err

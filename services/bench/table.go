@@ -10,7 +10,10 @@ import (
 func (r *Report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s, commit %s, %d cores (%s), %s, %s, %s; %d instance(s) of each service, %d PostgreSQL server(s), %d partitions, %d orders stored before, seed %d\n",
 		r.Date.Format("2006-01-02"), r.Commit, r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Kafka, r.Postgres,
-		r.Options.Instances, r.Options.Servers, partitions, r.Options.Stored, r.Options.Seed)
+		r.Options.Instances, r.Options.Servers, r.Options.Partitions, r.Options.Stored, r.Options.Seed)
+	if len(r.Options.Env) > 0 {
+		fmt.Fprintf(w, "\nSettings: `%s`\n", strings.Join(r.Options.Env, "`, `"))
+	}
 	r.printLatencies(w)
 	r.printComparison(w)
 	r.printCPU(w)
@@ -60,14 +63,15 @@ func num(v float64, digits int) string { return fmt.Sprintf("%.*f", digits, v) }
 
 func (r *Report) printLatencies(w io.Writer) {
 	table(w, "Throughput and latency in ms. Ack: request due to 202. End to end: request due to terminal event seen by the driver. "+
-		"Stored: order taken to order settled, by the order database.",
-		"run", "orders/s", "orders", "ack p50", "p99", "end to end p50", "p99", "max", "stored p50", "p99")
+		"Stored: order taken to order settled, by the order database. Backlog: the most orders at one time that were acknowledged and not settled; "+
+		"a flood's orders/s count until the last of them has settled.",
+		"run", "orders/s", "orders", "backlog", "ack p50", "p99", "end to end p50", "p99", "max", "stored p50", "p99")
 	r.each(func(name string, s *Result) {
 		if (s.Ack == Quantiles{}) { // the floor answers nobody
-			row(w, name, num(s.OrdersPerSecond, 0), num(float64(s.Orders), 0), "", "", "", "", "", "", "")
+			row(w, name, num(s.OrdersPerSecond, 0), num(float64(s.Orders), 0), "", "", "", "", "", "", "", "")
 			return
 		}
-		row(w, name, num(s.OrdersPerSecond, 0), num(float64(s.Orders), 0), num(s.Ack.P50, 1), num(s.Ack.P99, 1),
+		row(w, name, num(s.OrdersPerSecond, 0), num(float64(s.Orders), 0), num(float64(s.Backlog), 0), num(s.Ack.P50, 1), num(s.Ack.P99, 1),
 			num(s.EndToEnd.P50, 1), num(s.EndToEnd.P99, 1), num(s.EndToEnd.Max, 0), num(s.Stored.P50, 1), num(s.Stored.P99, 1))
 	})
 }
@@ -94,19 +98,25 @@ func (r *Report) printComparison(w io.Writer) {
 			if other.Scenario != own.Scenario {
 				continue
 			}
-			if strings.HasPrefix(own.Scenario, string(Closed)) {
+			if fullLoad(own.Scenario) {
 				compare(own.Scenario+", orders/s, usual", "", own.OrdersPerSecond, other.OrdersPerSecond)
 			}
 			compare(own.Scenario+", end to end p50, usual", " ms", own.EndToEnd.P50, other.EndToEnd.P50)
 			compare(own.Scenario+", end to end p99, usual", " ms", own.EndToEnd.P99, other.EndToEnd.P99)
 		}
-		if !strings.HasPrefix(own.Scenario, string(Closed)) {
+		if !fullLoad(own.Scenario) {
 			continue
 		}
 		for _, other := range results[Floor] {
 			compare(own.Scenario+", orders/s, floor in "+other.Scenario, "", own.OrdersPerSecond, other.OrdersPerSecond)
 		}
 	}
+}
+
+// fullLoad says whether a scenario asks for as many orders as the system can settle.
+func fullLoad(scenario string) bool {
+	kind, _, _ := strings.Cut(scenario, ":")
+	return kind == string(Closed) || kind == string(Flood)
 }
 
 func (r *Report) printCPU(w io.Writer) {

@@ -108,16 +108,32 @@ func (t *tracker) counts() (acked, open int) {
 	return len(t.samples), len(t.waiting)
 }
 
-// drain waits until every acknowledged order has settled, and returns how many had not when timeout was over.
-func (t *tracker) drain(ctx context.Context, timeout time.Duration) int {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// lastSettled is when the last of the orders since take settled, and at least from.
+func (t *tracker) lastSettled(from time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.samples {
+		if s.settled.After(from) {
+			from = s.settled
+		}
+	}
+	return from
+}
+
+// drain waits until every acknowledged order has settled, or none has for the patience, and returns how many are left.
+func (t *tracker) drain(ctx context.Context, patience time.Duration) int {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	least, since := -1, time.Now()
 	for {
 		_, open := t.counts()
-		if open == 0 {
+		switch {
+		case open == 0:
 			return 0
+		case open != least:
+			least, since = open, time.Now()
+		case time.Since(since) > patience:
+			return open
 		}
 		select {
 		case <-ctx.Done():

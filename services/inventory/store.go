@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // Locks are taken in one order everywhere, so that no two transactions wait for each other: reservations by order id, then
@@ -88,7 +90,7 @@ FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[]) AS added (order_id,
 ORDER BY order_id`
 )
 
-// save writes what a batch changed, in one round-trip. The rows it updates are locked.
+// save writes what a batch changed, on the way to the commit. The rows it updates are locked.
 func save(ctx context.Context, tx pgx.Tx, b *books) error {
 	var batch pgx.Batch
 	if products, units := b.changes(); len(products) > 0 {
@@ -112,10 +114,7 @@ func save(ctx context.Context, tx pgx.Tx, b *books) error {
 	if batch.Len() == 0 {
 		return nil
 	}
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return fmt.Errorf("write %d new and %d released reservations: %w", len(b.added), len(b.released), err)
-	}
-	return nil
+	return pg.Defer(ctx, tx, &batch)
 }
 
 // changes lists the products whose units moved, and how many.

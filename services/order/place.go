@@ -89,7 +89,7 @@ func encode(v any) []byte {
 type placer struct {
 	db      *pgxpool.Pool
 	keys    idempotency.Keys
-	wake    func() // after a commit with events
+	relay   *outbox.Relay // nil: events wait in the outbox
 	metrics *metrics
 }
 
@@ -107,10 +107,14 @@ func (p *placer) place(ctx context.Context, postings []posting) ([]pg.Result[ans
 	}
 
 	var accepted int
+	var handover *outbox.Handover
 	var err error
 	if len(keys) == 0 {
 		// A batch of statements is a transaction by itself, and the commit needs no round-trip of its own.
-		accepted, err = p.write(ctx, p.db, postings, results)
+		var b pgx.Batch
+		if accepted, handover, err = p.write(&b, postings, results); err == nil && b.Len() > 0 {
+			err = p.db.SendBatch(ctx, &b).Close()
+		}
 	} else {
 		err = pg.InTx(ctx, p.db, func(tx pgx.Tx) error {
 			claims, err := p.keys.Claim(ctx, tx, keys)
@@ -122,15 +126,18 @@ func (p *placer) place(ctx context.Context, postings []posting) ([]pg.Result[ans
 					results[at[i]] = known(keys[i], claim)
 				}
 			}
-			accepted, err = p.write(ctx, tx, postings, results)
-			return err
+			var b pgx.Batch
+			if accepted, handover, err = p.write(&b, postings, results); err != nil {
+				return err
+			}
+			return pg.Defer(ctx, tx, &b)
 		})
 	}
+	handover.Done(err == nil)
 	if err != nil {
 		return nil, fmt.Errorf("place %d orders: %w", len(postings), err)
 	}
 	if accepted > 0 {
-		p.wake()
 		p.metrics.accepted(accepted)
 	}
 	return results, nil
@@ -153,8 +160,8 @@ func known(key idempotency.Key, claim idempotency.Claim) (r pg.Result[answer]) {
 	return r
 }
 
-// write stores the postings that have no result from earlier yet, and returns how many orders these are.
-func (p *placer) write(ctx context.Context, db outbox.Sender, postings []posting, results []pg.Result[answer]) (int, error) {
+// write queues what stores the postings that have no result from earlier yet, and returns how many orders these are.
+func (p *placer) write(b *pgx.Batch, postings []posting, results []pg.Result[answer]) (int, *outbox.Handover, error) {
 	var orders []*Order
 	var begins []saga.Out
 	var answers []idempotency.Stored
@@ -169,14 +176,8 @@ func (p *placer) write(ctx context.Context, db outbox.Sender, postings []posting
 			answers = append(answers, idempotency.Stored{Key: *posting.key, Result: posting.answer.Result})
 		}
 	}
-	var b pgx.Batch
-	queueInsert(&b, orders)
-	p.keys.Queue(&b, answers)
-	if err := saga.Queue(&b, "order", begins...); err != nil {
-		return 0, err
-	}
-	if b.Len() == 0 {
-		return 0, nil
-	}
-	return len(orders), db.SendBatch(ctx, &b).Close()
+	queueInsert(b, orders)
+	p.keys.Queue(b, answers)
+	handover, err := saga.Queue(b, p.relay, "order", begins...)
+	return len(orders), handover, err
 }

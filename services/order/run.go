@@ -30,7 +30,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Blocks:     []pg.Migration{idempotency.Migration()},
 		Setup: func(rt *app.Runtime) error {
 			m.register(rt.Metrics)
-			p := placer{db: rt.Pool, keys: keys, wake: rt.Wake, metrics: m}
+			p := placer{db: rt.Pool, keys: keys, relay: rt.Relay, metrics: m}
 			h := handlers{db: rt.Pool, place: pg.NewBatcher(postingsPerCommit, commitTimeout, p.place).Do}
 			h.register(rt.Web.API)
 			rt.Go(idempotency.Pruner{DB: rt.Pool, Keys: keys, Log: rt.Log}.Run)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // lockedOrder is what settling an order needs of its row, which the transaction holds locked.
@@ -44,7 +46,7 @@ SET status = n.status, reason = n.reason, history = n.history, settled_at = n.se
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS n (id, status, reason, history, settled_at)
 WHERE o.id = n.id`
 
-// save writes the progress of the orders that have made any.
+// save writes the progress of the orders that have made any, on the way to the commit.
 func save(ctx context.Context, tx pgx.Tx, orders map[uuid.UUID]*lockedOrder) error {
 	var (
 		ids               []uuid.UUID
@@ -61,8 +63,7 @@ func save(ctx context.Context, tx pgx.Tx, orders map[uuid.UUID]*lockedOrder) err
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, saveSQL, ids, statuses, reasons, jsons(histories), settledAt); err != nil {
-		return fmt.Errorf("save %d orders: %w", len(ids), err)
-	}
-	return nil
+	var b pgx.Batch
+	b.Queue(saveSQL, ids, statuses, reasons, jsons(histories), settledAt)
+	return pg.Defer(ctx, tx, &b)
 }

@@ -49,7 +49,7 @@ func setup(t testing.TB) client {
 func serve(t testing.TB, db *pgxpool.Pool) client {
 	t.Helper()
 	m := newMetrics()
-	p := &placer{db: db, wake: func() {}, metrics: m}
+	p := &placer{db: db, metrics: m}
 	var commits atomic.Int64
 	batcher := pg.NewBatcher(postingsPerCommit, commitTimeout, func(ctx context.Context, postings []posting) ([]pg.Result[answer], error) {
 		commits.Add(1)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
@@ -20,8 +21,9 @@ type handler func(ctx context.Context, tx pgx.Tx, value []byte) (emit, error)
 
 const claimSQL = `INSERT INTO inbox (consumer, id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 
-// consume handles one message after the other. Offsets are committed once a second, after the transaction of what they
-// cover: waiting for each commit would be the plain way, and far slower.
+// consume has a worker for each partition, which handles one message after the other: with one for all, every message would
+// wait for the commits of those before it, whatever partition they are of. Offsets are committed once a second, after the
+// transaction of what they cover: waiting for each commit would be the plain way, and far slower.
 func (s *service) consume(ctx context.Context, topic string, handle handler) error {
 	r := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: []string{s.broker}, GroupID: prefix + s.name, Topic: topic, StartOffset: kafka.FirstOffset,
@@ -29,20 +31,46 @@ func (s *service) consume(ctx context.Context, topic string, handle handler) err
 		JoinGroupBackoff: 200 * time.Millisecond, ReadBackoffMin: 10 * time.Millisecond, ReadBackoffMax: 50 * time.Millisecond,
 	})
 	defer r.Close() //nolint:errcheck // what is not committed comes again
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		workers := map[int]chan kafka.Message{}
+		for {
+			m, err := r.FetchMessage(ctx)
+			var temporary kafka.Error
+			if errors.As(err, &temporary) && temporary.Temporary() {
+				continue // a coordinator that is not there yet; the reader backs off before it joins again
+			}
+			if err != nil {
+				return fmt.Errorf("fetch from %s: %w", topic, err)
+			}
+			in, ok := workers[m.Partition]
+			if !ok {
+				in = make(chan kafka.Message, 100)
+				workers[m.Partition] = in
+				g.Go(func() error { return s.work(ctx, r, in, handle) })
+			}
+			select {
+			case in <- m:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	return g.Wait()
+}
+
+func (s *service) work(ctx context.Context, r *kafka.Reader, in <-chan kafka.Message, handle handler) error {
 	for {
-		m, err := r.FetchMessage(ctx)
-		var temporary kafka.Error
-		if errors.As(err, &temporary) && temporary.Temporary() {
-			continue // a coordinator that is not there yet; the reader backs off before it joins again
-		}
-		if err != nil {
-			return fmt.Errorf("fetch from %s: %w", topic, err)
-		}
-		if err := s.handle(ctx, m, handle); err != nil {
-			return fmt.Errorf("handle %s/%d/%d: %w", m.Topic, m.Partition, m.Offset, err)
-		}
-		if err := r.CommitMessages(ctx, m); err != nil {
-			return fmt.Errorf("commit %s: %w", topic, err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-in:
+			if err := s.handle(ctx, m, handle); err != nil {
+				return fmt.Errorf("handle %s/%d/%d: %w", m.Topic, m.Partition, m.Offset, err)
+			}
+			if err := r.CommitMessages(ctx, m); err != nil {
+				return fmt.Errorf("commit %s: %w", m.Topic, err)
+			}
 		}
 	}
 }

@@ -23,8 +23,8 @@ func main() {
 	}
 	opts := bench.Defaults()
 	modes := flag.String("mode", "", "what to measure: converge (the system), usual (what it is compared with), floor (its SQL alone), or several with commas between them (default: all)")
-	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,open:500:10s or closed:64:200000 for so many orders (default: closed:64, open:100, open:500, idle)")
-	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 15s open, 5s idle)")
+	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,flood:64,open:500:10s or closed:64:200000 for so many orders (default: closed:64, flood:64, open:100, open:500, idle)")
+	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 10s flood, 15s open, 5s idle)")
 	smoke := flag.Bool("smoke", false, "a few seconds in all: to see that everything works, not for numbers")
 	flag.BoolVar(&opts.Profile, "profile", opts.Profile, "take a CPU profile of each service in each scenario, which costs it a little")
 	flag.DurationVar(&opts.Warmup, "warmup", opts.Warmup, "load before each scenario; and twice as long before the first, for Kafka's JVM")
@@ -32,6 +32,11 @@ func main() {
 	flag.IntVar(&opts.Instances, "instances", opts.Instances, "instances of every service")
 	flag.IntVar(&opts.Servers, "servers", opts.Servers, "PostgreSQL servers: 1, or 3 for one each")
 	flag.IntVar(&opts.Stored, "stored", opts.Stored, "orders that lie in the databases before the measurement, as if they had gone through")
+	flag.IntVar(&opts.Partitions, "partitions", opts.Partitions, "partitions of every topic")
+	flag.Func("env", "a setting of the services to try, as NAME=VALUE; may be given several times", func(s string) error {
+		opts.Env = append(opts.Env, s)
+		return nil
+	})
 	flag.Uint64Var(&opts.Seed, "seed", opts.Seed, "of what is ordered, and when")
 	flag.StringVar(&opts.JSON, "json", opts.JSON, "where to write the report")
 	flag.Parse()

@@ -1,0 +1,73 @@
+package outbox
+
+// frontier is the id up to which nothing can come any more that was not published. From there on events may be taken from
+// memory, in the order of their ids, for as long as no id is missing: a missing one may belong to another instance's
+// transaction, or to one that was rolled back.
+//
+// Ids are taken from a sequence before their transactions commit, so that an id is missing does not tell whether it will
+// come. Snapshots do: a transaction that has taken an id has written before (whoever emits for a key holds a lock on the
+// key's row), so it is among those that a snapshot taken after it lists as running or not yet begun. When all those have
+// ended, a look into the table shows every event up to the highest id of that time.
+type frontier struct {
+	known bool
+	base  int64              // the frontier; meaningful if known
+	above map[int64]struct{} // published beyond it
+
+	highest int64 // id published so far
+	barrier int64 // up to here all will be known
+	horizon int64 // when all transactions below this one have ended; 0: no barrier is set
+}
+
+// closed says that no id up to the highest published one is missing.
+func (f *frontier) closed() bool { return f.known && len(f.above) == 0 }
+
+// has tells whether the id was published.
+func (f *frontier) has(id int64) bool {
+	_, beyond := f.above[id]
+	return beyond || (f.known && id <= f.base)
+}
+
+// publish notes that the id was published.
+func (f *frontier) publish(id int64) {
+	f.highest = max(f.highest, id)
+	if f.known && id <= f.base {
+		return
+	}
+	if f.above == nil {
+		f.above = map[int64]struct{}{}
+	}
+	f.above[id] = struct{}{}
+	f.advance()
+}
+
+func (f *frontier) advance() {
+	for f.known {
+		if _, ok := f.above[f.base+1]; !ok {
+			return
+		}
+		f.base++
+		delete(f.above, f.base)
+	}
+}
+
+// looked notes that everything was published that a snapshot of the table showed.
+func (f *frontier) looked(s snapshot) {
+	if f.horizon != 0 && s.xmin >= f.horizon {
+		if !f.known || f.base < f.barrier {
+			f.known, f.base = true, f.barrier
+		}
+		for id := range f.above {
+			if id <= f.base {
+				delete(f.above, id)
+			}
+		}
+		f.advance()
+		f.horizon = 0
+	}
+	if !f.closed() && f.horizon == 0 {
+		f.barrier, f.horizon = max(f.highest, f.base), s.xmax
+	}
+}
+
+// snapshot is which transactions had ended when the table was read: all below xmin, none from xmax on.
+type snapshot struct{ xmin, xmax int64 }
