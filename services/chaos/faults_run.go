@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // kill ends a service as a crash does, wherever it is, and starts it again.
@@ -82,11 +84,18 @@ func restartServer(signal string) func(context.Context, *calamity, string, *rand
 			return "", err
 		}
 		pause(ctx, between(rnd, 200*time.Millisecond, 3*time.Second))
-		if err := srv.Start(ctx); err != nil {
-			return "", err
-		}
-		return "", srv.Await(ctx)
+		return comeBack(ctx, srv)
 	}
+}
+
+// comeBack starts a server that has ended.
+func comeBack(ctx context.Context, srv *rig.Server) (string, error) {
+	began := time.Now()
+	if err := srv.Start(ctx); err != nil {
+		return "", err
+	}
+	err := srv.Await(ctx)
+	return fmt.Sprintf("back %.1f s after its start", time.Since(began).Seconds()), err
 }
 
 // kafkaAway takes the broker away for long, while orders come in faster than ever.
@@ -104,10 +113,8 @@ func kafkaAway(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string
 	if taken == 0 {
 		return note, errors.New("no order was taken while Kafka was away")
 	}
-	if err := kafka.Start(ctx); err != nil {
-		return note, err
-	}
-	return note, kafka.Await(ctx)
+	back, err := comeBack(ctx, kafka)
+	return note + ", " + back, err
 }
 
 // cutKafka cuts one connection to the broker after the other.
@@ -145,13 +152,13 @@ func fillDisk(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string
 	if err := srv.Free(ctx); err != nil {
 		return "", err
 	}
-	note, running, err := "the server went on", false, error(nil)
-	if running, err = srv.Running(ctx); err == nil && !running {
-		note = "the server had ended"
-		err = srv.Start(ctx)
-	}
+	running, err := srv.Running(ctx)
 	if err != nil {
-		return note, err
+		return "", err
 	}
-	return note, srv.Await(ctx)
+	if !running {
+		note, err := comeBack(ctx, srv)
+		return "the server had ended, " + note, err
+	}
+	return "the server went on", srv.Await(ctx)
 }

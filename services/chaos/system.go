@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -49,10 +50,10 @@ type world struct {
 	watches sync.WaitGroup
 }
 
-// instance is one process, and whether it may end.
+// instance is one process, and whether it may end: a flag for each of its lives.
 type instance struct {
 	*rig.Process
-	mortal bool // guarded by the world's mu
+	mortal *atomic.Bool
 }
 
 // build makes the services' binaries, and this module's own for the witness.
@@ -136,6 +137,8 @@ func (w *world) adopt(p *rig.Process) *instance {
 }
 
 func (w *world) watchOver(i *instance) {
+	mortal := &atomic.Bool{}
+	i.mortal = mortal
 	exited, pid := i.Exited(), i.PID()
 	w.watches.Go(func() {
 		tick := time.NewTicker(500 * time.Millisecond)
@@ -143,11 +146,11 @@ func (w *world) watchOver(i *instance) {
 		for {
 			select {
 			case <-exited:
-				w.mu.Lock()
-				if !i.mortal {
+				if !mortal.Load() {
+					w.mu.Lock()
 					w.deaths = append(w.deaths, fmt.Sprintf("%s ended at %s:\n%s", i.Service, time.Now().UTC().Format(time.TimeOnly), i.LogTail()))
+					w.mu.Unlock()
 				}
-				w.mu.Unlock()
 				return
 			case <-tick.C:
 				if mib, err := rig.PeakMiB(pid); err == nil {
@@ -160,28 +163,21 @@ func (w *world) watchOver(i *instance) {
 	})
 }
 
-func (w *world) let(i *instance, mayEnd bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	i.mortal = mayEnd
-}
-
 // kill ends an instance as a crash does.
 func (w *world) kill(i *instance) {
-	w.let(i, true)
+	i.mortal.Store(true)
 	i.Kill()
 }
 
 // stop ends an instance as an operator does, who expects it to keep its promises.
 func (w *world) stop(i *instance) error {
-	w.let(i, true)
+	i.mortal.Store(true)
 	_, err := rig.Stop([]*rig.Process{i.Process})
 	return err
 }
 
 // restart starts an instance that has ended, and waits until it is ready.
 func (w *world) restart(ctx context.Context, i *instance, env ...string) error {
-	w.let(i, false)
 	if err := i.Start(env...); err != nil {
 		return err
 	}
@@ -250,7 +246,7 @@ func (w *world) stopServices() error {
 	var all []*rig.Process
 	for _, m := range []map[string]*instance{w.running, w.second} {
 		for _, i := range m {
-			i.mortal = true
+			i.mortal.Store(true)
 			i.Signal(sigCont)
 			all = append(all, i.Process)
 		}
