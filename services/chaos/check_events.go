@@ -67,7 +67,7 @@ func (f *facts) checkEventsOf(v *verdict, id uuid.UUID) {
 			v.order(id, fmt.Sprintf("a state has no %s in its topic", topic))
 			continue
 		case !due[topic] && len(records) > 0:
-			v.order(id, fmt.Sprintf("a %s is in its topic without its state", topic))
+			v.order(id, fmt.Sprintf("%s is in its topic without its state", topic))
 		case len(records) == 0:
 			continue
 		}
@@ -90,11 +90,11 @@ func (f *facts) checkContent(v *verdict, id uuid.UUID, topic string, r record) {
 	switch topic {
 	case "order.created", "inventory.reserved":
 		if o != nil && r.amount != o.Amount {
-			v.order(id, fmt.Sprintf("a %s tells another amount than the order's", topic))
+			v.order(id, fmt.Sprintf("%s tells another amount than the order's", topic))
 		}
 	case "payment.completed":
 		if p != nil && (r.amount != p.Amount || r.payment != p.ID) {
-			v.order(id, "a payment.completed tells of another payment than is stored")
+			v.order(id, "payment.completed tells of another payment than is stored")
 		}
 	}
 	if caused := causes()[topic]; caused != nil {
@@ -105,6 +105,6 @@ func (f *facts) checkContent(v *verdict, id uuid.UUID, topic string, r record) {
 				}
 			}
 		}
-		v.order(id, fmt.Sprintf("a %s has no cause in the topics", topic))
+		v.order(id, fmt.Sprintf("%s has no cause in the topics", topic))
 	}
 }
