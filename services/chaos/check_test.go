@@ -197,3 +197,25 @@ func TestScheduleIsSeeded(t *testing.T) {
 		}
 	}
 }
+
+func TestResumption(t *testing.T) {
+	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
+	settled := []time.Time{at(1), at(9)}
+	e := Episode{Fault: "kill", Start: at(2), End: at(4)}
+	for name, tc := range map[string]struct {
+		others []Episode
+		end    float64
+		want   float64
+	}{
+		"alone":                   {nil, 20, 5},
+		"another began":           {[]Episode{{Fault: "zombie", Start: at(5), End: at(8)}}, 20, 0},
+		"another was over before": {[]Episode{{Fault: "zombie", Start: at(1), End: at(3)}}, 20, 5},
+		"another came after":      {[]Episode{{Fault: "zombie", Start: at(10), End: at(11)}}, 20, 5},
+		"the load had ended":      {nil, 8, 0},
+	} {
+		got := resumption(e, append(tc.others, e), settled, at(tc.end)).Seconds()
+		if got != tc.want {
+			t.Errorf("%s: %g s, want %g", name, got, tc.want)
+		}
+	}
+}

@@ -98,6 +98,7 @@ func unleash(ctx context.Context, c *calamity, h *history, say func(string, ...a
 			})
 		}
 		all.Wait()
-		pause(ctx, between(s.rnd, 500*time.Millisecond, 3*time.Second))
+		// Sometimes the next comes before all are back to work, and sometimes after.
+		pause(ctx, between(s.rnd, 500*time.Millisecond, max(time.Second, c.world.opts.long(10*time.Second))))
 	}
 }
