@@ -70,6 +70,9 @@ cover: go ## Run all tests and print the coverage of every function
 bench: go ## Measure against real Kafka and PostgreSQL (ARGS=-full: everything, 20 minutes; ARGS=-smoke: that it works)
 	go run ./services/cmd/bench $(ARGS)
 
+soak: go ## Break the running system for a while and check that nothing was lost (ARGS="-duration 1h -seed 1")
+	go run ./services/cmd/soak $(ARGS)
+
 ##@ Build
 build: go ## Compile every binary into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/cmd/...
@@ -92,4 +95,4 @@ docker:
 	@docker compose version >/dev/null 2>&1 || { echo "Docker with compose v2 is missing: https://docs.docker.com/engine/install/ (make run needs neither)" >&2; exit 1; }
 	@docker info >/dev/null 2>&1 || { echo "The Docker engine does not answer: docker info says why (make run works without it)" >&2; exit 1; }
 
-.PHONY: run up down logs clean test lint verify fuzz cover bench build fmt help go docker
+.PHONY: run up down logs clean test lint verify fuzz cover bench soak build fmt help go docker

@@ -19,6 +19,8 @@ import (
 // Main runs a service's Run as the whole of a process, and exits with its result: 0 when it ended well, 1 with one log line
 // when it failed, 2 for arguments it does not know.
 //
+// Memory is collected seldom up to memoryLimit and hard above it; GOGC and GOMEMLIMIT, if set, decide instead.
+//
 // SIGINT and SIGTERM cancel the context, upon which run is to stop gracefully; a second signal ends the process at once.
 //
 // The binary serves when it is given no arguments. "healthcheck" asks the service that runs at the same settings whether it
@@ -28,12 +30,18 @@ func Main(run func(ctx context.Context, getenv func(string) string) error) {
 	if os.Getenv("GOGC") == "" { // a few MiB live here: collecting whenever that has doubled costs a tenth of the CPU under load
 		debug.SetGCPercent(400)
 	}
+	if os.Getenv("GOMEMLIMIT") == "" { // a backlog makes them many: from here on memory is worth more than that tenth
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // from the first signal on, the next has its default effect
 	code := execute(ctx, os.Args, os.Getenv, os.Stdout, os.Stderr, run)
 	stop()
 	os.Exit(code)
 }
+
+// memoryLimit leaves a service room below the 150 MiB that it promises to stay under.
+const memoryLimit = 100 << 20
 
 func execute(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer,
 	run func(context.Context, func(string) string) error,

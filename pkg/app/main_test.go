@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,8 @@ func mainProcess(behaviour string) {
 		}
 		fmt.Println("running")
 		switch behaviour {
+		case "limit":
+			return fmt.Errorf("memory limit %d MiB", debug.SetMemoryLimit(-1)>>20)
 		case "fail":
 			return errors.New("no luck")
 		case "hang":
@@ -91,6 +94,17 @@ func TestMainExits(t *testing.T) {
 				t.Errorf("output lacks %q:\n%s", tt.out, out)
 			}
 		})
+	}
+}
+
+// A backlog that a service works off must not make it large; whoever runs it may decide otherwise.
+func TestMainLimitsMemory(t *testing.T) {
+	t.Parallel()
+	for env, want := range map[string]string{"GOMEMLIMIT=": "memory limit 100 MiB", "GOMEMLIMIT=70MiB": "memory limit 70 MiB"} {
+		out, err := command(t, "limit", "", env).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("with %q: %v\n%s", env, err, out)
+		}
 	}
 }
 

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	fetchMaxBytes     = 8 << 20 // one response
-	fetchPartitionMax = 1 << 20 // one partition's part of it; a larger record still comes, alone
+	fetchMaxBytes     = 2 << 20   // one response, which a consumer holds a few of, decoded
+	fetchPartitionMax = 256 << 10 // one partition's part of it; a larger record still comes, alone
 )
 
 // fetched is one response: the records in order per partition, where each partition goes on, and its end.

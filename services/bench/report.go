@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -19,22 +17,14 @@ import (
 
 // Report is everything that was measured, as it is written to the JSON file.
 type Report struct {
-	Date     time.Time `json:"date"`
-	Commit   string    `json:"commit"` // with a + if there were changes to it
-	Machine  Machine   `json:"machine"`
-	Kafka    string    `json:"kafka"`
-	Postgres string    `json:"postgres"`
-	Options  Options   `json:"options"`
-	Runs     []ModeRun `json:"runs"`
-	Aims     []Aim     `json:"aims"`
-}
-
-// Machine is what everything ran on: driver, services, broker and databases share it.
-type Machine struct {
-	CPU   string `json:"cpu"`
-	Cores int    `json:"cores"`
-	OS    string `json:"os"`
-	Go    string `json:"go"`
+	Date     time.Time   `json:"date"`
+	Commit   string      `json:"commit"` // with a + if there were changes to it
+	Machine  rig.Machine `json:"machine"`
+	Kafka    string      `json:"kafka"`
+	Postgres string      `json:"postgres"`
+	Options  Options     `json:"options"`
+	Runs     []ModeRun   `json:"runs"`
+	Aims     []Aim       `json:"aims"`
 }
 
 // ModeRun is one system's run through the scenarios.
@@ -149,8 +139,8 @@ func (r *Result) line() string {
 
 func newReport(ctx context.Context, opts Options) *Report {
 	return &Report{
-		Date: time.Now().UTC().Truncate(time.Second), Commit: commit(ctx), Options: opts, Kafka: rig.KafkaImage, Postgres: rig.PostgresImage,
-		Machine: Machine{CPU: cpuModel(), Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version()},
+		Date: time.Now().UTC().Truncate(time.Second), Commit: rig.Commit(ctx), Options: opts, Kafka: rig.KafkaImage, Postgres: rig.PostgresImage,
+		Machine: rig.ThisMachine(),
 	}
 }
 
@@ -211,23 +201,4 @@ func (r *Report) readBack(path string) error {
 		}
 	}
 	return nil
-}
-
-// commit names what was measured, where git knows it.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty=+").Output()
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func cpuModel() string {
-	b, _ := os.ReadFile("/proc/cpuinfo") // elsewhere it stays unknown
-	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
 }

@@ -32,8 +32,9 @@ type Server struct {
 	Name string
 	Addr netip.AddrPort
 
-	ctr   *testcontainers.DockerContainer
-	ready func(context.Context) error
+	ctr    *testcontainers.DockerContainer
+	holder *testcontainers.DockerContainer // of its volume, if that has an end
+	ready  func(context.Context) error
 }
 
 // URL connects to a database of a PostgreSQL server.
@@ -126,20 +127,37 @@ func (s *Server) Stop(ctx context.Context, signal string) error {
 	return nil
 }
 
-// Exec runs a command in the container, as root, and returns what it wrote.
-func (s *Server) Exec(ctx context.Context, command ...string) (string, error) {
-	code, r, err := s.ctr.Exec(ctx, command, exec.WithUser("root"), exec.Multiplexed())
+// Running tells whether the server has not ended by itself.
+func (s *Server) Running(ctx context.Context) (bool, error) {
+	state, err := s.ctr.State(ctx)
 	if err != nil {
-		return "", fmt.Errorf("run %q in %s: %w", command, s.Name, err)
+		return false, fmt.Errorf("look at %s: %w", s.Name, err)
 	}
-	out, err := io.ReadAll(r)
-	if err == nil && code != 0 {
-		err = fmt.Errorf("it ended with code %d: %s", code, out)
+	return state.Running, nil
+}
+
+const ballast = dataDir + "/ballast"
+
+// Fill leaves the server's volume, which has to be a small one, no room at all.
+func (s *Server) Fill(ctx context.Context) error {
+	return s.inVolume(ctx, "cat /dev/zero >"+ballast+" 2>/dev/null || test -s "+ballast)
+}
+
+// Free gives the room back.
+func (s *Server) Free(ctx context.Context) error { return s.inVolume(ctx, "rm -f "+ballast) }
+
+func (s *Server) inVolume(ctx context.Context, command string) error {
+	if s.holder == nil {
+		return fmt.Errorf("%s has no volume of its own", s.Name)
 	}
+	code, r, err := s.holder.Exec(ctx, []string{"sh", "-c", command}, exec.Multiplexed())
 	if err != nil {
-		return "", fmt.Errorf("run %q in %s: %w", command, s.Name, err)
+		return fmt.Errorf("change the volume of %s: %w", s.Name, err)
 	}
-	return string(out), nil
+	if out, err := io.ReadAll(r); err != nil || code != 0 {
+		return errors.Join(err, fmt.Errorf("change the volume of %s: code %d: %s", s.Name, code, out))
+	}
+	return nil
 }
 
 func (s *Server) logs(ctx context.Context) string {

@@ -142,9 +142,10 @@ func (s *Servers) startKafka(ctx context.Context, cfg Config) error {
 // Statements are counted, which costs it a little.
 func (s *Servers) startPostgres(ctx context.Context, cfg PostgresConfig) error {
 	volume := ""
+	var holder *testcontainers.DockerContainer
 	if cfg.SpaceM > 0 {
 		var err error
-		if volume, err = s.smallVolume(ctx, cfg.Name, cfg.SpaceM); err != nil {
+		if volume, holder, err = s.smallVolume(ctx, cfg.Name, cfg.SpaceM); err != nil {
 			return fmt.Errorf("make a volume of %d MiB: %w", cfg.SpaceM, err)
 		}
 	}
@@ -164,6 +165,7 @@ func (s *Servers) startPostgres(ctx context.Context, cfg PostgresConfig) error {
 		return err
 	}
 	s.Postgres = append(s.Postgres, srv)
+	srv.holder = holder
 	srv.ready = func(ctx context.Context) error {
 		conn, err := pgx.Connect(ctx, srv.URL("postgres", "postgres"))
 		if err != nil {
@@ -192,14 +194,14 @@ func mounted(volume string) testcontainers.CustomizeRequestOption {
 }
 
 // smallVolume makes a volume in memory. It would be gone with its last container, so one that sleeps holds it.
-func (s *Servers) smallVolume(ctx context.Context, name string, mib int) (string, error) {
+func (s *Servers) smallVolume(ctx context.Context, name string, mib int) (string, *testcontainers.DockerContainer, error) {
 	volume := fmt.Sprintf("converge-%s-%d", name, os.Getpid())
 	_, err := s.docker.VolumeCreate(ctx, client.VolumeCreateOptions{
 		Name: volume, Driver: "local", Labels: map[string]string{label: owner(os.Getpid())},
 		DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": fmt.Sprintf("size=%dm", mib)},
 	})
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	s.volumes = append(s.volumes, volume)
 	holder, err := testcontainers.Run(ctx, PostgresImage, mounted(volume), testcontainers.WithEntrypoint("sleep", "infinity"),
@@ -207,7 +209,7 @@ func (s *Servers) smallVolume(ctx context.Context, name string, mib int) (string
 	if holder != nil {
 		s.holders = append(s.holders, holder)
 	}
-	return volume, err
+	return volume, holder, err
 }
 
 // CreateDatabase makes a new database, with a role of its own, on a server, and returns its URL.

@@ -1,0 +1,158 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// dockerHere tells whether there is Docker to use, as the test kits do.
+func dockerHere(t *testing.T) bool {
+	switch os.Getenv("CONVERGE_TEST_SERVERS") {
+	case "docker":
+		return true
+	case "embedded":
+		return false
+	}
+	return exec.CommandContext(t.Context(), "docker", "info").Run() == nil
+}
+
+// logged writes what a run says into the test's log.
+type logged struct{ t *testing.T }
+
+func (l logged) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+// atRisk runs the system for a test, and leaves it what the services logged if the test fails.
+func atRisk(t *testing.T, opts Options) (*Report, error) {
+	t.Helper()
+	if !dockerHere(t) {
+		t.Skip("servers are broken and restarted in containers, and there is no Docker here") //nolint:forbidigo // nor with CONVERGE_TEST_SERVERS=embedded, which asks for none
+	}
+	opts.Dir = t.TempDir()
+	opts.Race = withRace
+	if withRace { // it costs five to ten times the time and the memory
+		opts.Memory = 1500
+	}
+	report, err := Run(t.Context(), opts, logged{t})
+	if err != nil && !errors.Is(err, ErrViolated) {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	report.Print(&text)
+	t.Log(text.String())
+	return report, err
+}
+
+// seedEnv names the environment variable that repeats a run.
+const seedEnv = "CONVERGE_CHAOS_SEED"
+
+func freshSeed(t *testing.T) uint64 {
+	text := os.Getenv(seedEnv)
+	if text == "" {
+		return uint64(time.Now().UnixNano())
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", seedEnv, err)
+	}
+	return seed
+}
+
+// Three minutes in which everything breaks, and afterwards everything adds up. To repeat a failure, set CONVERGE_CHAOS_SEED
+// to the seed that it printed.
+func TestChaos(t *testing.T) {
+	opts := Options{Seed: freshSeed(t), Duration: 3 * time.Minute, Rate: 40, Burst: 120, Clients: 16}
+	if report, err := atRisk(t, opts); err != nil {
+		t.Errorf("seed %d: %d violations", opts.Seed, len(report.Violations))
+	}
+}
+
+// What proves nothing lost must be able to see a loss. Each sabotage breaks one promise in the services themselves; the same
+// faults without it break none.
+func TestCheckerSeesSabotage(t *testing.T) {
+	for _, tc := range []struct {
+		sabotage string
+		faults   []string
+		rules    []string // one of these has to be seen
+	}{
+		{"", []string{"kill", "kafka-cut"}, nil},
+		{"skip-inbox", []string{"kill", "kafka-cut"}, []string{"the witness has counted an order more than once"}},
+		{"early-commit", []string{"kill"}, []string{"an order is not terminal", "the witness has not counted a confirmed order"}},
+		{"bypass-outbox", []string{"kill", "kafka-cut"}, []string{
+			"a state has no inventory.reserved in its topic", "a state has no payment.completed in its topic", "a state has no order.confirmed in its topic",
+			"a state has no payment.failed in its topic", "events of one key are missing or out of order",
+		}},
+	} {
+		t.Run("sabotage="+tc.sabotage, func(t *testing.T) {
+			report, err := atRisk(t, Options{
+				Seed: 7, Duration: 30 * time.Second, Rate: 100, Clients: 32, Faults: tc.faults, Sabotage: tc.sabotage, Patience: 15 * time.Second,
+			})
+			if tc.rules == nil {
+				if err != nil {
+					t.Error("the services are sound, and the checker complains")
+				}
+				return
+			}
+			seen := slices.ContainsFunc(report.Violations, func(v Violation) bool { return slices.Contains(tc.rules, v.Rule) })
+			if !seen {
+				t.Errorf("none of %q is among the violations", tc.rules)
+			}
+			for _, v := range report.Violations {
+				if v.Orders > 0 && len(v.Examples) == 0 {
+					t.Errorf("%s comes without a time line", v.Rule)
+				}
+			}
+		})
+	}
+}
+
+// A run that is interrupted leaves nothing behind.
+func TestInterrupted(t *testing.T) {
+	if !dockerHere(t) {
+		t.Skip("it would interrupt containers, and there is no Docker here") //nolint:forbidigo // nor with CONVERGE_TEST_SERVERS=embedded, which asks for none
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	said := watchFor{text: "kill on", then: cancel, also: logged{t}}
+	_, err := Run(ctx, Options{Seed: 1, Duration: time.Minute, Rate: 20, Faults: []string{"kill"}, Dir: filepath.Join(t.TempDir(), "logs"), Race: withRace}, &said)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+	mine := "label=dev.converge.rig=" + hostPID(t)
+	out, err := exec.CommandContext(t.Context(), "docker", "ps", "-aq", "--filter", mine).Output()
+	if err != nil || len(out) > 0 {
+		t.Errorf("containers %q are left, %v", out, err)
+	}
+}
+
+// watchFor calls then when a text was written.
+type watchFor struct {
+	text string
+	then func()
+	also logged
+}
+
+func (w *watchFor) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.then()
+	}
+	return w.also.Write(p)
+}
+
+func hostPID(t *testing.T) string {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host + "/" + strconv.Itoa(os.Getpid())
+}

@@ -1,0 +1,111 @@
+package chaos
+
+import (
+	"context"
+	"math/rand/v2"
+	"syscall"
+	"time"
+)
+
+const (
+	sigStop = syscall.SIGSTOP
+	sigCont = syscall.SIGCONT
+)
+
+// fault is one way to break something. It runs until what it broke is back.
+type fault struct {
+	name  string
+	lasts func(*Options) time.Duration                                                      // about how long
+	on    func(w *world, rnd *rand.Rand) string                                             // chooses a victim
+	holds func(on string) []string                                                          // what no other fault may touch meanwhile
+	run   func(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string, error) // returns what there is to note
+}
+
+// calamity is what faults work on.
+type calamity struct {
+	world   *world
+	load    *load
+	poisons *poisons
+}
+
+// faults lists all there are.
+func faults() []fault {
+	return []fault{
+		{"kill", seconds(3), anyService, process, kill},
+		{"zombie", seconds(14), anyService, both, zombie},
+		{"rebalance", scaled(20 * time.Second), anyService, both, rebalance},
+		{"clock", scaled(20 * time.Second), always("order and payment"), processes("order", "payment"), skew},
+		{"kafka-restart", seconds(8), always("kafka"), server, restartServer("SIGTERM")},
+		{"kafka-kill", seconds(8), always("kafka"), server, restartServer("SIGKILL")},
+		{"kafka-away", scaled(time.Minute), always("kafka"), server, kafkaAway},
+		{"kafka-cut", seconds(5), always("kafka"), network, cutKafka},
+		{"database-restart", seconds(4), anyService, server, restartServer("SIGINT")},
+		{"database-immediate", seconds(4), anyService, server, restartServer("SIGQUIT")},
+		{"commit-cut", seconds(4), anyService, network, cutCommits},
+		{"disk-full", scaled(12 * time.Second), roomless, server, fillDisk},
+		{"poison", seconds(5), always("topics"), poisoning, poison},
+	}
+}
+
+// FaultNames lists the names that [Options] take.
+func FaultNames() []string {
+	var names []string
+	for _, f := range faults() {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+func seconds(n int) func(*Options) time.Duration {
+	return func(*Options) time.Duration { return time.Duration(n) * time.Second }
+}
+
+func scaled(d time.Duration) func(*Options) time.Duration {
+	return func(o *Options) time.Duration { return o.long(d) }
+}
+
+func anyService(_ *world, rnd *rand.Rand) string {
+	names := serviceNames()
+	return names[rnd.IntN(len(names))]
+}
+
+func always(on string) func(*world, *rand.Rand) string {
+	return func(*world, *rand.Rand) string { return on }
+}
+
+func roomless(w *world, _ *rand.Rand) string { return w.small }
+
+func process(on string) []string { return []string{"process " + on} }
+
+func both(on string) []string { return []string{"process " + on, "second " + on} }
+
+func server(on string) []string { return []string{"server " + on} }
+
+func network(on string) []string { return []string{"network " + on} }
+
+func poisoning(string) []string { return []string{"poison"} }
+
+func processes(names ...string) func(string) []string {
+	return func(string) []string {
+		var held []string
+		for _, name := range names {
+			held = append(held, process(name)...)
+		}
+		return held
+	}
+}
+
+// between is a duration of at least least and less than most.
+func between(rnd *rand.Rand, least, most time.Duration) time.Duration {
+	return least + time.Duration(rnd.Int64N(int64(most-least)))
+}
+
+// pause waits, or until ctx ends: a fault has its length, whatever comes of it.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,88 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/services/chaos/witness"
+)
+
+// poisonHeader marks what was produced to do harm. It comes back in the dead letter.
+const poisonHeader = "chaos-poison"
+
+// groupsOf lists the consumer groups of each topic that services react to: each has to bury the poison in it.
+func groupsOf() map[string][]string {
+	return map[string][]string{
+		"order.created": {"inventory"}, "inventory.reserved": {"payment"},
+		"payment.completed": {"order"}, "payment.failed": {"order", "inventory.release"},
+		"inventory.reservation.failed": {"order"}, "inventory.released": {"order"},
+		"order.confirmed": {witness.Name},
+	}
+}
+
+// poisoned is one message of poison.
+type poisoned struct {
+	id    string
+	topic string
+	value string
+}
+
+// poisons remembers what was produced, and what the broker has acknowledged of it.
+type poisons struct {
+	mu   sync.Mutex
+	sent []poisoned
+}
+
+func (p *poisons) all() []poisoned {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.sent)
+}
+
+// garbage is what no handler can read, in any topic.
+func garbage() []string {
+	return []string{
+		``, `null`, `{`, `[]`, `42`, `"text"`, "\xff\xfe\x00", `{"oops":1}`, `{"orderId":"not an id"}`,
+		`{"orderId":"00000000-0000-0000-0000-000000000000","amount":-1}`, `{"orderId":17,"userId":[]}`,
+	}
+}
+
+// poison produces one message of it for every hundredth order.
+func poison(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string, error) {
+	topics := make([]string, 0, len(groupsOf()))
+	for topic := range groupsOf() {
+		topics = append(topics, topic)
+	}
+	slices.Sort(topics)
+	// Of an order that nobody placed, only the order service can tell that it is unknown.
+	strangers := []string{"payment.completed", "inventory.reservation.failed", "inventory.released"}
+	sent := 0
+	for end := time.Now().Add(between(rnd, 3*time.Second, 6*time.Second)); time.Now().Before(end) && ctx.Err() == nil; {
+		p := poisoned{id: uuid.NewString(), topic: topics[rnd.IntN(len(topics))], value: garbage()[rnd.IntN(len(garbage()))]}
+		key := []byte(uuid.NewString())
+		switch rnd.IntN(4) {
+		case 0:
+			p.topic = strangers[rnd.IntN(len(strangers))]
+			p.value = fmt.Sprintf(`{"orderId":%q,"paymentId":%q,"amount":5,"error":"a stranger's"}`, key, uuid.NewString())
+		case 1:
+			key = nil
+		}
+		record := broker.Record{Topic: p.topic, Key: key, Value: []byte(p.value), Headers: []broker.Header{{Key: poisonHeader, Value: []byte(p.id)}}}
+		if err := errors.Join(c.world.client.Produce(ctx, []broker.Record{record})...); err == nil { // otherwise nobody knows
+			sent++
+			c.poisons.mu.Lock()
+			c.poisons.sent = append(c.poisons.sent, p)
+			c.poisons.mu.Unlock()
+		}
+		pause(ctx, time.Duration(100/max(c.world.opts.Rate, 1)*float64(time.Second)))
+	}
+	return fmt.Sprintf("%d messages", sent), nil
+}

@@ -1,0 +1,285 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/services/chaos/witness"
+	"github.com/converge-dev/converge/services/rig"
+	"github.com/converge-dev/converge/services/system"
+)
+
+const partitions = 6
+
+// sessionTimeout is the least that brokers allow by default.
+const sessionTimeout = 6 * time.Second
+
+// serviceNames lists who runs: the system's services and the witness.
+func serviceNames() []string { return []string{"order", "inventory", "payment", witness.Name} }
+
+func choreography() []saga.Service { return append(system.Choreography(), witness.Choreography()) }
+
+// world is everything that runs: servers, the proxies in front of them, and the services.
+type world struct {
+	opts    Options
+	servers *rig.Servers
+	kafka   *proxy
+	gates   map[string]*proxy        // in front of each service's database
+	dbs     map[string]*rig.Server   // by service
+	pools   map[string]*pgxpool.Pool // the checker's way into each database, beside the proxy
+	client  *broker.Client
+	launch  rig.Launch
+	small   string // the service whose database has little room
+
+	mu      sync.Mutex
+	running map[string]*instance // by service
+	second  map[string]*instance
+	deaths  []string // processes that ended though nobody made them
+	peaks   map[string]float64
+	watches sync.WaitGroup
+}
+
+// instance is one process, and whether it may end: a flag for each of its lives.
+type instance struct {
+	*rig.Process
+	mortal *atomic.Bool
+}
+
+// build makes the services' binaries, and this module's own for the witness.
+func build(ctx context.Context, dir string, opts *Options) error {
+	return rig.Build(ctx, dir, []string{"order", "inventory", "payment", "soak"}, opts.flags()...)
+}
+
+// start starts servers and services. What was started has to be stopped even after an error.
+func (w *world) start(ctx context.Context, bins string) (err error) {
+	topics, err := saga.Topics(partitions, choreography()...)
+	if err != nil {
+		return err
+	}
+	cfg := rig.Config{Topics: topics, Advertise: func(addr netip.AddrPort) (string, error) {
+		var err error
+		w.kafka, err = newProxy(ctx, addr.String(), nil)
+		if err != nil {
+			return "", err
+		}
+		return w.kafka.addr, nil
+	}}
+	for _, service := range serviceNames() {
+		// Checkpoints are the same for all: a server with little room cannot keep much of its log.
+		pgCfg := rig.PostgresConfig{Name: "postgres-" + service, Args: []string{"-c", "max_wal_size=128MB", "-c", "min_wal_size=32MB"}}
+		if service == w.small {
+			pgCfg.SpaceM = 512 + int(w.opts.Duration.Seconds()*w.opts.Rate*2/1024)
+		}
+		cfg.Postgres = append(cfg.Postgres, pgCfg)
+	}
+	if w.servers, err = rig.Start(ctx, cfg); err != nil {
+		return err
+	}
+	urls := map[string]string{}
+	for i, service := range serviceNames() {
+		w.dbs[service] = w.servers.Postgres[i]
+		direct, err := w.servers.CreateDatabase(ctx, w.dbs[service], service)
+		if err != nil {
+			return err
+		}
+		if w.gates[service], err = newProxy(ctx, w.dbs[service].Addr.String(), &commitCutter{}); err != nil {
+			return err
+		}
+		if w.pools[service], err = pg.Open(ctx, direct, pg.ApplicationName("chaos"), pg.MaxConns(4)); err != nil {
+			return err
+		}
+		behind, err := netip.ParseAddrPort(w.gates[service].addr)
+		if err != nil {
+			return err
+		}
+		urls[service] = (&rig.Server{Addr: behind}).URL(service, service)
+	}
+	if w.client, err = broker.Open(broker.Config{Brokers: []string{w.kafka.addr}, ClientID: "chaos"}); err != nil {
+		return err
+	}
+	common := []string{"KAFKA_SESSION_TIMEOUT=" + sessionTimeout.String(), "CONVERGE_SABOTAGE=" + w.opts.Sabotage, "PAYMENT_DECLINE_ABOVE=0"}
+	w.launch = rig.Launch{
+		Services: serviceNames(), Instances: 1, Brokers: w.kafka.addr, Partitions: partitions, Databases: urls, Logs: w.opts.Dir,
+		Env: map[string][]string{},
+		Command: func(service string) []string {
+			if service == witness.Name {
+				return []string{filepath.Join(bins, "soak"), witness.Name}
+			}
+			return []string{filepath.Join(bins, service)}
+		},
+	}
+	for _, service := range serviceNames() {
+		w.launch.Env[service] = common
+	}
+	processes, err := w.launch.Start(ctx)
+	for _, p := range processes {
+		w.running[p.Service] = w.adopt(p)
+	}
+	return err
+}
+
+// adopt watches over a process from its start to its end.
+func (w *world) adopt(p *rig.Process) *instance {
+	i := &instance{Process: p}
+	w.watchOver(i)
+	return i
+}
+
+func (w *world) watchOver(i *instance) {
+	mortal := &atomic.Bool{}
+	i.mortal = mortal
+	exited, pid := i.Exited(), i.PID()
+	w.watches.Go(func() {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-exited:
+				if !mortal.Load() {
+					w.mu.Lock()
+					w.deaths = append(w.deaths, fmt.Sprintf("%s ended at %s:\n%s", i.Service, time.Now().UTC().Format(time.TimeOnly), i.LogTail()))
+					w.mu.Unlock()
+				}
+				return
+			case <-tick.C:
+				if mib, err := rig.PeakMiB(pid); err == nil {
+					w.mu.Lock()
+					w.peaks[i.Service] = max(w.peaks[i.Service], mib)
+					w.mu.Unlock()
+				}
+			}
+		}
+	})
+}
+
+// kill ends an instance as a crash does.
+func (w *world) kill(i *instance) {
+	i.mortal.Store(true)
+	i.Kill()
+}
+
+// stop ends an instance as an operator does, who expects it to keep its promises.
+func (w *world) stop(i *instance) error {
+	i.mortal.Store(true)
+	_, err := rig.Stop([]*rig.Process{i.Process})
+	return err
+}
+
+// restart starts an instance that has ended, and waits until it is ready.
+func (w *world) restart(ctx context.Context, i *instance, env ...string) error {
+	if err := i.Start(env...); err != nil {
+		return err
+	}
+	w.watchOver(i)
+	return w.ready(ctx, i)
+}
+
+// comeback is how long a service may take to be ready again, with a database that may be down itself for a while.
+const comeback = 90 * time.Second
+
+func (w *world) ready(ctx context.Context, i *instance) error {
+	ctx, cancel := context.WithTimeout(ctx, comeback)
+	defer cancel()
+	return i.AwaitReady(ctx)
+}
+
+// join starts a second instance of a service.
+func (w *world) join(ctx context.Context, service string) (*instance, error) {
+	p, err := w.launch.One(service, 1)
+	if err != nil {
+		return nil, err
+	}
+	i := w.adopt(p)
+	w.mu.Lock()
+	w.second[service] = i
+	w.mu.Unlock()
+	return i, w.ready(ctx, i)
+}
+
+// leave stops it.
+func (w *world) leave(i *instance) error {
+	w.mu.Lock()
+	delete(w.second, i.Service)
+	w.mu.Unlock()
+	return w.stop(i)
+}
+
+func (w *world) first(service string) *instance {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.running[service]
+}
+
+// server is the broker, or a service's database server.
+func (w *world) server(on string) *rig.Server {
+	if on == "kafka" {
+		return w.servers.Kafka
+	}
+	return w.dbs[on]
+}
+
+// orderAddrs are where orders can be placed.
+func (w *world) orderAddrs() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	addrs := []string{w.running["order"].Addr}
+	if i := w.second["order"]; i != nil {
+		addrs = append(addrs, i.Addr)
+	}
+	return addrs
+}
+
+// stopServices stops every process. Their stop has to be clean.
+func (w *world) stopServices() error {
+	w.mu.Lock()
+	var all []*rig.Process
+	for _, m := range []map[string]*instance{w.running, w.second} {
+		for _, i := range m {
+			i.mortal.Store(true)
+			i.Signal(sigCont)
+			all = append(all, i.Process)
+		}
+	}
+	w.mu.Unlock()
+	_, err := rig.Stop(all)
+	w.watches.Wait()
+	return err
+}
+
+// close removes everything else.
+func (w *world) close(ctx context.Context) error {
+	for _, pool := range w.pools {
+		pool.Close()
+	}
+	if w.client != nil {
+		w.client.Close()
+	}
+	w.kafka.close()
+	for _, gate := range w.gates {
+		gate.close()
+	}
+	return w.servers.Remove(ctx)
+}
+
+// logs are the files that the services write.
+func (w *world) logs() ([]string, error) {
+	entries, err := os.ReadDir(w.opts.Dir)
+	var files []string
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".log" {
+			files = append(files, filepath.Join(w.opts.Dir, e.Name()))
+		}
+	}
+	return files, err
+}

@@ -1,0 +1,57 @@
+// Command soak runs the whole system, breaks it and checks it; see `make soak`.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/services/chaos"
+	"github.com/converge-dev/converge/services/chaos/witness"
+)
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == witness.Name { // it starts itself as a service
+		os.Args = os.Args[:1]
+		app.Main(witness.Run)
+	}
+	opts := chaos.Options{Seed: uint64(time.Now().UnixNano())}
+	flag.DurationVar(&opts.Duration, "duration", 5*time.Minute, "how long orders come in and things break; settling and checking come after it")
+	flag.Uint64Var(&opts.Seed, "seed", opts.Seed, "decides which faults come when (default: a new one)")
+	list := flag.String("faults", "", "which faults, with commas between them (default: all): "+strings.Join(chaos.FaultNames(), ", "))
+	flag.Float64Var(&opts.Rate, "rate", 150, "orders per second")
+	flag.Float64Var(&opts.Burst, "burst", 1000, "orders per second while Kafka is away for long")
+	flag.IntVar(&opts.Clients, "clients", 32, "requests at once")
+	flag.Float64Var(&opts.Memory, "memory", 150, "MiB that a service may take")
+	flag.StringVar(&opts.Sabotage, "sabotage", "", "break the services on purpose: skip-inbox, early-commit or bypass-outbox")
+	flag.StringVar(&opts.JSON, "json", filepath.Join(".data", "chaos", "soak.json"), "where to write the report")
+	flag.StringVar(&opts.Markdown, "markdown", filepath.Join(".data", "chaos", "soak.md"), "where to write it to be read")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "soak: unknown argument %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	if *list != "" {
+		opts.Faults = strings.Split(*list, ",")
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	report, err := chaos.Run(ctx, opts, os.Stderr)
+	stop()
+	if err == nil || errors.Is(err, chaos.ErrViolated) {
+		report.Print(os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
