@@ -73,6 +73,14 @@ func (l leg) value() int {
 	return l.instances
 }
 
+// prefix tells the leg's files from those of others.
+func (l leg) prefix() string {
+	if l.curve == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s-%d-", l.curve, l.value())
+}
+
 // String says what is special about the leg.
 func (l leg) String() string {
 	switch l.curve {

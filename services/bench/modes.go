@@ -121,7 +121,7 @@ func (b *bench) system(ctx context.Context, of leg, l rig.Launch, dbs databases,
 	if err := seed(ctx, addrsOf(processes, "inventory")[0]); err != nil {
 		return err
 	}
-	r := &running{launch: l, servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
+	r := &running{launch: l, name: of.prefix(), servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
 	defer r.driver.close()
 	if of.stored > 0 {
 		b.say("storing %d orders of the past", of.stored)

@@ -13,6 +13,7 @@ import (
 // running is a system with its driver.
 type running struct {
 	mode      Mode
+	name      string     // what begins the names of its profiles
 	launch    rig.Launch // that started it
 	servers   servers
 	processes []*rig.Process
@@ -66,7 +67,7 @@ func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, e
 	if err != nil {
 		return res, err
 	}
-	profiles := r.profile(ctx, b.opts.Dir, sc.String(), sc.profiled())
+	profiles := r.profile(ctx, b.opts.Dir, r.name+sc.String(), sc.profiled())
 	w, loadErr := b.load(ctx, r, sc, &res)
 	if ctx.Err() != nil {
 		return res, ctx.Err()

@@ -169,10 +169,14 @@ func (r *Report) printCPU(w io.Writer) {
 }
 
 func (r *Report) printWork(w io.Writer) {
-	table(w, "PostgreSQL's work per order.", "run", "transactions", "statements", "statements/transaction", "WAL bytes", "WAL syncs")
+	table(w, "PostgreSQL's work per order. Round trips: what the services sent before they waited for an answer, counted by the kernel.", "run", "transactions", "round trips", "round trips/transaction", "statements", "statements/transaction", "WAL bytes", "WAL syncs")
 	r.each(func(name string, s *Result) {
 		n := float64(max(1, s.Orders))
-		row(w, name, num(float64(s.Work.Transactions)/n, 3), num(float64(s.Work.Statements)/n, 3),
+		trips, perTransaction := "", ""
+		if s.Work.RoundTrips > 0 {
+			trips, perTransaction = num(float64(s.Work.RoundTrips)/n, 3), num(float64(s.Work.RoundTrips)/float64(max(1, s.Work.Transactions)), 1)
+		}
+		row(w, name, num(float64(s.Work.Transactions)/n, 3), trips, perTransaction, num(float64(s.Work.Statements)/n, 3),
 			num(float64(s.Work.Statements)/float64(max(1, s.Work.Transactions)), 1), num(float64(s.Work.WALBytes)/n, 0), num(float64(s.Work.WALSyncs)/n, 3))
 	})
 }
