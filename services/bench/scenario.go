@@ -32,12 +32,10 @@ func (b *bench) measureAll(ctx context.Context, r *running, scenarios []Scenario
 		return fmt.Errorf("the first order: %w", err)
 	}
 	run.FirstOrderSeconds = time.Since(began).Seconds()
-	// Kafka's JVM compiles what it runs often, which takes it many seconds and at first most of the CPU.
 	b.say("warming up")
-	if _, err := r.driver.closed(ctx, 64, 2*b.opts.Warmup); err != nil {
+	if err := b.warmUp(ctx, r); err != nil {
 		return fmt.Errorf("warm-up: %w", err)
 	}
-	r.driver.tracker.take()
 
 	for _, sc := range scenarios {
 		b.say("%s", sc)

@@ -127,6 +127,15 @@ func (s *Server) Stop(ctx context.Context, signal string) error {
 	return nil
 }
 
+// PID is the server's main process, where containers are processes of this machine.
+func (s *Server) PID(ctx context.Context) (int, error) {
+	state, err := s.ctr.State(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look at %s: %w", s.Name, err)
+	}
+	return state.Pid, nil
+}
+
 // Running tells whether the server has not ended by itself.
 func (s *Server) Running(ctx context.Context) (bool, error) {
 	state, err := s.ctr.State(ctx)

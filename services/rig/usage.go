@@ -2,8 +2,10 @@ package rig
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 )
@@ -17,20 +19,54 @@ func ProcessCPU(pid int) (float64, error) {
 	if err != nil {
 		return 0, noProc(err)
 	}
-	// The name, in parentheses, may hold anything; utime and stime are the 12th and 13th fields after it.
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	seconds, err := cpuOf(b)
+	if err != nil {
+		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
-	var total float64
+	return seconds, nil
+}
+
+// cpuOf reads the CPU time of a stat file of /proc, in seconds.
+func cpuOf(stat []byte) (total float64, err error) {
+	// The name, in parentheses, may hold anything; utime and stime are the 12th and 13th fields after it.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("it has %d fields", len(fields))
+	}
 	for _, f := range fields[11:13] {
 		n, err := strconv.ParseFloat(string(f), 64)
 		if err != nil {
-			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+			return 0, err
 		}
 		total += n
 	}
 	return total / ticks, nil
+}
+
+// ThreadCPU is the CPU time that the threads of a process have used whose names contain name, in seconds; 0 where the
+// system has no /proc.
+func ThreadCPU(pid int, name string) (total float64, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range threads {
+		b, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // the thread has ended
+		}
+		if err != nil {
+			return 0, err
+		}
+		if end := bytes.LastIndexByte(b, ')'); bytes.Contains(b[:max(end, 0)], []byte(name)) {
+			seconds, err := cpuOf(b)
+			if err != nil {
+				return 0, fmt.Errorf("%s: %w", file, err)
+			}
+			total += seconds
+		}
+	}
+	return total, nil
 }
 
 // PeakMiB is the most memory that a process has had resident, in MiB; 0 where the system has no /proc.
