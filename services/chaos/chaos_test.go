@@ -83,19 +83,20 @@ func TestCheckerSeesSabotage(t *testing.T) {
 	for _, tc := range []struct {
 		sabotage string
 		faults   []string
+		on       []string
 		rules    []string // one of these has to be seen
 	}{
-		{"", []string{"kill", "kafka-cut"}, nil},
-		{"skip-inbox", []string{"kill", "kafka-cut"}, []string{"the witness has counted an order more than once"}},
-		{"early-commit", []string{"kill"}, []string{"an order is not terminal", "the witness has not counted a confirmed order"}},
-		{"bypass-outbox", []string{"kill", "kafka-cut"}, []string{
+		{"", []string{"kill", "kafka-cut", "commit-cut"}, nil, nil},
+		{"skip-inbox", []string{"kill", "commit-cut"}, []string{"witness"}, []string{"the witness has counted an order more than once"}},
+		{"early-commit", []string{"kill"}, nil, []string{"an order is not terminal", "the witness has not counted a confirmed order"}},
+		{"bypass-outbox", []string{"kill", "kafka-cut"}, nil, []string{
 			"a state has no inventory.reserved in its topic", "a state has no payment.completed in its topic", "a state has no order.confirmed in its topic",
 			"a state has no payment.failed in its topic", "events of one key are missing or out of order",
 		}},
 	} {
 		t.Run("sabotage="+tc.sabotage, func(t *testing.T) {
 			report, err := atRisk(t, Options{
-				Seed: 7, Duration: 30 * time.Second, Rate: 100, Clients: 32, Faults: tc.faults, Sabotage: tc.sabotage, Patience: 15 * time.Second,
+				Seed: 7, Duration: 25 * time.Second, Rate: 80, Clients: 32, Faults: tc.faults, On: tc.on, Sabotage: tc.sabotage, Patience: 15 * time.Second,
 			})
 			if tc.rules == nil {
 				if err != nil {

@@ -198,6 +198,9 @@ func (r *Report) Print(w io.Writer) {
 	}
 	for _, v := range r.Violations {
 		line("\n**%s**", v)
+		for _, detail := range v.Details[:min(len(v.Details), 10)] {
+			line("\n```\n%s\n```", strings.TrimSpace(detail))
+		}
 		for _, example := range v.Examples {
 			line("\n```\n%s```", example)
 		}
