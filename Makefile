@@ -67,7 +67,7 @@ cover: go ## Run all tests and print the coverage of every function
 	  -coverpkg=github.com/converge-dev/converge/... $(PACKAGES)
 	go tool cover -func=coverage.out
 
-bench: go ## Measure orders per second and latency against real Kafka and PostgreSQL
+bench: go ## Measure against real Kafka and PostgreSQL (ARGS=-full: everything, 20 minutes; ARGS=-smoke: that it works)
 	go run ./services/cmd/bench $(ARGS)
 
 soak: go ## Break the running system for a while and check that nothing was lost (ARGS="-duration 1h -seed 1")

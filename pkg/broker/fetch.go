@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -28,26 +30,90 @@ type fetched struct {
 	errs    map[TopicPartition]error
 }
 
-// fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record.
-func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWait time.Duration) (fetched, error) {
-	topics := map[string][]fetch.RequestPartition{}
+// fetchSession lets requests and responses name only the partitions in which something has changed; the broker remembers the
+// rest (KIP-227). It is one fetch loop's with one broker. The zero value begins a session, nil is none.
+type fetchSession struct {
+	id, epoch int32
+	sent      map[TopicPartition]int64 // the offsets that the broker knows
+}
+
+// partitions returns what to tell the broker of the offsets to fetch from: at least one, by which the request finds
+// the broker.
+func (f *fetchSession) partitions(from map[TopicPartition]int64) map[TopicPartition]int64 {
+	if f == nil || f.epoch == 0 {
+		return from
+	}
+	changed := map[TopicPartition]int64{}
 	for tp, offset := range from {
+		if f.sent[tp] != offset {
+			changed[tp] = offset
+		}
+	}
+	for tp, offset := range from {
+		if len(changed) == 0 {
+			changed[tp] = offset
+		}
+	}
+	return changed
+}
+
+// failed says that nobody knows what the broker knows. The next request begins a new session.
+func (f *fetchSession) failed() {
+	if f != nil {
+		f.epoch = 0
+	}
+}
+
+// answered notes what the broker knows from now on. A broker that has no room for a session gives it the id 0.
+func (f *fetchSession) answered(id int32, told map[TopicPartition]int64) {
+	if f == nil {
+		return
+	}
+	if f.epoch == 0 {
+		f.sent = map[TopicPartition]int64{}
+	}
+	f.id = id
+	maps.Copy(f.sent, told)
+	switch {
+	case id == 0:
+		f.epoch = 0
+	case f.epoch == math.MaxInt32:
+		f.epoch = 1
+	default:
+		f.epoch++
+	}
+}
+
+// fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record.
+func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWait time.Duration, session *fetchSession) (fetched, error) {
+	told := session.partitions(from)
+	topics := map[string][]fetch.RequestPartition{}
+	for tp, offset := range told {
 		topics[tp.Topic] = append(topics[tp.Topic], fetch.RequestPartition{
 			Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, FetchOffset: offset, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionMax,
 		})
 	}
 	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, SessionID: 0, SessionEpoch: -1}
+	if session != nil {
+		req.SessionID, req.SessionEpoch = session.id, session.epoch
+	}
 	for t, parts := range topics {
 		req.Topics = append(req.Topics, fetch.RequestTopic{Topic: t, Partitions: parts})
 	}
 	m, err := c.ask(ctx, maxWait+requestTimeout, req)
 	if err != nil {
+		session.failed()
 		return fetched{}, fmt.Errorf("fetch: %w", err)
 	}
 	res := m.(*fetch.Response)
 	if err := codeErr(res.ErrorCode); err != nil {
+		session.failed()
+		if errors.Is(err, kafka.FetchSessionIDNotFound) || errors.Is(err, kafka.InvalidFetchSessionEpoch) {
+			return fetched{}, nil // evicted by others, or the broker restarted: begin anew
+		}
 		return fetched{}, fmt.Errorf("fetch: %w", err)
 	}
+	session.answered(res.SessionID, told)
 	out := fetched{next: map[TopicPartition]int64{}, end: map[TopicPartition]int64{}, errs: map[TopicPartition]error{}}
 	for _, t := range res.Topics {
 		for i := range t.Partitions {
@@ -195,7 +261,7 @@ func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, fn func(R
 	}
 	for at := first[tp]; at < end[tp]; {
 		f, err := patiently(ctx, func() (fetched, error) {
-			f, err := c.fetch(ctx, map[TopicPartition]int64{tp: at}, 500*time.Millisecond)
+			f, err := c.fetch(ctx, map[TopicPartition]int64{tp: at}, 500*time.Millisecond, nil)
 			return f, cmp.Or(err, f.errs[tp])
 		})
 		if err != nil {

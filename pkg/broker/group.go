@@ -293,8 +293,9 @@ func (s *Session) fetchRound(ctx context.Context, wait *backoff.ExponentialBackO
 }
 
 func (s *Session) fetchLoop(ctx context.Context, from map[TopicPartition]int64, wait *backoff.ExponentialBackOff) error {
+	var session fetchSession
 	for {
-		f, err := s.client.fetch(ctx, from, s.cfg.MaxWait)
+		f, err := s.client.fetch(ctx, from, s.cfg.MaxWait, &session)
 		if err != nil {
 			return err
 		}

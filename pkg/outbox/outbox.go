@@ -166,6 +166,9 @@ func Waiting(ctx context.Context, db interface {
 // encodeHeaders keeps headers readable in psql. A value that is not UTF-8 (a foreign message on its way to a dead letter
 // topic) is stored as base64, in an object to tell it from text.
 func encodeHeaders(hs []broker.Header) string {
+	if text, ok := encodePlain(hs); ok {
+		return text
+	}
 	pairs := make([][2]any, len(hs))
 	for i, h := range hs {
 		pairs[i][0] = h.Key
@@ -180,6 +183,36 @@ func encodeHeaders(hs []broker.Header) string {
 		panic(err) // strings only
 	}
 	return string(p)
+}
+
+// encodePlain writes headers of printable ASCII without quotes and backslashes, as nearly all are: nothing in them needs an
+// escape.
+func encodePlain(hs []broker.Header) (text string, ok bool) {
+	n := 2
+	for i := range hs {
+		n += len(hs[i].Key) + len(hs[i].Value) + 8
+	}
+	b := append(make([]byte, 0, n), '[')
+	for i := range hs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, `["`...), hs[i].Key...), `","`...)
+		b = append(append(b, hs[i].Value...), `"]`...)
+		if !plain(hs[i].Key) || !plain(hs[i].Value) {
+			return "", false
+		}
+	}
+	return string(append(b, ']')), true
+}
+
+func plain[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // decodeHeaders reads what encodeHeaders wrote. The relay does so for every event, and nearly all headers are plain text

@@ -101,6 +101,7 @@ func (p *pump) step(ctx context.Context, stopping bool) (n int, empty bool, err 
 		p.gap = gap
 		if !look {
 			n := p.publish(ctx, rows)
+			p.unread.Add(float64(n))
 			if n < len(rows) {
 				p.handed.lookSoon() // what failed is in the table
 			}

@@ -50,6 +50,7 @@ type Relay struct {
 	handed   handed
 
 	published prometheus.Counter
+	unread    prometheus.Counter
 	failed    prometheus.Counter
 	batch     prometheus.Histogram
 	leading   prometheus.Gauge
@@ -67,12 +68,13 @@ func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
 	r := &Relay{
 		pool: pool, producer: producer, cfg: cfg, wake: make(chan struct{}, 1),
 		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_published_total", Help: "Events published and acknowledged by the broker."}),
+		unread:    prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_handed_over_total", Help: "Events among the published ones that were handed over in memory, and not read from the table."}),
 		failed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_publish_errors_total", Help: "Attempts to publish an event that failed; the event stays in the outbox."}),
 		batch:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "converge_outbox_batch_size", Help: "Events published at once.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		leading:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "converge_outbox_leader", Help: "1 when this instance publishes its database's outbox."}),
 	}
 	if cfg.Metric != nil {
-		cfg.Metric.MustRegister(r.published, r.failed, r.batch, r.leading)
+		cfg.Metric.MustRegister(r.published, r.unread, r.failed, r.batch, r.leading)
 	}
 	return r
 }

@@ -82,11 +82,10 @@ func New[T any](ctx context.Context, topic Topic[T], key string, data T) Out {
 // derive makes the id of the index-th event that consumer emits because of cause. It is a UUIDv7 whose time is the
 // cause's and whose random part is a hash, so ids of one saga stay together in an index.
 func derive(cause uuid.UUID, consumer string, index int) uuid.UUID {
-	h := sha256.New()
-	h.Write(cause[:])
-	h.Write([]byte(consumer))
-	_ = binary.Write(h, binary.BigEndian, uint32(index)) // a hash takes every write
-	return stamped(cause, h.Sum(nil))
+	b := make([]byte, 0, 128) // on the stack
+	b = append(append(b, cause[:]...), consumer...)
+	h := sha256.Sum256(binary.BigEndian.AppendUint32(b, uint32(index)))
+	return stamped(cause, h[:])
 }
 
 // stamped joins the first 48 bits of a UUIDv7, its time, with a hash.

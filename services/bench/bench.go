@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/converge-dev/converge/services/rig"
 )
@@ -42,21 +43,26 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 
 	report := newReport(ctx, opts)
 	b := bench{opts: opts, servers: srv, bins: bins, say: say}
-	for _, mode := range opts.Modes {
-		say("%s", mode)
+	legs := opts.legs()
+	for i, l := range legs {
+		left := time.Duration(0)
+		for _, l := range legs[i:] {
+			left += l.expected(&opts)
+		}
+		say("%d of %d: %s; about %s left", i+1, len(legs), l, left.Round(10*time.Second))
 		var run ModeRun
-		run, err = b.run(ctx, mode)
+		run, err = b.run(ctx, l)
 		report.Runs = append(report.Runs, run) // also of a run that broke off: what it has measured stands
 		if err != nil {
-			err = fmt.Errorf("%s: %w", mode, err)
+			err = fmt.Errorf("%s: %w", l, err)
 			break
 		}
 	}
-	report.print(out)
-	if writeErr := report.write(opts.JSON); writeErr != nil {
+	report.judge()
+	if writeErr := report.write(opts, out); writeErr != nil {
 		return errors.Join(err, writeErr)
 	}
-	say("report: %s", opts.JSON)
+	say("report: %s and %s", opts.JSON, opts.Markdown)
 	if err == nil && report.violated() {
 		err = ErrViolated
 	}

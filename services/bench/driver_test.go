@@ -65,13 +65,14 @@ func TestClosedLoopWaitsForEachOrder(t *testing.T) {
 func TestClosedLoopOfSoManyOrders(t *testing.T) {
 	t.Parallel()
 	var d *driver
+	var told atomic.Int64
 	d = shop(t, func(id uuid.UUID) { d.tracker.settle([]uuid.UUID{id}, time.Now()) })
-	w, err := d.closedOrders(t.Context(), 3, 100)
+	w, err := d.closedOrders(t.Context(), 3, 100, func(n int) { told.Add(int64(n)) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	var r Result
-	if r.latencies(d.tracker.take(), w); r.Orders != 100 || r.OrdersPerSecond <= 0 {
+	if r.latencies(d.tracker.take(), w); r.Orders != 100 || r.OrdersPerSecond <= 0 || told.Load() != 100*101/2 {
 		t.Errorf("%d orders, %.0f/s; want 100", r.Orders, r.OrdersPerSecond)
 	}
 }

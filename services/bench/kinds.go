@@ -11,12 +11,21 @@ import (
 type Kind string
 
 // Idle is no load. Closed is clients that wait until their order has settled before they place the next. Flood is clients
-// that wait for the 202 only, as the web's do. Open is orders at a rate, whatever became of the ones before.
+// that wait for the 202 only, as the web's do. Open is orders at a rate, whatever became of the ones before. Rebalance is an
+// open loop while instances come and go. Memory is a closed loop of many orders, which watches what the services keep.
 const (
-	Idle   Kind = "idle"
-	Closed Kind = "closed"
-	Flood  Kind = "flood"
-	Open   Kind = "open"
+	Idle      Kind = "idle"
+	Closed    Kind = "closed"
+	Flood     Kind = "flood"
+	Open      Kind = "open"
+	Rebalance Kind = "rebalance"
+	Memory    Kind = "memory"
+)
+
+// What two kinds do not leave to the command line.
+const (
+	rebalanceRate = 300
+	memoryClients = 64
 )
 
 // floodMost bounds what the driver has to remember of a flood.
@@ -32,8 +41,8 @@ type Scenario struct {
 
 // String is how the scenario is written on the command line.
 func (s Scenario) String() string {
-	if s.Kind == Idle {
-		return string(Idle)
+	if !s.clients() && s.Kind != Open {
+		return string(s.Kind)
 	}
 	return fmt.Sprintf("%s:%g", s.Kind, s.N)
 }
@@ -50,11 +59,17 @@ func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
 		s := Scenario{Kind: Kind(fields[0]), Length: length}
 		rest := fields[1:]
 		var err error
-		if s.Kind != Idle && len(rest) > 0 {
+		switch s.Kind {
+		case Rebalance:
+			s = rebalanceFor(max(length, 40*time.Second))
+		case Memory:
+			s = memoryOf(200_000)
+		}
+		if (s.clients() || s.Kind == Open) && len(rest) > 0 {
 			s.N, err = strconv.ParseFloat(rest[0], 64)
 			rest = rest[1:]
 		}
-		if err == nil && len(rest) > 0 && s.clients() {
+		if err == nil && len(rest) > 0 && (s.clients() || s.Kind == Memory) {
 			var notANumber error
 			if s.Orders, notANumber = strconv.Atoi(rest[0]); notANumber == nil {
 				rest = rest[1:]
@@ -68,16 +83,49 @@ func parseScenarios(list string, length time.Duration) ([]Scenario, error) {
 			err = s.validate()
 		}
 		if err != nil || len(rest) > 0 {
-			return nil, fmt.Errorf("scenario %q: want idle, closed:CLIENTS, flood:CLIENTS or open:RATE, each with :DURATION if it is to be another; or closed:CLIENTS:ORDERS or flood:CLIENTS:ORDERS", text)
+			return nil, fmt.Errorf("scenario %q: want idle, closed:CLIENTS, flood:CLIENTS, open:RATE or rebalance, each with :DURATION if it is to be another; or closed:CLIENTS:ORDERS, flood:CLIENTS:ORDERS or memory:ORDERS", text)
 		}
 		out = append(out, s)
 	}
 	return out, nil
 }
 
+// profiled is how long profiles are taken: of a number of orders nobody knows how long they take.
+func (s Scenario) profiled() time.Duration {
+	if s.Orders > 0 {
+		return min(s.Length, 5*time.Second)
+	}
+	return s.Length
+}
+
+func rebalanceFor(length time.Duration) Scenario {
+	return Scenario{Kind: Rebalance, N: rebalanceRate, Length: length}
+}
+
+func memoryOf(orders int) Scenario {
+	return Scenario{Kind: Memory, N: memoryClients, Length: time.Minute, Orders: orders}
+}
+
+// brief is the scenario as it is run to see that it works.
+func (s Scenario) brief() Scenario {
+	switch s.Kind {
+	case Rebalance:
+		s.Length = min(s.Length, 8*time.Second)
+	case Memory:
+		s.Orders = min(s.Orders, 400)
+	default:
+		s.Length, s.Orders = time.Second, 0
+	}
+	return s
+}
+
 func (s Scenario) validate() error {
 	switch s.Kind {
-	case Idle:
+	case Idle, Rebalance:
+	case Memory:
+		if s.Orders < 1 {
+			return fmt.Errorf("%s: want a number of orders", s)
+		}
 	case Closed, Flood:
 		if s.N < 1 || s.N > 10_000 || s.N != float64(int(s.N)) {
 			return fmt.Errorf("%s: want 1 to 10000 clients", s)
@@ -101,8 +149,11 @@ func (s Scenario) validate() error {
 // warmUp is the scenario's load before it counts, no longer than itself. A flood's is that of a closed loop: its backlog
 // would have to drain first.
 func (s Scenario) warmUp(length time.Duration) Scenario {
-	if s.Kind == Flood {
+	switch s.Kind {
+	case Flood, Memory:
 		s.Kind = Closed
+	case Rebalance:
+		s.Kind = Open
 	}
 	s.Length, s.Orders = min(length, s.Length), 0
 	return s

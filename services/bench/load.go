@@ -87,11 +87,18 @@ func (d *driver) closed(ctx context.Context, clients int, length time.Duration) 
 	return w, d.closedWhile(ctx, clients, func() bool { return time.Now().Before(w.to) })
 }
 
-// closedOrders is closed for a number of orders, however long they take.
-func (d *driver) closedOrders(ctx context.Context, clients, n int) (window, error) {
+// closedOrders is closed for a number of orders, however long they take. It calls told with the number of each.
+func (d *driver) closedOrders(ctx context.Context, clients, n int, told func(placed int)) (window, error) {
 	var placed atomic.Int64
 	from := time.Now()
-	err := d.closedWhile(ctx, clients, func() bool { return placed.Add(1) <= int64(n) })
+	err := d.closedWhile(ctx, clients, func() bool {
+		i := placed.Add(1)
+		if i > int64(n) {
+			return false
+		}
+		told(int(i))
+		return true
+	})
 	return window{from, time.Now()}, err
 }
 

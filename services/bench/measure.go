@@ -19,6 +19,7 @@ type look struct {
 	machine float64            // seconds of everything that runs on it
 	metrics map[string]series  // by service
 	work    Work
+	trips   map[dbConn]uint32
 }
 
 // look reads all counters. With begin it also starts a new count of statements.
@@ -35,6 +36,9 @@ func (r *running) look(ctx context.Context, begin bool) (look, error) {
 	}
 	var err error
 	if l.work, err = r.servers.work(ctx); err != nil {
+		return look{}, err
+	}
+	if l.trips, err = r.servers.trips(ctx); err != nil {
 		return look{}, err
 	}
 	if begin {
@@ -124,6 +128,7 @@ func (r *Result) difference(before, after look) {
 		}
 	}
 	r.Work = after.work.since(before.work)
+	r.Work.RoundTrips = tripsSince(after.trips, before.trips)
 	for _, service := range serviceNames {
 		r.Batches = append(r.Batches, after.metrics[service].since(before.metrics[service]).batches(service)...)
 	}

@@ -37,26 +37,34 @@ const (
 	Floor    Mode = "floor"
 )
 
-func (b *bench) run(ctx context.Context, mode Mode) (ModeRun, error) {
-	run := ModeRun{Mode: mode}
-	urls, dbs, err := b.databases(ctx, mode)
+func (b *bench) run(ctx context.Context, of leg) (run ModeRun, err error) {
+	run = ModeRun{Mode: of.mode, Curve: of.curve}
+	suffix := ""
+	if of.curve != "" {
+		run.Value = of.value()
+		suffix = fmt.Sprintf("_%s_%d", of.curve, of.value())
+		defer func() {
+			err = errors.Join(err, b.servers.drop(context.WithoutCancel(ctx), string(of.mode)+"_", suffix))
+		}()
+	}
+	urls, dbs, err := b.databases(ctx, string(of.mode)+"_", suffix)
 	defer dbs.close()
 	if err != nil {
 		return run, err
 	}
-	if mode == Floor {
+	if of.mode == Floor {
 		err = b.floor(ctx, dbs, &run)
 		return run, err
 	}
 	l := rig.Launch{
-		Services: serviceNames[:], Instances: b.opts.Instances, Brokers: b.servers.Kafka.Addr.String(), Partitions: b.opts.Partitions,
+		Services: serviceNames[:], Instances: of.instances, Brokers: b.servers.Kafka.Addr.String(), Partitions: b.opts.Partitions,
 		Databases: urls, Logs: b.opts.Dir, Env: map[string][]string{},
 	}
 	for _, service := range serviceNames {
 		l.Env[service] = b.opts.Env
 	}
 	terminal := []string{event.OrderConfirmed.Name(), event.OrderCancelled.Name()}
-	switch mode {
+	switch of.mode {
 	case Converge:
 		l.Command = func(service string) []string { return []string{filepath.Join(b.bins, service)} }
 		l.Profile = b.opts.Profile
@@ -70,15 +78,15 @@ func (b *bench) run(ctx context.Context, mode Mode) (ModeRun, error) {
 	default:
 		return run, fmt.Errorf("there is no such mode")
 	}
-	err = b.system(ctx, l, dbs, terminal, &run)
+	err = b.system(ctx, of, l, dbs, terminal, &run)
 	return run, err
 }
 
 // databases makes a database for each service.
-func (b *bench) databases(ctx context.Context, mode Mode) (urls map[string]string, dbs databases, err error) {
+func (b *bench) databases(ctx context.Context, prefix, suffix string) (urls map[string]string, dbs databases, err error) {
 	urls, dbs = map[string]string{}, databases{}
 	for _, service := range serviceNames {
-		if urls[service], err = b.servers.CreateDatabase(ctx, b.servers.of(service), string(mode)+"_"+service); err != nil {
+		if urls[service], err = b.servers.CreateDatabase(ctx, b.servers.of(service), prefix+service+suffix); err != nil {
 			return urls, dbs, err
 		}
 		if dbs[service], err = pg.Open(ctx, urls[service], pg.ApplicationName("bench")); err != nil {
@@ -89,7 +97,7 @@ func (b *bench) databases(ctx context.Context, mode Mode) (urls map[string]strin
 }
 
 // system measures the services that l starts.
-func (b *bench) system(ctx context.Context, l rig.Launch, dbs databases, terminal []string, run *ModeRun) (err error) {
+func (b *bench) system(ctx context.Context, of leg, l rig.Launch, dbs databases, terminal []string, run *ModeRun) (err error) {
 	b.say("starting %d × %s", l.Instances, strings.Join(serviceNames[:], ", "))
 	began := time.Now()
 	processes, err := l.Start(ctx)
@@ -113,11 +121,11 @@ func (b *bench) system(ctx context.Context, l rig.Launch, dbs databases, termina
 	if err := seed(ctx, addrsOf(processes, "inventory")[0]); err != nil {
 		return err
 	}
-	r := &running{servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
+	r := &running{launch: l, name: of.prefix(), servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
 	defer r.driver.close()
-	if b.opts.Stored > 0 {
-		b.say("storing %d orders of the past", b.opts.Stored)
-		ids, err := newHistory(b.opts.Stored, b.opts.Seed).store(ctx, dbs)
+	if of.stored > 0 {
+		b.say("storing %d orders of the past", of.stored)
+		ids, err := newHistory(of.stored, b.opts.Seed).store(ctx, dbs)
 		if err != nil {
 			return err
 		}
@@ -131,7 +139,7 @@ func (b *bench) system(ctx context.Context, l rig.Launch, dbs databases, termina
 		stopWatching()
 		err = errors.Join(err, watching.Wait())
 	}()
-	return b.measureAll(ctx, r, run)
+	return b.measureAll(ctx, r, of.scenarios, run)
 }
 
 // floor measures the SQL work alone, in batches as large as a closed loop's clients, and larger.

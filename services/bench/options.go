@@ -18,14 +18,17 @@ type Options struct {
 	Profile     bool          `json:"profile"` // take CPU profiles of the services
 	Warmup      time.Duration `json:"-"`       // before each scenario but idle, at its load; and twice as long before the first
 	Even        bool          `json:"evenSpacing"`
-	Instances   int           `json:"instances"`   // of each service
+	Full        bool          `json:"full"`        // everything there is, curves included
+	Smoke       bool          `json:"smoke"`       // only to see that everything works
+	Instances   []int         `json:"instances"`   // of each service, 1 if not given; several: one run each
 	Servers     int           `json:"servers"`     // PostgreSQL servers: 1 for all, or 3
-	Stored      int           `json:"stored"`      // orders that went through the system before
+	Stored      []int         `json:"stored"`      // orders that went through the system before; several: one run each
 	Partitions  int           `json:"partitions"`  // of every topic
 	Env         []string      `json:"environment"` // settings of the services, as NAME=VALUE
 	Seed        uint64        `json:"seed"`
 	Dir         string        `json:"-"` // for what the services log
 	JSON        string        `json:"-"` // where the report goes
+	Markdown    string        `json:"-"` // where its tables go
 }
 
 // Defaults are what `make bench` measures.
@@ -43,12 +46,12 @@ func Defaults() Options {
 			{Kind: Open, N: 100, Length: 8 * time.Second},
 		},
 		FloorLength: 6 * time.Second,
-		Warmup:      5 * time.Second, Instances: 1, Servers: 1, Partitions: 6, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"),
+		Warmup:      5 * time.Second, Servers: 1, Partitions: 6, Seed: 1, Dir: dir, JSON: filepath.Join(dir, "bench.json"), Markdown: filepath.Join(dir, "bench.md"),
 	}
 }
 
 // Choose applies what the command line says of the scenarios: which, how long, and whether only for a look.
-func Choose(o *Options, modes, list string, length time.Duration, smoke bool) error {
+func Choose(o *Options, modes, list string, length time.Duration) error {
 	if modes != "" {
 		o.Modes = nil
 		for mode := range strings.SplitSeq(modes, ",") {
@@ -66,15 +69,26 @@ func Choose(o *Options, modes, list string, length time.Duration, smoke bool) er
 			o.Scenarios[i].Length = length
 		}
 	}
-	if smoke {
-		o.Warmup = 500 * time.Millisecond
-		for i := range o.Scenarios {
-			o.Scenarios[i].Length = 2 * time.Second
+	if o.Full {
+		o.Scenarios = append(o.Scenarios, rebalanceFor(time.Minute), memoryOf(200_000))
+		if len(o.Stored) == 0 {
+			o.Stored = []int{10_000, 100_000, 1_000_000}
 		}
-		for i := range o.Compare {
-			o.Compare[i].Length, o.Compare[i].Orders = time.Second, 0
+		if len(o.Instances) == 0 {
+			o.Instances = []int{1, 2, 4}
 		}
-		o.FloorLength = time.Second
+	}
+	if o.Smoke {
+		o.Warmup, o.FloorLength = 500*time.Millisecond, time.Second
+		if list == "" {
+			o.Scenarios = append(o.Scenarios, rebalanceFor(time.Minute), memoryOf(200_000))
+			o.Stored = []int{1000}
+		}
+		for _, scenarios := range [][]Scenario{o.Scenarios, o.Compare} {
+			for i := range scenarios {
+				scenarios[i] = scenarios[i].brief()
+			}
+		}
 	}
 	return o.validate()
 }
@@ -113,11 +127,11 @@ func (o *Options) validate() error {
 	switch {
 	case len(o.Scenarios) == 0:
 		return fmt.Errorf("no scenarios given")
-	case o.Instances < 1:
+	case slices.ContainsFunc(o.Instances, func(n int) bool { return n < 1 }):
 		return fmt.Errorf("%d instances: want at least 1", o.Instances)
 	case o.Partitions < 1:
 		return fmt.Errorf("%d partitions: want at least 1", o.Partitions)
-	case o.Stored < 0:
+	case slices.ContainsFunc(o.Stored, func(n int) bool { return n < 0 }):
 		return fmt.Errorf("%d orders stored: want none or more", o.Stored)
 	case o.Servers != 1 && o.Servers != len(serviceNames):
 		return fmt.Errorf("%d PostgreSQL servers: want 1 or %d", o.Servers, len(serviceNames))

@@ -17,12 +17,11 @@ import (
 
 // Profile is where one service spent its CPU time.
 type Profile struct {
-	Service string `json:"service"`
-	File    string `json:"file"` // for go tool pprof
-	Top     string `json:"top"`  // by own time
+	Service   string             `json:"service"`
+	File      string             `json:"file"`      // for go tool pprof
+	Functions []Function         `json:"functions"` // those with most time of their own
+	Shares    map[string]float64 `json:"shares"`    // per cent of the CPU time, by what it went to
 }
-
-const profileLines = 25
 
 // profile takes a CPU profile of the first instance of each service over most of the length, and returns a function that
 // waits for them.
@@ -47,11 +46,12 @@ func (r *running) profile(ctx context.Context, dir, name string, length time.Dur
 			return nil, fmt.Errorf("take a profile: %w", err)
 		}
 		for i := range taken {
-			out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", fmt.Sprintf("-nodecount=%d", profileLines), taken[i].File).Output()
+			out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-unit=ms", "-nodecount=100000", "-nodefraction=0", taken[i].File).Output()
 			if err != nil {
 				return nil, fmt.Errorf("read profile %s: %w", taken[i].File, err)
 			}
-			taken[i].Top = string(out)
+			all := functions(string(out))
+			taken[i].Functions, taken[i].Shares = all[:min(topFunctions, len(all))], shares(all)
 		}
 		return taken, nil
 	}

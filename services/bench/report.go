@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,11 +24,14 @@ type Report struct {
 	Postgres string      `json:"postgres"`
 	Options  Options     `json:"options"`
 	Runs     []ModeRun   `json:"runs"`
+	Aims     []Aim       `json:"aims"`
 }
 
 // ModeRun is one system's run through the scenarios.
 type ModeRun struct {
 	Mode              Mode     `json:"mode"`
+	Curve             string   `json:"curve,omitempty"` // what varies from run to run, and its value in this one
+	Value             int      `json:"value,omitempty"`
 	StartSeconds      float64  `json:"startSeconds"`      // until every instance was ready
 	FirstOrderSeconds float64  `json:"firstOrderSeconds"` // until the first order had settled, after that
 	StopSeconds       float64  `json:"stopSeconds"`
@@ -52,7 +57,11 @@ type Result struct {
 	Batches         []Batch            `json:"batches"`
 	Work            Work               `json:"postgres"`
 	Profiles        []Profile          `json:"profiles,omitempty"`
+	Memory          []MemoryPoint      `json:"memory,omitempty"`
+	Disturbances    []Disturbance      `json:"disturbances,omitempty"`
 	Violations      []string           `json:"violations"`
+
+	marks []mark
 }
 
 // latencies fills in what the driver saw.
@@ -146,13 +155,50 @@ func (r *Report) violated() bool {
 	return false
 }
 
-func (r *Report) write(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
+// write writes the JSON, and the tables to their file and to out. The JSON is read back: whoever reads it next must find
+// what was measured.
+func (r *Report) write(opts Options, out io.Writer) error {
+	var text bytes.Buffer
+	r.print(&text)
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
+	for path, content := range map[string][]byte{opts.JSON: append(b, '\n'), opts.Markdown: text.Bytes()} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			return err
+		}
+	}
+	if _, err := out.Write(text.Bytes()); err != nil {
+		return err
+	}
+	return r.readBack(opts.JSON)
+}
+
+func (r *Report) readBack(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var read Report
+	if err := json.Unmarshal(b, &read); err != nil {
+		return fmt.Errorf("read %s back: %w", path, err)
+	}
+	if len(read.Runs) != len(r.Runs) {
+		return fmt.Errorf("%s holds %d of %d runs", path, len(read.Runs), len(r.Runs))
+	}
+	for i, run := range r.Runs {
+		if len(read.Runs[i].Results) != len(run.Results) {
+			return fmt.Errorf("%s: %s has %d of %d results", path, run.name(), len(read.Runs[i].Results), len(run.Results))
+		}
+		for j, res := range run.Results {
+			if got := read.Runs[i].Results[j]; got.Scenario != res.Scenario || got.Orders != res.Orders || got.Orders == 0 && got.Scenario != string(Idle) {
+				return fmt.Errorf("%s: %s %s has %d orders; %d were measured", path, run.name(), res.Scenario, got.Orders, res.Orders)
+			}
+		}
+	}
+	return nil
 }

@@ -87,19 +87,19 @@ func TestOptions(t *testing.T) {
 		modes, list string
 		length      time.Duration
 		smoke       bool
-		instances   int
+		instances   []int
 		ok          bool
 	}{
-		"defaults":         {instances: 1, ok: true},
-		"one mode":         {modes: "converge", instances: 1, ok: true},
-		"no such mode":     {modes: "best", instances: 1},
-		"no instances":     {instances: 0},
-		"smoke of a list":  {list: "closed:2", smoke: true, instances: 2, ok: true},
-		"shorter defaults": {length: time.Second, instances: 1, ok: true},
+		"defaults":         {ok: true},
+		"one mode":         {modes: "converge", ok: true},
+		"no such mode":     {modes: "best"},
+		"no instances":     {instances: []int{1, 0}},
+		"smoke of a list":  {list: "closed:2", smoke: true, instances: []int{2}, ok: true},
+		"shorter defaults": {length: time.Second, ok: true},
 	} {
 		o := Defaults()
-		o.Instances = tc.instances
-		if err := Choose(&o, tc.modes, tc.list, tc.length, tc.smoke); (err == nil) != tc.ok {
+		o.Instances, o.Smoke = tc.instances, tc.smoke
+		if err := Choose(&o, tc.modes, tc.list, tc.length); (err == nil) != tc.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, s := range o.Scenarios {

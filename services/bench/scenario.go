@@ -13,6 +13,8 @@ import (
 // running is a system with its driver.
 type running struct {
 	mode      Mode
+	name      string     // what begins the names of its profiles
+	launch    rig.Launch // that started it
 	servers   servers
 	processes []*rig.Process
 	databases databases
@@ -20,7 +22,7 @@ type running struct {
 }
 
 // measureAll runs the scenarios one after the other.
-func (b *bench) measureAll(ctx context.Context, r *running, run *ModeRun) error {
+func (b *bench) measureAll(ctx context.Context, r *running, scenarios []Scenario, run *ModeRun) error {
 	b.say("placing the first order")
 	began := time.Now()
 	if _, err := r.driver.closed(ctx, 1, time.Millisecond); err != nil {
@@ -37,7 +39,7 @@ func (b *bench) measureAll(ctx context.Context, r *running, run *ModeRun) error 
 	}
 	r.driver.tracker.take()
 
-	for _, sc := range b.opts.scenarios(r.mode) {
+	for _, sc := range scenarios {
 		b.say("%s", sc)
 		result, err := b.measure(ctx, r, sc)
 		if err != nil {
@@ -53,7 +55,7 @@ func (b *bench) measureAll(ctx context.Context, r *running, run *ModeRun) error 
 func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, error) {
 	res := Result{Scenario: sc.String()}
 	if sc.Kind != Idle {
-		if _, err := b.load(ctx, r, sc.warmUp(b.opts.Warmup)); err != nil {
+		if _, err := b.load(ctx, r, sc.warmUp(b.opts.Warmup), nil); err != nil {
 			return res, fmt.Errorf("warm-up: %w", err)
 		}
 		r.driver.tracker.take()
@@ -65,8 +67,8 @@ func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, e
 	if err != nil {
 		return res, err
 	}
-	profiles := r.profile(ctx, b.opts.Dir, sc.String(), sc.Length)
-	w, loadErr := b.load(ctx, r, sc)
+	profiles := r.profile(ctx, b.opts.Dir, r.name+sc.String(), sc.profiled())
+	w, loadErr := b.load(ctx, r, sc, &res)
 	if ctx.Err() != nil {
 		return res, ctx.Err()
 	}
@@ -80,7 +82,9 @@ func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, e
 	if loadErr != nil {
 		res.Violations = append(res.Violations, loadErr.Error())
 	}
-	res.latencies(r.driver.tracker.take(), w)
+	samples := r.driver.tracker.take()
+	res.latencies(samples, w)
+	res.Disturbances = disturbances(samples, res.marks, w.to)
 	if failures, example := r.driver.failed(); failures > 0 {
 		res.Failures, res.Failure = failures, example.Error()
 	}
@@ -97,15 +101,22 @@ func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, e
 	return res, errors.Join(err, rig.Alive(r.processes))
 }
 
-func (b *bench) load(ctx context.Context, r *running, sc Scenario) (window, error) {
+// load runs the scenario. What only its kind measures goes into res.
+func (b *bench) load(ctx context.Context, r *running, sc Scenario, res *Result) (w window, err error) {
 	switch sc.Kind {
 	case Closed:
 		if sc.Orders > 0 {
-			return r.driver.closedOrders(ctx, int(sc.N), sc.Orders)
+			return r.driver.closedOrders(ctx, int(sc.N), sc.Orders, func(int) {})
 		}
 		return r.driver.closed(ctx, int(sc.N), sc.Length)
 	case Flood:
 		return r.driver.flood(ctx, sc)
+	case Rebalance:
+		w, res.marks, err = b.rebalance(ctx, r, sc)
+		return w, err
+	case Memory:
+		w, res.Memory, err = r.memory(ctx, sc)
+		return w, err
 	case Open:
 		schedule := evenly(sc.N, sc.Length)
 		if !b.opts.Even {

@@ -2,8 +2,11 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -36,6 +39,21 @@ func startServers(ctx context.Context, postgres, partitions int) (servers, error
 	}
 	s, err := rig.Start(ctx, cfg)
 	return servers{s}, err
+}
+
+// drop drops the services' databases that have this prefix and suffix, and their roles.
+func (s servers) drop(ctx context.Context, prefix, suffix string) error {
+	return s.each(ctx, func(conn *pgx.Conn) error {
+		for _, service := range serviceNames {
+			name := pgx.Identifier{prefix + service + suffix}.Sanitize()
+			for _, sql := range []string{`DROP DATABASE IF EXISTS ` + name + ` WITH (FORCE)`, `DROP ROLE IF EXISTS ` + name} {
+				if _, err := conn.Exec(ctx, sql); err != nil {
+					return fmt.Errorf("drop %s: %w", name, err)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // of is the PostgreSQL server of a service.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/services/rig"
 )
 
 // Statement is one of the statements that a server spent most of its time on.
@@ -23,6 +25,7 @@ type Statement struct {
 type Work struct {
 	Statements   int64       `json:"statements"`
 	Transactions int64       `json:"transactions"`
+	RoundTrips   int64       `json:"roundTrips"` // of the services; 0 where they are not known
 	WALBytes     int64       `json:"walBytes"`
 	WALSyncs     int64       `json:"walSyncs"`
 	Top          []Statement `json:"top"`
@@ -84,14 +87,21 @@ func (w Work) since(before Work) Work {
 // each runs fn with a superuser's connection to each server.
 func (s servers) each(ctx context.Context, fn func(*pgx.Conn) error) error {
 	for _, srv := range s.Postgres {
-		conn, err := pgx.Connect(ctx, srv.URL("postgres", "postgres"))
-		if err == nil {
-			err = fn(conn)
-			_ = conn.Close(ctx) // nothing was written
+		if err := s.one(ctx, srv, fn); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("look into %s: %w", srv.Name, err)
-		}
+	}
+	return nil
+}
+
+func (servers) one(ctx context.Context, srv *rig.Server, fn func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, srv.URL("postgres", "postgres"))
+	if err == nil {
+		err = fn(conn)
+		_ = conn.Close(ctx) // every statement has been answered
+	}
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", srv.Name, err)
 	}
 	return nil
 }

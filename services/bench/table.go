@@ -8,24 +8,23 @@ import (
 
 // print writes the report as Markdown.
 func (r *Report) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%s, commit %s, %d cores (%s), %s, %s, %s; %d instance(s) of each service, %d PostgreSQL server(s), %d partitions, %d orders stored before, seed %d\n",
+	fmt.Fprintf(w, "\n%s, commit %s, %d cores (%s), %s, %s, %s; %d PostgreSQL server(s), %d partitions, seed %d\n",
 		r.Date.Format("2006-01-02"), r.Commit, r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Kafka, r.Postgres,
-		r.Options.Instances, r.Options.Servers, r.Options.Partitions, r.Options.Stored, r.Options.Seed)
-	if len(r.Options.Env) > 0 {
-		fmt.Fprintf(w, "\nSettings: `%s`\n", strings.Join(r.Options.Env, "`, `"))
-	}
+		r.Options.Servers, r.Options.Partitions, r.Options.Seed)
+	r.printGiven(w)
+	r.printAims(w)
 	r.printLatencies(w)
 	r.printComparison(w)
+	r.printCurves(w)
+	r.printSeries(w)
 	r.printCPU(w)
 	r.printWork(w)
 	r.printBatches(w)
 	r.printStatements(w)
+	r.printProfiles(w)
 	for _, run := range r.Runs {
-		fmt.Fprintf(w, "\n%s: started in %.1f s, first order settled %.1f s later, stopped in %.1f s\n", run.Mode, run.StartSeconds, run.FirstOrderSeconds, run.StopSeconds)
+		fmt.Fprintf(w, "\n%s: started in %.1f s, first order settled %.1f s later, stopped in %.1f s\n", run.name(), run.StartSeconds, run.FirstOrderSeconds, run.StopSeconds)
 		for _, res := range run.Results {
-			for _, p := range res.Profiles {
-				fmt.Fprintf(w, "\n%s, %s: CPU of %s (%s)\n\n```\n%s```\n", run.Mode, res.Scenario, p.Service, p.File, p.Top)
-			}
 			if res.Failures > 0 {
 				fmt.Fprintf(w, "\n%s, %s: %d requests failed, such as: %s\n", run.Mode, res.Scenario, res.Failures, res.Failure)
 			}
@@ -41,10 +40,31 @@ func (r *Report) each(fn func(name string, res *Result)) {
 	for _, run := range r.Runs {
 		for i := range run.Results {
 			if run.Results[i].Scenario != string(Idle) {
-				fn(string(run.Mode)+" "+run.Results[i].Scenario, &run.Results[i])
+				fn(run.name()+" "+run.Results[i].Scenario, &run.Results[i])
 			}
 		}
 	}
+}
+
+// printGiven shows what was given on the command line that holds for every run.
+func (r *Report) printGiven(w io.Writer) {
+	if len(r.Options.Env) > 0 {
+		fmt.Fprintf(w, "\nSettings: `%s`\n", strings.Join(r.Options.Env, "`, `"))
+	}
+	if n := r.Options.Instances; len(n) == 1 {
+		fmt.Fprintf(w, "\n%d instance(s) of each service\n", n[0])
+	}
+	if n := r.Options.Stored; len(n) == 1 {
+		fmt.Fprintf(w, "\n%d orders stored before\n", n[0])
+	}
+}
+
+// name tells the run from the others.
+func (r *ModeRun) name() string {
+	if r.Curve == "" {
+		return string(r.Mode)
+	}
+	return fmt.Sprintf("%s, %s %d,", r.Mode, r.Curve, r.Value)
 }
 
 func table(w io.Writer, title string, columns ...string) {
@@ -79,7 +99,7 @@ func (r *Report) printLatencies(w io.Writer) {
 // printComparison holds the system against the usual way under the same load, and against the floor.
 func (r *Report) printComparison(w io.Writer) {
 	results := map[Mode][]Result{}
-	for _, run := range r.Runs {
+	for _, run := range r.curve("") {
 		results[run.Mode] = run.Results
 	}
 	if len(results[Converge]) == 0 || len(results[Usual])+len(results[Floor]) == 0 {
@@ -100,6 +120,9 @@ func (r *Report) printComparison(w io.Writer) {
 			}
 			if fullLoad(own.Scenario) {
 				compare(own.Scenario+", orders/s, usual", "", own.OrdersPerSecond, other.OrdersPerSecond)
+			}
+			if strings.HasPrefix(own.Scenario, string(Flood)) {
+				continue // how long an order takes in a flood depends on how many the flood has
 			}
 			compare(own.Scenario+", end to end p50, usual", " ms", own.EndToEnd.P50, other.EndToEnd.P50)
 			compare(own.Scenario+", end to end p99, usual", " ms", own.EndToEnd.P99, other.EndToEnd.P99)
@@ -131,7 +154,7 @@ func (r *Report) printCPU(w io.Writer) {
 				show = func(v float64) string { return num(v*100, 1) + " %" }
 				used = s.Cores
 			}
-			cells, all := []string{string(run.Mode) + " " + s.Scenario}, 0.0
+			cells, all := []string{run.name() + " " + s.Scenario}, 0.0
 			for _, part := range parts {
 				all += used[part]
 				cells = append(cells, show(used[part]))
@@ -146,10 +169,14 @@ func (r *Report) printCPU(w io.Writer) {
 }
 
 func (r *Report) printWork(w io.Writer) {
-	table(w, "PostgreSQL's work per order.", "run", "transactions", "statements", "statements/transaction", "WAL bytes", "WAL syncs")
+	table(w, "PostgreSQL's work per order. Round trips: what the services sent before they waited for an answer, counted by the kernel.", "run", "transactions", "round trips", "round trips/transaction", "statements", "statements/transaction", "WAL bytes", "WAL syncs")
 	r.each(func(name string, s *Result) {
 		n := float64(max(1, s.Orders))
-		row(w, name, num(float64(s.Work.Transactions)/n, 3), num(float64(s.Work.Statements)/n, 3),
+		trips, perTransaction := "", ""
+		if s.Work.RoundTrips > 0 {
+			trips, perTransaction = num(float64(s.Work.RoundTrips)/n, 3), num(float64(s.Work.RoundTrips)/float64(max(1, s.Work.Transactions)), 1)
+		}
+		row(w, name, num(float64(s.Work.Transactions)/n, 3), trips, perTransaction, num(float64(s.Work.Statements)/n, 3),
 			num(float64(s.Work.Statements)/float64(max(1, s.Work.Transactions)), 1), num(float64(s.Work.WALBytes)/n, 0), num(float64(s.Work.WALSyncs)/n, 3))
 	})
 }

@@ -50,6 +50,7 @@ type Launch struct {
 	Services   []string
 	Command    func(service string) []string // program and arguments
 	Instances  int                           // of each service
+	First      int                           // number of the first, which names its log
 	Brokers    string
 	Partitions int
 	Databases  map[string]string   // URL by service
@@ -63,7 +64,7 @@ func (l Launch) Start(ctx context.Context) ([]*Process, error) {
 	var all []*Process
 	for _, service := range l.Services {
 		for i := range l.Instances {
-			p, err := l.One(service, i)
+			p, err := l.One(service, l.First+i)
 			if err != nil {
 				return all, err
 			}

@@ -34,18 +34,23 @@ func ProcessCPU(pid int) (float64, error) {
 }
 
 // PeakMiB is the most memory that a process has had resident, in MiB; 0 where the system has no /proc.
-func PeakMiB(pid int) (float64, error) {
+func PeakMiB(pid int) (float64, error) { return memory(pid, "VmHWM:") }
+
+// ResidentMiB is the memory that a process has resident now, in MiB; 0 where the system has no /proc.
+func ResidentMiB(pid int) (float64, error) { return memory(pid, "VmRSS:") }
+
+func memory(pid int, field string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, noProc(err)
 	}
 	for line := range bytes.Lines(b) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+		if rest, ok := bytes.CutPrefix(line, []byte(field)); ok {
 			kb, err := strconv.ParseFloat(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte("kB")))), 64)
 			return kb / 1024, err
 		}
 	}
-	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", pid)
+	return 0, fmt.Errorf("/proc/%d/status has no %s", pid, field)
 }
 
 // noProc drops the error of a system without /proc.

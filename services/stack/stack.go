@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +27,9 @@ import (
 // Run starts the servers that are not given, then the services, seeds products and says where everything is. It returns
 // when ctx has ended and all has stopped, or when one part failed.
 func Run(ctx context.Context, getenv func(string) string) error {
+	if getenv("GOMEMLIMIT") == "" { // Main's limit is one service's; here are all of them, and a broker that keeps its topics in memory
+		debug.SetMemoryLimit(math.MaxInt64)
+	}
 	return run(ctx, getenv, os.Stdout, os.Stderr)
 }
 

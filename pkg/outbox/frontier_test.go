@@ -1,0 +1,108 @@
+package outbox
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// world is a database as the frontier must imagine it: transactions that take ids, and end when they like.
+type world struct {
+	xid, id   int64
+	running   map[int64][]int64 // the ids that each transaction has taken
+	committed map[int64]bool    // ids
+	published map[int64]bool
+	frontier  frontier
+}
+
+func (w *world) begin() { w.xid++; w.running[w.xid] = nil }
+
+func (w *world) end(xid int64, commit bool) {
+	for _, id := range w.running[xid] {
+		w.committed[id] = commit
+	}
+	delete(w.running, xid)
+}
+
+// look publishes what is committed, as the relay does.
+func (w *world) look() {
+	s := snapshot{xmin: w.xid + 1, xmax: w.xid + 1}
+	for xid := range w.running {
+		s.xmin = min(s.xmin, xid)
+	}
+	for id := int64(1); id <= w.id; id++ {
+		if w.committed[id] && !w.published[id] {
+			w.published[id] = true
+			w.frontier.publish(id)
+		}
+	}
+	w.frontier.looked(s)
+}
+
+// next publishes the event that follows the frontier, if it is there, as the relay does from memory.
+func (w *world) next() {
+	if id := w.frontier.base + 1; w.frontier.closed() && w.committed[id] {
+		w.published[id] = true
+		w.frontier.publish(id)
+	}
+}
+
+// check fails where the frontier has passed an event that was not published or can still come.
+func (w *world) check(t *rapid.T) {
+	if !w.frontier.known {
+		return
+	}
+	for xid, ids := range w.running {
+		for _, id := range ids {
+			if id <= w.frontier.base {
+				t.Fatalf("the frontier is %d, and transaction %d can still commit %d", w.frontier.base, xid, id)
+			}
+		}
+	}
+	for id, committed := range w.committed {
+		if committed && id <= w.frontier.base && !w.published[id] {
+			t.Fatalf("the frontier is %d, and %d was never published", w.frontier.base, id)
+		}
+	}
+}
+
+// Whatever transactions do, nothing that is missing below the frontier can come any more; and when all have ended, two
+// looks bring it to the end.
+func TestFrontierPassesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &world{running: map[int64][]int64{}, committed: map[int64]bool{}, published: map[int64]bool{}}
+		pick := func(t *rapid.T) int64 {
+			var some []int64
+			for xid := int64(1); xid <= w.xid; xid++ {
+				if _, ok := w.running[xid]; ok {
+					some = append(some, xid)
+				}
+			}
+			if len(some) == 0 {
+				t.Skip("no transaction runs")
+			}
+			return rapid.SampledFrom(some).Draw(t, "transaction")
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"":      w.check,
+			"begin": func(*rapid.T) { w.begin() },
+			"emit":  func(t *rapid.T) { x := pick(t); w.id++; w.running[x] = append(w.running[x], w.id) },
+			"commit": func(t *rapid.T) {
+				w.end(pick(t), true)
+			},
+			"roll back": func(t *rapid.T) { w.end(pick(t), false) },
+			"look":      func(*rapid.T) { w.look() },
+			"next":      func(*rapid.T) { w.next() },
+		})
+		for xid := range w.running {
+			w.end(xid, true)
+		}
+		for range 3 {
+			w.look()
+		}
+		w.check(t)
+		if !w.frontier.closed() {
+			t.Fatalf("all transactions have ended, and the frontier is still open at %d of %d", w.frontier.base, w.id)
+		}
+	})
+}
