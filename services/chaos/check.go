@@ -14,7 +14,7 @@ import (
 // Violation is a promise that was not kept. Orders are those it shows in; Examples are the time lines of a few of them.
 type Violation struct {
 	Rule     string   `json:"rule"`
-	Detail   string   `json:"detail,omitempty"`
+	Details  []string `json:"details,omitempty"`
 	Orders   int      `json:"orders,omitempty"`
 	Examples []string `json:"examples,omitempty"`
 
@@ -22,14 +22,10 @@ type Violation struct {
 }
 
 func (v Violation) String() string {
-	s := v.Rule
-	if v.Orders > 0 {
-		s = fmt.Sprintf("%d × %s", v.Orders, s)
+	if n := v.Orders + len(v.Details); n > 1 {
+		return fmt.Sprintf("%d × %s", n, v.Rule)
 	}
-	if v.Detail != "" {
-		s += ": " + v.Detail
-	}
-	return s
+	return v.Rule
 }
 
 // verdict collects what is wrong, by rule.
@@ -52,9 +48,16 @@ func (v *verdict) order(id uuid.UUID, rule string) {
 
 // that notes what is wrong with something else than an order.
 func (v *verdict) that(ok bool, rule, format string, args ...any) {
-	if !ok {
-		v.found = append(v.found, Violation{Rule: rule, Detail: fmt.Sprintf(format, args...)})
+	if ok {
+		return
 	}
+	i, known := v.rules[rule]
+	if !known {
+		i = len(v.found)
+		v.rules[rule] = i
+		v.found = append(v.found, Violation{Rule: rule})
+	}
+	v.found[i].Details = append(v.found[i].Details, fmt.Sprintf(format, args...))
 }
 
 // check returns what is wrong with the facts; nothing is right.

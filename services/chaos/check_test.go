@@ -213,9 +213,9 @@ func TestResumption(t *testing.T) {
 		"another came after":      {[]Episode{{Fault: "zombie", Start: at(10), End: at(11)}}, 20, 5},
 		"the load had ended":      {nil, 8, 0},
 	} {
-		got := resumption(e, append(tc.others, e), settled, at(tc.end)).Seconds()
-		if got != tc.want {
-			t.Errorf("%s: %g s, want %g", name, got, tc.want)
+		got, ok := resumption(e, append(tc.others, e), settled, at(tc.end))
+		if got.Seconds() != tc.want || ok != (tc.want > 0) {
+			t.Errorf("%s: %s, %t; want %g s", name, got, ok, tc.want)
 		}
 	}
 }

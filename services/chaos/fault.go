@@ -64,10 +64,7 @@ func scaled(d time.Duration) func(*Options) time.Duration {
 	return func(o *Options) time.Duration { return o.long(d) }
 }
 
-func anyService(_ *world, rnd *rand.Rand) string {
-	names := serviceNames()
-	return names[rnd.IntN(len(names))]
-}
+func anyService(w *world, rnd *rand.Rand) string { return w.opts.On[rnd.IntN(len(w.opts.On))] }
 
 func always(on string) func(*world, *rand.Rand) string {
 	return func(*world, *rand.Rand) string { return on }

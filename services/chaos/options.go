@@ -14,6 +14,7 @@ type Options struct {
 	Duration time.Duration `json:"-"`                  // of load and faults; settling comes after it
 	Seed     uint64        `json:"seed"`               // decides which faults come when, and what is ordered
 	Faults   []string      `json:"faults"`             // default: all
+	On       []string      `json:"on"`                 // the services that faults which choose one choose from; default: all
 	Rate     float64       `json:"rate"`               // orders per second; default 150
 	Burst    float64       `json:"burst"`              // orders per second while Kafka is away for long; default 1000
 	Clients  int           `json:"clients"`            // requests at once; default 32
@@ -40,6 +41,14 @@ func (o *Options) defaults() error {
 	for _, name := range o.Faults {
 		if !slices.Contains(FaultNames(), name) {
 			return fmt.Errorf("there is no fault %q; there are %s", name, strings.Join(FaultNames(), ", "))
+		}
+	}
+	if len(o.On) == 0 {
+		o.On = serviceNames()
+	}
+	for _, name := range o.On {
+		if !slices.Contains(serviceNames(), name) {
+			return fmt.Errorf("there is no service %q; there are %s", name, strings.Join(serviceNames(), ", "))
 		}
 	}
 	if o.Duration < 0 || o.Rate < 0 || o.Burst < 0 || o.Clients < 1 {

@@ -49,7 +49,7 @@ type Kind struct {
 	Times   int     `json:"times"`
 	Seconds float64 `json:"seconds"`           // in all, from when it was done to when what it broke was back
 	Longest float64 `json:"longestStandstill"` // seconds without any order settling, with this fault going on
-	Resumed float64 `json:"slowestResumption"` // seconds from when what it broke was back until an order settled, with no other fault in between
+	Resumed float64 `json:"slowestResumption"` // -1: never seen; seconds from when what it broke was back until an order settled, with no other fault in between
 }
 
 func newReport(ctx context.Context, opts Options) *Report {
@@ -103,13 +103,15 @@ func kinds(episodes []Episode, settled []time.Time, end time.Time) []Kind {
 	for _, e := range episodes {
 		k := byName[e.Fault]
 		if k == nil {
-			k = &Kind{Fault: e.Fault}
+			k = &Kind{Fault: e.Fault, Resumed: -1}
 			byName[e.Fault] = k
 		}
 		k.Times++
 		k.Seconds += e.End.Sub(e.Start).Seconds()
 		k.Longest = max(k.Longest, standstill(settled, e.Start, e.End, end).Seconds())
-		k.Resumed = max(k.Resumed, resumption(e, episodes, settled, end).Seconds())
+		if after, ok := resumption(e, episodes, settled, end); ok {
+			k.Resumed = max(k.Resumed, after.Seconds())
+		}
 	}
 	var all []Kind
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
@@ -118,18 +120,18 @@ func kinds(episodes []Episode, settled []time.Time, end time.Time) []Kind {
 	return all
 }
 
-// resumption is how long nothing settled after a fault was over; 0 where another fault, or the end of the load, may be why.
-func resumption(e Episode, episodes []Episode, settled []time.Time, end time.Time) time.Duration {
+// resumption is how long nothing settled after a fault was over, unless another fault, or the end of the load, may be why.
+func resumption(e Episode, episodes []Episode, settled []time.Time, end time.Time) (time.Duration, bool) {
 	i, _ := slices.BinarySearchFunc(settled, e.End, time.Time.Compare)
 	if i == len(settled) || settled[i].After(end) {
-		return 0
+		return 0, false
 	}
 	for _, other := range episodes {
 		if other != e && other.Start.Before(settled[i]) && other.End.After(e.End) {
-			return 0
+			return 0, false
 		}
 	}
-	return settled[i].Sub(e.End)
+	return settled[i].Sub(e.End), true
 }
 
 // standstill is the longest time between two orders that settled, of which some lies between from and to. After end no
@@ -194,10 +196,17 @@ func (r *Report) Print(w io.Writer) {
 	line("\n| fault | times | seconds in all | longest time without any order settling, s | after its end until an order settled, at most, s |")
 	line("| --- | ---: | ---: | ---: | ---: |")
 	for _, k := range r.Kinds {
-		line("| %s | %d | %.0f | %.1f | %.1f |", k.Fault, k.Times, k.Seconds, k.Longest, k.Resumed)
+		resumed := "–" // the next fault came first
+		if k.Resumed >= 0 {
+			resumed = fmt.Sprintf("%.1f", k.Resumed)
+		}
+		line("| %s | %d | %.0f | %.1f | %s |", k.Fault, k.Times, k.Seconds, k.Longest, resumed)
 	}
 	for _, v := range r.Violations {
 		line("\n**%s**", v)
+		for _, detail := range v.Details[:min(len(v.Details), 10)] {
+			line("\n```\n%s\n```", strings.TrimSpace(detail))
+		}
 		for _, example := range v.Examples {
 			line("\n```\n%s```", example)
 		}

@@ -55,7 +55,7 @@ func Run(ctx context.Context, opts Options, log io.Writer) (_ *Report, err error
 		err = w.ordeal(ctx, report, say)
 	}
 	if stopErr := w.stopServices(); stopErr != nil {
-		report.Violations = append(report.Violations, Violation{Rule: "a service did not stop well", Detail: stopErr.Error()})
+		report.Violations = append(report.Violations, Violation{Rule: "a service did not stop well", Details: []string{stopErr.Error()}})
 	}
 	if err = errors.Join(err, w.close(context.WithoutCancel(ctx))); err != nil {
 		return report, err
@@ -91,17 +91,18 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	h := &history{}
 
 	loadCtx, stopLoad := context.WithCancel(ctx)
-	defer stopLoad()
 	patience, giveUp := context.WithCancel(ctx)
-	defer giveUp()
 	placed := make(chan struct{})
-	go func() { // ends soon after giveUp
+	go func() {
 		defer close(placed)
 		l.place(loadCtx, patience)
 	}()
+	defer func() { stopLoad(); giveUp(); <-placed }()
+	if err := w.atWork(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
 	end := began.Add(w.opts.Duration)
-	pause(ctx, min(2*time.Second, w.opts.Duration/10)) // some orders before the first fault
 	unleash(ctx, c, h, say, end)
 	pause(ctx, time.Until(end))
 	stopLoad()
@@ -129,6 +130,24 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	}
 	report.judged(f, h, found)
 	return nil
+}
+
+// atWork waits until the first orders have gone all the way: before that, there is little to break.
+func (w *world) atWork(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, comeback)
+	defer cancel()
+	for {
+		s, err := w.standing(ctx)
+		if err != nil {
+			return err
+		}
+		if s.counted > 0 {
+			return nil
+		}
+		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
+			return fmt.Errorf("no order was confirmed within %s: %s", comeback, s)
+		}
+	}
 }
 
 // examine checks until nothing is wrong, for what was settled a moment ago may still be on its way to a topic; what is wrong

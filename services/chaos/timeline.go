@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -130,9 +131,10 @@ func timeline(id uuid.UUID, moments []moment, episodes []Episode) string {
 		}
 	}
 	slices.SortStableFunc(moments, byTime)
-	text := fmt.Sprintf("order %s\n", id)
+	var text strings.Builder
+	fmt.Fprintf(&text, "order %s\n", id)
 	for _, m := range moments {
-		text += m.at.Format("  15:04:05.000000  ") + m.text + "\n"
+		fmt.Fprintf(&text, "  %s  %s\n", m.at.Format("15:04:05.000000"), m.text)
 	}
-	return text
+	return text.String()
 }

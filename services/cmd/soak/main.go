@@ -27,6 +27,7 @@ func main() {
 	flag.DurationVar(&opts.Duration, "duration", 5*time.Minute, "how long orders come in and things break; settling and checking come after it")
 	flag.Uint64Var(&opts.Seed, "seed", opts.Seed, "decides which faults come when (default: a new one)")
 	list := flag.String("faults", "", "which faults, with commas between them (default: all): "+strings.Join(chaos.FaultNames(), ", "))
+	on := flag.String("on", "", "the services that a fault chooses its victim from (default: all)")
 	flag.Float64Var(&opts.Rate, "rate", 150, "orders per second")
 	flag.Float64Var(&opts.Burst, "burst", 1000, "orders per second while Kafka is away for long")
 	flag.IntVar(&opts.Clients, "clients", 32, "requests at once")
@@ -41,6 +42,9 @@ func main() {
 	}
 	if *list != "" {
 		opts.Faults = strings.Split(*list, ",")
+	}
+	if *on != "" {
+		opts.On = strings.Split(*on, ",")
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
