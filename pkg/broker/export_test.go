@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"time"
 )
 
@@ -17,8 +18,6 @@ func (s *FetchSession) Told(from map[TopicPartition]int64) int { return len(s.pa
 // Fetch fetches once, within a session, and moves from on.
 func (s *FetchSession) Fetch(ctx context.Context, c *Client, from map[TopicPartition]int64) ([]Record, error) {
 	f, err := c.fetch(ctx, from, 20*time.Millisecond, &s.fetchSession)
-	for tp, next := range f.next {
-		from[tp] = next
-	}
+	maps.Copy(from, f.next)
 	return f.records, err
 }
