@@ -18,6 +18,9 @@ type frontier struct {
 	horizon int64 // when all transactions below this one have ended; 0: no barrier is set
 }
 
+// maxAbove bounds what is remembered beyond the frontier: an old transaction somewhere can hold it up for hours.
+const maxAbove = 100_000
+
 // closed says that no id up to the highest published one is missing.
 func (f *frontier) closed() bool { return f.known && len(f.above) == 0 }
 
@@ -38,6 +41,10 @@ func (f *frontier) publish(id int64) {
 	}
 	f.above[id] = struct{}{}
 	f.advance()
+	if len(f.above) > maxAbove { // begin again, from where the next look will be
+		f.known, f.horizon = false, 0
+		clear(f.above)
+	}
 }
 
 func (f *frontier) advance() {

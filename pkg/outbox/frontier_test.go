@@ -106,3 +106,28 @@ func TestFrontierPassesNothing(t *testing.T) {
 		}
 	})
 }
+
+// A transaction that never ends does not make the relay remember everything it publishes meanwhile; and when it does end, the
+// relay finds back.
+func TestFrontierForgets(t *testing.T) {
+	f := frontier{}
+	old := snapshot{xmin: 5, xmax: 10}
+	for id := int64(2); id < 3*maxAbove; id++ { // 1 is the old transaction's
+		f.publish(id)
+		if id%1000 == 0 {
+			f.looked(old)
+		}
+		if len(f.above) > maxAbove {
+			t.Fatalf("%d ids are remembered", len(f.above))
+		}
+	}
+	if f.closed() {
+		t.Fatal("the frontier passed a transaction that runs")
+	}
+	f.publish(1)
+	f.looked(snapshot{xmin: 11, xmax: 11})
+	f.looked(snapshot{xmin: 11, xmax: 11})
+	if !f.closed() || f.base != 3*maxAbove-1 {
+		t.Errorf("known %v, base %d, %d above; want the frontier at %d", f.known, f.base, len(f.above), 3*maxAbove-1)
+	}
+}
