@@ -56,9 +56,13 @@ type pump struct {
 type rest struct {
 	until time.Time
 	wait  time.Duration
+	said  time.Time // when the log was told last
 }
 
-const firstRest = 50 * time.Millisecond
+const (
+	firstRest = 50 * time.Millisecond
+	sayEvery  = 10 * time.Second // while a topic goes on refusing
+)
 
 // run publishes until ctx ends and the outbox is empty, or live ends.
 func (p *pump) run(ctx, live context.Context) error {
@@ -215,9 +219,13 @@ func (p *pump) publish(ctx context.Context, rows []row) (n int) {
 	for topic, err := range failed {
 		r := p.resting[topic]
 		r.wait = min(max(2*r.wait, firstRest), p.cfg.Retry)
-		r.until = time.Now().Add(r.wait)
+		now := time.Now()
+		r.until = now.Add(r.wait)
+		if now.Sub(r.said) >= sayEvery {
+			r.said = now
+			p.cfg.Log.Warn("events wait in the outbox", "topic", topic, "error", err)
+		}
 		p.resting[topic] = r
-		p.cfg.Log.Warn("events wait in the outbox", "topic", topic, "error", err, "retry", r.wait)
 	}
 	return n
 }
