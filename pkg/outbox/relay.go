@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,7 @@ type Config struct {
 	Poll   time.Duration // how long to wait for a wake-up before looking anyway; default 1 s
 	Flush  time.Duration // how long to go on publishing after the stop; default 4 s
 	Retry  time.Duration // how long a topic that refused a record rests at most; default 1 s
+	Lease  time.Duration // how long a leader that is frozen goes on holding up the others; default 5 s
 	Log    *slog.Logger
 	Metric prometheus.Registerer // nil: none
 }
@@ -61,6 +63,7 @@ func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
 	cfg.Poll = cmp.Or(cfg.Poll, time.Second)
 	cfg.Flush = cmp.Or(cfg.Flush, 4*time.Second)
 	cfg.Retry = cmp.Or(cfg.Retry, time.Second)
+	cfg.Lease = cmp.Or(cfg.Lease, 5*time.Second)
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -154,6 +157,11 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 	if _, err := work.Exec(ctx, `SET synchronous_commit = off`); err != nil {
 		return err
 	}
+	// A process that is frozen keeps its sessions, and with them the lock, so the server ends one that does not stir. What the
+	// frozen one still publishes when it wakes, the next leader has published: duplicates.
+	if _, err := lock.Exec(ctx, `SELECT set_config('idle_session_timeout', $1, false)`, strconv.FormatInt(r.cfg.Lease.Milliseconds(), 10)); err != nil {
+		return err
+	}
 	if _, err := lock.Exec(ctx, `LISTEN `+channel); err != nil {
 		return err
 	}
@@ -168,11 +176,10 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 	go func() {
 		defer close(heard)
 		for {
-			if _, err := lock.WaitForNotification(live); err != nil {
+			if err := r.hear(live, lock); err != nil {
 				stop(fmt.Errorf("the leader's session ended: %w", err))
 				return
 			}
-			r.Wake()
 		}
 	}()
 	defer func() { stop(nil); <-heard }()
@@ -186,6 +193,21 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 	defer r.handed.end()
 	p := pump{Relay: r, conn: work, resting: map[string]rest{}}
 	return p.run(ctx, live)
+}
+
+// hear waits for another instance's wake-up, and stirs when there is none for a while.
+func (r *Relay) hear(ctx context.Context, lock *pgx.Conn) error {
+	wait, cancel := context.WithTimeout(ctx, r.cfg.Lease/4)
+	defer cancel()
+	_, err := lock.WaitForNotification(wait)
+	switch {
+	case err == nil:
+		r.Wake()
+		return nil
+	case wait.Err() != nil && ctx.Err() == nil && !lock.IsClosed():
+		return lock.Ping(ctx)
+	}
+	return err
 }
 
 // detached takes a connection out of the pool for good: it ends with the leadership it serves.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -21,7 +22,12 @@ import (
 	"github.com/converge-dev/converge/pkg/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(envDatabase) != "" {
+		relayProcess()
+	}
+	pgtest.Main(m)
+}
 
 func database(t *testing.T) *pgxpool.Pool {
 	t.Helper()
