@@ -57,7 +57,7 @@ func (f *frontier) advance() {
 	}
 }
 
-// looked notes that everything was published that a snapshot of the table showed.
+// looked notes that everything was published that a look into the table showed, which began with the snapshot.
 func (f *frontier) looked(s snapshot) {
 	if f.horizon != 0 && s.xmin >= f.horizon {
 		if !f.known || f.base < f.barrier {
@@ -72,9 +72,11 @@ func (f *frontier) looked(s snapshot) {
 		f.horizon = 0
 	}
 	if !f.closed() && f.horizon == 0 {
-		f.barrier, f.horizon = max(f.highest, f.base), s.xmax
+		f.barrier, f.horizon = max(s.highest, f.base), s.xmax
 	}
 }
 
-// snapshot is which transactions had ended when the table was read: all below xmin, none from xmax on.
-type snapshot struct{ xmin, xmax int64 }
+// snapshot is which transactions had ended before the table was read: all below xmin, none from xmax on; and the highest id
+// that had been published by then. What the look itself finds may have committed after the snapshot, and a lower id that
+// is still missing may belong to a transaction that it does not know.
+type snapshot struct{ xmin, xmax, highest int64 }

@@ -142,6 +142,7 @@ func (p *pump) forget(ctx context.Context) error {
 // look deletes what was published and reads what comes next, in one round trip.
 func (p *pump) look(ctx context.Context) (rows []row, snap snapshot, err error) {
 	now := time.Now()
+	snap.highest = p.frontier.highest
 	if p.markTime.IsZero() || now.Sub(p.markTime) > floorAge {
 		p.floor, p.mark, p.markTime = p.mark, p.frontier.highest, now
 	}
