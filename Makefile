@@ -32,7 +32,7 @@ down: docker ## Stop the compose stack; its data stay (ARGS=--volumes forgets th
 logs: docker ## Follow the compose stack's logs (ARGS=order: one service's)
 	docker compose logs --follow --tail 100 $(ARGS)
 
-clean: ## Forget the state of `make run`, and what was built
+clean: ## Forget the state of `make run`, reports, and what was built
 	rm -rf .data bin coverage.out
 
 ##@ Check
@@ -67,10 +67,10 @@ cover: go ## Run all tests and print the coverage of every function
 	  -coverpkg=github.com/converge-dev/converge/... $(PACKAGES)
 	go tool cover -func=coverage.out
 
-bench: go ## Measure against real Kafka and PostgreSQL (ARGS=-full: everything, 20 minutes; ARGS=-smoke: that it works)
+bench: go docker ## Measure against real Kafka and PostgreSQL (ARGS=-full: everything, 20 minutes; ARGS=-smoke: that it works)
 	go run ./services/cmd/bench $(ARGS)
 
-soak: go ## Break the running system for a while and check that nothing was lost (ARGS="-duration 1h -seed 1")
+soak: go docker ## Break a system of its own for a while and check that nothing was lost (ARGS="-duration 1h -seed 1")
 	go run ./services/cmd/soak $(ARGS)
 
 ##@ Build

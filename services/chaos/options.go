@@ -11,7 +11,7 @@ import (
 
 // Options say what to do to the system, and for how long. Zero values mean the defaults.
 type Options struct {
-	Duration time.Duration `json:"-"`                  // of load and faults; settling comes after it
+	Duration time.Duration `json:"nanoseconds"`        // of load and faults; settling comes after it
 	Seed     uint64        `json:"seed"`               // decides which faults come when, and what is ordered
 	Faults   []string      `json:"faults"`             // default: all
 	On       []string      `json:"on"`                 // the services that faults which choose one choose from; default: all
@@ -27,9 +27,14 @@ type Options struct {
 	Markdown string        `json:"-"`
 }
 
+const defaultRate = 150
+
+// sabotages are what pkg/internal/sabotage knows.
+var sabotages = [...]string{"skip-inbox", "early-commit", "bypass-outbox"}
+
 func (o *Options) defaults() error {
 	o.Duration = cmp.Or(o.Duration, 5*time.Minute)
-	o.Rate = cmp.Or(o.Rate, 150)
+	o.Rate = cmp.Or(o.Rate, defaultRate)
 	o.Burst = cmp.Or(o.Burst, 1000)
 	o.Clients = cmp.Or(o.Clients, 32)
 	o.Memory = cmp.Or(o.Memory, 150)
@@ -51,6 +56,9 @@ func (o *Options) defaults() error {
 			return fmt.Errorf("there is no service %q; there are %s", name, strings.Join(serviceNames(), ", "))
 		}
 	}
+	if o.Sabotage != "" && !slices.Contains(sabotages[:], o.Sabotage) {
+		return fmt.Errorf("there is no sabotage %q; there are %s", o.Sabotage, strings.Join(sabotages[:], ", "))
+	}
 	if o.Duration < 0 || o.Rate < 0 || o.Burst < 0 || o.Clients < 1 {
 		return fmt.Errorf("duration %s, rate %g, burst %g, %d clients: want positive ones", o.Duration, o.Rate, o.Burst, o.Clients)
 	}
@@ -69,6 +77,24 @@ func (o *Options) flags() []string {
 		flags = append(flags, "-tags=faults")
 	}
 	return flags
+}
+
+// command is what runs the same plan again.
+func (o *Options) command() string {
+	args := fmt.Sprintf("-duration %s -seed %d", o.Duration, o.Seed)
+	if o.Rate != defaultRate {
+		args += fmt.Sprintf(" -rate %g", o.Rate)
+	}
+	if len(o.Faults) < len(FaultNames()) {
+		args += " -faults " + strings.Join(o.Faults, ",")
+	}
+	if len(o.On) < len(serviceNames()) {
+		args += " -on " + strings.Join(o.On, ",")
+	}
+	if o.Sabotage != "" {
+		args += " -sabotage " + o.Sabotage
+	}
+	return `make soak ARGS="` + args + `"`
 }
 
 // long scales what should last a minute to a run that is not long itself.

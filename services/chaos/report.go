@@ -152,6 +152,17 @@ func standstill(settled []time.Time, from, to, end time.Time) (longest time.Dura
 	}
 }
 
+// left are the faults that were asked for and never came.
+func (r *Report) left() []string {
+	var left []string
+	for _, name := range r.Options.Faults {
+		if !slices.ContainsFunc(r.Kinds, func(k Kind) bool { return k.Fault == name }) {
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
 func (r *Report) write(jsonPath, markdownPath string) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -179,7 +190,12 @@ func (r *Report) Print(w io.Writer) {
 	line("%s, commit %s, seed %d; %d cores (%s), %s, %s, %s. %s\n", r.Date.Format(time.DateOnly), r.Commit, r.Options.Seed,
 		r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Kafka, r.Postgres, verdict)
 	line("| | |\n| --- | --- |")
-	line("| load and faults | %.0f s at %g orders/s, %g orders/s while Kafka is away for long, %d clients |", r.Seconds, r.Options.Rate, r.Options.Burst, r.Options.Clients)
+	line("| again | `%s` |", r.Options.command())
+	load := fmt.Sprintf("%.0f s at %g orders/s", r.Seconds, r.Options.Rate)
+	if r.Options.has("kafka-away") {
+		load += fmt.Sprintf(", %g orders/s while Kafka is away for long", r.Options.Burst)
+	}
+	line("| load and faults | %s, %d clients |", load, r.Options.Clients)
 	line("| orders placed | %d |", r.Load.Placed)
 	line("| acknowledged with 202 | %d |", r.Load.Acked)
 	line("| sent without a key and not answered | %d |", r.Load.Unknown)
@@ -196,11 +212,15 @@ func (r *Report) Print(w io.Writer) {
 	line("\n| fault | times | seconds in all | longest time without any order settling, s | after its end until an order settled, at most, s |")
 	line("| --- | ---: | ---: | ---: | ---: |")
 	for _, k := range r.Kinds {
-		resumed := "–" // the next fault came first
+		resumed := "–"
 		if k.Resumed >= 0 {
 			resumed = fmt.Sprintf("%.1f", k.Resumed)
 		}
 		line("| %s | %d | %.0f | %.1f | %s |", k.Fault, k.Times, k.Seconds, k.Longest, resumed)
+	}
+	line("\nA standstill counts for every fault that was going on in it. –: another fault came before an order settled.")
+	if left := r.left(); len(left) > 0 {
+		line("\n**Not injected, for want of time: %s.**", strings.Join(left, ", "))
 	}
 	for _, v := range r.Violations {
 		line("\n**%s**", v)

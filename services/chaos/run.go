@@ -103,6 +103,7 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	}
 	began := time.Now()
 	end := began.Add(w.opts.Duration)
+	say("%s  orders go all the way; faults until %s", began.UTC().Format(time.TimeOnly), end.UTC().Format(time.TimeOnly))
 	unleash(ctx, c, h, say, end)
 	pause(ctx, time.Until(end))
 	stopLoad()
@@ -115,7 +116,7 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	say("load and faults are over; waiting until everything is settled")
+	say("%s  load and faults are over; waiting until everything is settled", time.Now().UTC().Format(time.TimeOnly))
 	at, standing, err := w.settle(ctx)
 	if err != nil {
 		return err

@@ -48,9 +48,7 @@ func place(b *pgx.Batch, orders []Order) {
 }
 
 const (
-	claimSQL = `INSERT INTO inbox (consumer, id)
-SELECT $1, id FROM unnest($2::uuid[]) AS id ORDER BY id
-ON CONFLICT DO NOTHING RETURNING id`
+	recordSQL = `INSERT INTO inbox (consumer, id) SELECT $1, id FROM unnest($2::uuid[]) AS id ORDER BY id`
 
 	lockReservationsSQL = `SELECT order_id, status, items, reason FROM reservations
 WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE`
@@ -79,7 +77,7 @@ func reserve(b *pgx.Batch, orders []Order) {
 		products, units = append(products, p), append(units, n)
 	}
 	ids := idsOf(orders)
-	b.Queue(claimSQL, "inventory", fresh(len(orders)))
+	b.Queue(recordSQL, "inventory", fresh(len(orders)))
 	b.Queue(lockReservationsSQL, ids)
 	b.Queue(lockProductsSQL, products)
 	b.Queue(MoveUnitsSQL, products, units)
@@ -96,7 +94,7 @@ func charge(b *pgx.Batch, orders []Order) {
 	for i, o := range orders {
 		users[i], amounts[i] = o.UserID, o.Amount
 	}
-	b.Queue(claimSQL, "payment", fresh(len(orders)))
+	b.Queue(recordSQL, "payment", fresh(len(orders)))
 	b.Queue(addPaymentsSQL, idsOf(orders), fresh(len(orders)), users, amounts)
 }
 
@@ -113,7 +111,7 @@ WHERE o.id = n.id`
 func confirm(b *pgx.Batch, orders []Order) {
 	n, now := len(orders), time.Now().UTC()
 	ids := idsOf(orders)
-	b.Queue(claimSQL, "order", fresh(n))
+	b.Queue(recordSQL, "order", fresh(n))
 	b.Queue(lockOrdersSQL, ids)
 	b.Queue(saveOrdersSQL, ids, times("CONFIRMED", n), times(History(now, now), n), times(now, n))
 }

@@ -7,14 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/converge-dev/converge/pkg/app"
 	"github.com/converge-dev/converge/services/bench"
 	"github.com/converge-dev/converge/services/bench/usual"
+	"github.com/converge-dev/converge/services/rig"
 )
 
 func main() {
@@ -54,8 +53,7 @@ func main() {
 		os.Exit(2)
 	}
 
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx, stop := rig.Interruptible()
 	err := bench.Run(ctx, opts, os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {

@@ -2,20 +2,18 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/converge-dev/converge/pkg/app"
 	"github.com/converge-dev/converge/services/chaos"
 	"github.com/converge-dev/converge/services/chaos/witness"
+	"github.com/converge-dev/converge/services/rig"
 )
 
 func main() {
@@ -47,12 +45,12 @@ func main() {
 		opts.On = strings.Split(*on, ",")
 	}
 
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx, stop := rig.Interruptible()
 	report, err := chaos.Run(ctx, opts, os.Stderr)
 	stop()
 	if err == nil || errors.Is(err, chaos.ErrViolated) {
 		report.Print(os.Stdout)
+		fmt.Fprintf(os.Stderr, "report: %s and %s\n", opts.JSON, opts.Markdown)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
