@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -21,6 +22,7 @@ type Session struct {
 	pending   []Record
 	paused    []chan struct{} // fetch loops that wait for the next Poll
 	fetchers  sync.WaitGroup
+	fetched   atomic.Bool // something was, since the last fault
 
 	mu        sync.Mutex
 	ends      map[TopicPartition]int64
@@ -121,9 +123,12 @@ func (s *Session) fetchAll(ctx context.Context) {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
 	for ctx.Err() == nil {
-		err := s.fetchRound(ctx, wait)
+		err := s.fetchRound(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if s.fetched.Swap(false) {
+			wait.Reset()
 		}
 		s.cfg.Log.Warn("fetch waits", "group", s.cfg.Group, "error", err)
 		s.client.forget(s.cfg.Topics...)
@@ -135,7 +140,7 @@ func (s *Session) fetchAll(ctx context.Context) {
 }
 
 // fetchRound runs the loops until one of them fails; its error ends the others.
-func (s *Session) fetchRound(ctx context.Context, wait *backoff.ExponentialBackOff) error {
+func (s *Session) fetchRound(ctx context.Context) error {
 	if err := s.resolve(ctx); err != nil {
 		return err
 	}
@@ -163,7 +168,7 @@ func (s *Session) fetchRound(ctx context.Context, wait *backoff.ExponentialBackO
 	defer cancel(nil)
 	var loops sync.WaitGroup
 	for _, from := range byLeader {
-		loops.Go(func() { cancel(s.fetchLoop(ctx, from, wait)) })
+		loops.Go(func() { cancel(s.fetchLoop(ctx, from)) })
 	}
 	loops.Wait()
 	for _, from := range byLeader {
@@ -172,7 +177,7 @@ func (s *Session) fetchRound(ctx context.Context, wait *backoff.ExponentialBackO
 	return context.Cause(ctx)
 }
 
-func (s *Session) fetchLoop(ctx context.Context, from map[TopicPartition]int64, wait *backoff.ExponentialBackOff) error {
+func (s *Session) fetchLoop(ctx context.Context, from map[TopicPartition]int64) error {
 	var session fetchSession
 	for {
 		f, err := s.client.fetch(ctx, from, s.cfg.MaxWait, &session)
@@ -205,7 +210,7 @@ func (s *Session) fetchLoop(ctx context.Context, from map[TopicPartition]int64, 
 			}
 			return fmt.Errorf("fetch %s/%d: %w", tp.Topic, tp.Partition, err)
 		}
-		wait.Reset()
+		s.fetched.Store(true)
 	}
 }
 

@@ -5,9 +5,9 @@ package outbox
 // transaction, or to one that was rolled back.
 //
 // Ids are taken from a sequence before their transactions commit, so that an id is missing does not tell whether it will
-// come. Snapshots do: a transaction that has taken an id has written before (whoever emits for a key holds a lock on the
-// key's row), so it is among those that a snapshot taken after it lists as running or not yet begun. When all those have
-// ended, a look into the table shows every event up to the highest id of that time.
+// come. Transaction ids do: whoever takes an outbox id has one by then, since it holds a lock on its key's row. So when the
+// relay takes a transaction id of its own, and later all below that have ended, then a look into the table shows every event
+// up to the highest id that had been published when it took it.
 type frontier struct {
 	known bool
 	base  int64              // the frontier; meaningful if known
@@ -71,12 +71,17 @@ func (f *frontier) looked(s snapshot) {
 		f.advance()
 		f.horizon = 0
 	}
-	if !f.closed() && f.horizon == 0 {
-		f.barrier, f.horizon = max(s.highest, f.base), s.xmax
+	if s.own != 0 && !f.closed() && f.horizon == 0 {
+		f.barrier, f.horizon = max(s.highest, f.base), s.own
 	}
 }
 
-// snapshot is which transactions had ended before the table was read: all below xmin, none from xmax on; and the highest id
-// that had been published by then. What the look itself finds may have committed after the snapshot, and a lower id that
-// is still missing may belong to a transaction that it does not know.
-type snapshot struct{ xmin, xmax, highest int64 }
+// wanting tells whether the next look should take a transaction id, to begin from.
+func (f *frontier) wanting() bool { return !f.closed() && f.horizon == 0 }
+
+// snapshot is what a look into the table begins with.
+type snapshot struct {
+	xmin    int64 // all transactions below had ended
+	highest int64 // id that had been published
+	own     int64 // a transaction id taken afterwards, higher than all that were in use; 0: none was taken
+}

@@ -9,6 +9,7 @@ import (
 // world is a database as the frontier must imagine it: transactions that take ids, and end when they like.
 type world struct {
 	xid, id   int64
+	ended     int64             // the highest transaction that has
 	running   map[int64][]int64 // the ids that each transaction has taken
 	committed map[int64]bool    // ids
 	published map[int64]bool
@@ -23,11 +24,12 @@ func (w *world) end(xid int64, commit bool) {
 		w.committed[id] = commit
 	}
 	delete(w.running, xid)
+	w.ended = max(w.ended, xid)
 }
 
 // look begins to look into the table, as the relay does: the snapshot is one statement's, and the rows are the next one's.
 func (w *world) look() {
-	s := snapshot{xmin: w.xid + 1, xmax: w.xid + 1, highest: w.frontier.highest}
+	s := snapshot{xmin: w.ended + 1, highest: w.frontier.highest} // what has begun and not ended is below, or unknown
 	for xid := range w.running {
 		s.xmin = min(s.xmin, xid)
 	}
@@ -41,6 +43,11 @@ func (w *world) read() {
 			w.published[id] = true
 			w.frontier.publish(id)
 		}
+	}
+	if w.frontier.wanting() {
+		w.xid++
+		w.snapshot.own = w.xid
+		w.ended = max(w.ended, w.xid)
 	}
 	w.frontier.looked(*w.snapshot)
 	w.snapshot = nil
@@ -130,7 +137,7 @@ func TestFrontierPassesNothing(t *testing.T) {
 // relay finds back.
 func TestFrontierForgets(t *testing.T) {
 	f := frontier{}
-	old := func() snapshot { return snapshot{xmin: 5, xmax: 10, highest: f.highest} }
+	old := func() snapshot { return snapshot{xmin: 5, own: 10, highest: f.highest} }
 	for id := int64(2); id < 3*maxAbove; id++ { // 1 is the old transaction's
 		f.publish(id)
 		if id%1000 == 0 {
@@ -144,8 +151,8 @@ func TestFrontierForgets(t *testing.T) {
 		t.Fatal("the frontier passed a transaction that runs")
 	}
 	f.publish(1)
-	for range 2 {
-		f.looked(snapshot{xmin: 11, xmax: 11, highest: f.highest})
+	for range 3 {
+		f.looked(snapshot{xmin: 11, own: 11, highest: f.highest})
 	}
 	if !f.closed() || f.base != 3*maxAbove-1 {
 		t.Errorf("known %v, base %d, %d above; want the frontier at %d", f.known, f.base, len(f.above), 3*maxAbove-1)

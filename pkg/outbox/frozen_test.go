@@ -44,7 +44,7 @@ func TestFrozenLeaderIsSucceeded(t *testing.T) {
 	t.Parallel()
 	c := brokertest.Fake(t)
 	db, cl, topic := database(t), client(t, c), c.Topic(t, 1)
-	first := exec.Command(os.Args[0]) //nolint:noctx,gosec // this test itself; it is killed below
+	first := exec.Command(os.Args[0]) //nolint:gosec // this test itself
 	first.Env = append(os.Environ(), envDatabase+"="+db.Config().ConnString(), envBroker+"="+c.Brokers()[0])
 	first.Stderr = os.Stderr
 	if err := first.Start(); err != nil {

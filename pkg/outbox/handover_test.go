@@ -23,13 +23,29 @@ import (
 // keyed is an outbox beside a table of keys, whose rows writers lock before they emit, as handlers lock their orders.
 func keyed(t *testing.T, keys int) *pgxpool.Pool {
 	t.Helper()
-	return pgtest.New(t, "outbox", func(ctx context.Context, pool *pgxpool.Pool) error {
-		if err := pg.Migrate(ctx, pool, outbox.Migration()); err != nil {
-			return err
-		}
-		_, err := pool.Exec(ctx, `CREATE TABLE keys AS SELECT 'k' || k AS key, 0 AS n FROM generate_series(0, $1 - 1) AS k`, keys)
+	return pgtest.New(t, fmt.Sprint("outbox of ", keys), func(ctx context.Context, pool *pgxpool.Pool) error { return withKeys(ctx, pool, keys) })
+}
+
+// keyedAlone is keyed on a server of its own, where no other test's transactions are about.
+func keyedAlone(t *testing.T, keys int) *pgxpool.Pool {
+	t.Helper()
+	db, err := pg.Open(t.Context(), pgtest.NewServer(t).URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	if err := withKeys(t.Context(), db, keys); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func withKeys(ctx context.Context, pool *pgxpool.Pool, keys int) error {
+	if err := pg.Migrate(ctx, pool, outbox.Migration()); err != nil {
 		return err
-	})
+	}
+	_, err := pool.Exec(ctx, `CREATE TABLE keys AS SELECT 'k' || k AS key, 0 AS n FROM generate_series(0, $1 - 1) AS k`, keys)
+	return err
 }
 
 var errChanged = errors.New("changed its mind")
@@ -101,7 +117,7 @@ func TestHandedOverEventsKeepOrderPerKey(t *testing.T) {
 func TestHandedOverEventsAreNotReadBack(t *testing.T) {
 	t.Parallel()
 	c := brokertest.Fake(t)
-	db, cl, topic := keyed(t, 1), client(t, c), c.Topic(t, 1)
+	db, cl, topic := keyedAlone(t, 1), client(t, c), c.Topic(t, 1)
 	metrics := prometheus.NewPedanticRegistry()
 	r := outbox.NewRelay(db, cl, outbox.Config{Metric: metrics})
 	start(t, r)

@@ -11,9 +11,9 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// Rows are read from a floor upwards. Below it everything was published a while ago, and only rows of transactions that
-// took long can still appear there; a look from zero every so often finds them. Without a floor each read walks over the
-// deleted rows that vacuum cannot remove while some old transaction is open elsewhere.
+// Rows are read from a floor upwards, the frontier of a while ago: nothing can appear below. Without a floor each read walks
+// over the deleted rows that vacuum cannot remove while some old transaction is open elsewhere. A look from zero every so
+// often also finds the events of those who emit without holding a lock.
 const (
 	floorAge    = time.Second
 	fullLookGap = time.Second
@@ -27,7 +27,10 @@ const deleteSQL = `DELETE FROM outbox WHERE id = ANY($1)`
 const nextSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox
 WHERE id >= $1 AND topic <> ALL($2) ORDER BY id LIMIT $3`
 
-const snapshotSQL = `SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() AS s`
+const snapshotSQL = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint`
+
+// Not a snapshot's xmax: that is the last transaction that has ended, and one, not the last that has begun.
+const ownSQL = `SELECT pg_current_xact_id()::text::bigint`
 
 type row struct {
 	id     int64
@@ -47,7 +50,7 @@ type pump struct {
 	sentAt time.Time // the first of them
 
 	floor    int64
-	mark     int64     // highest id published by markTime
+	mark     int64     // the frontier at markTime
 	markTime time.Time // the floor moves to mark when this is floorAge ago
 	lastFull time.Time
 }
@@ -144,7 +147,7 @@ func (p *pump) look(ctx context.Context) (rows []row, snap snapshot, err error) 
 	now := time.Now()
 	snap.highest = p.frontier.highest
 	if p.markTime.IsZero() || now.Sub(p.markTime) > floorAge {
-		p.floor, p.mark, p.markTime = p.mark, p.frontier.highest, now
+		p.floor, p.mark, p.markTime = p.mark, p.frontier.base, now
 	}
 	from := p.floor
 	if now.Sub(p.lastFull) >= fullLookGap {
@@ -164,11 +167,14 @@ func (p *pump) look(ctx context.Context) (rows []row, snap snapshot, err error) 
 		b.Queue(deleteSQL, p.sent)
 	}
 	// In this order: what ended before the first is seen by the second.
-	b.Queue(snapshotSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.xmin, &snap.xmax) })
+	b.Queue(snapshotSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.xmin) })
 	b.Queue(nextSQL, from, resting, p.cfg.Batch).Query(func(r pgx.Rows) (err error) {
 		rows, err = pgx.CollectRows(r, scanRow)
 		return err
 	})
+	if p.frontier.wanting() {
+		b.Queue(ownSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.own) })
+	}
 	if err := p.conn.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, snap, err
 	}
@@ -214,9 +220,13 @@ func (p *pump) publish(ctx context.Context, rows []row) (n int) {
 		n++
 		p.sent = append(p.sent, rows[i].id)
 		p.frontier.publish(rows[i].id)
-		delete(p.resting, topic)
 	}
 	p.published.Add(float64(n))
+	for i := range rows { // a topic of which one partition refuses goes on resting
+		if topic := rows[i].record.Topic; failed[topic] == nil {
+			delete(p.resting, topic)
+		}
+	}
 	for topic, err := range failed {
 		r := p.resting[topic]
 		r.wait = min(max(2*r.wait, firstRest), p.cfg.Retry)

@@ -175,8 +175,9 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 	heard := make(chan struct{})
 	go func() {
 		defer close(heard)
+		stirred := time.Now()
 		for {
-			if err := r.hear(live, lock); err != nil {
+			if err := r.hear(live, lock, &stirred); err != nil {
 				stop(fmt.Errorf("the leader's session ended: %w", err))
 				return
 			}
@@ -195,19 +196,23 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 	return p.run(ctx, live)
 }
 
-// hear waits for another instance's wake-up, and stirs when there is none for a while.
-func (r *Relay) hear(ctx context.Context, lock *pgx.Conn) error {
-	wait, cancel := context.WithTimeout(ctx, r.cfg.Lease/4)
+// hear waits for another instance's wake-up, and stirs when it last did so a while ago: to be woken is not to stir.
+func (r *Relay) hear(ctx context.Context, lock *pgx.Conn, stirred *time.Time) error {
+	every := r.cfg.Lease / 4
+	wait, cancel := context.WithTimeout(ctx, every)
 	defer cancel()
 	_, err := lock.WaitForNotification(wait)
 	switch {
 	case err == nil:
 		r.Wake()
-		return nil
-	case wait.Err() != nil && ctx.Err() == nil && !lock.IsClosed():
-		return lock.Ping(ctx)
+	case wait.Err() == nil || ctx.Err() != nil || lock.IsClosed():
+		return err
 	}
-	return err
+	if time.Since(*stirred) < every {
+		return nil
+	}
+	*stirred = time.Now()
+	return lock.Ping(ctx)
 }
 
 // detached takes a connection out of the pool for good: it ends with the leadership it serves.

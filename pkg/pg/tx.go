@@ -101,6 +101,9 @@ func (p *pipelined) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResult
 	if p.tx != nil && len(p.later) == 0 {
 		return p.tx.SendBatch(ctx, b)
 	}
+	if p.over() {
+		return pgx.FailedBatchResults(b, pgx.ErrTxClosed)
+	}
 	var all pgx.Batch
 	if p.tx == nil {
 		all.BeginTx(pgx.TxOptions{})
@@ -120,6 +123,9 @@ func (p *pipelined) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResult
 	return res
 }
 
+// over tells whether BEGIN was never done, because the statement behind it could not even be prepared: nothing may run then.
+func (p *pipelined) over() bool { return p.tx != nil && p.conn.PgConn().TxStatus() == 'I' }
+
 func readResult(res pgx.BatchResults, q *pgx.QueuedQuery) error {
 	if q.Fn != nil {
 		return q.Fn(res)
@@ -137,6 +143,9 @@ func (p *pipelined) Query(ctx context.Context, sql string, args ...any) (pgx.Row
 	b.Queue(sql, args...)
 	res := p.SendBatch(ctx, &b)
 	rows, err := res.Query()
+	if err != nil { // pgx has closed the rows then, and so nobody else will
+		_ = res.Close()
+	}
 	return &batchRows{rows, res}, err
 }
 
@@ -170,6 +179,9 @@ func (p *pipelined) Exec(ctx context.Context, sql string, args ...any) (pgconn.C
 func (p *pipelined) Commit(ctx context.Context) error {
 	if p.tx == nil && len(p.later) == 0 {
 		return nil
+	}
+	if p.over() {
+		return pgx.ErrTxClosed
 	}
 	all := pgx.Batch{QueuedQueries: p.later}
 	p.later = nil

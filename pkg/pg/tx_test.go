@@ -154,6 +154,63 @@ func TestSwallowedErrorIsNoCommit(t *testing.T) {
 	}
 }
 
+// When the first statement cannot be prepared, BEGIN is not done either. Whatever the function makes of that, nothing runs, and
+// nothing is said to be committed.
+func TestNothingRunsWithoutBegin(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	boom := errors.New("boom")
+	for name, next := range map[string]func(tx pgx.Tx) error{
+		"nothing":             func(pgx.Tx) error { return nil },
+		"a deferred write":    func(tx pgx.Tx) error { return later(ctx, tx, 1) },
+		"a write":             func(tx pgx.Tx) error { return insert(ctx, tx, 1) },
+		"both, and a failure": func(tx pgx.Tx) error { return errors.Join(later(ctx, tx, 2), insert(ctx, tx, 3), boom) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t, "t", table)
+			err := pg.InTx(ctx, db, func(tx pgx.Tx) error {
+				_, _ = tx.Exec(ctx, `SELECT * FROM nowhere`)
+				return next(tx)
+			})
+			if err == nil {
+				t.Error("it is said to be committed")
+			}
+			if n := count(t, db); n != 0 {
+				t.Errorf("%d rows were written", n)
+			}
+		})
+	}
+}
+
+// A failed first query costs the transaction, not the connection, also where its rows are never closed.
+func TestFailedQueryKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, "t", table)
+	conn, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	err = pg.InTx(t.Context(), conn, func(tx pgx.Tx) error {
+		if err := later(t.Context(), tx, 1, 1); err != nil {
+			return err
+		}
+		rows, err := tx.Query(t.Context(), `SELECT n FROM t`)
+		if err != nil {
+			return err
+		}
+		rows.Close()
+		return rows.Err()
+	})
+	if violation, ok := errors.AsType[*pgconn.PgError](err); !ok || violation.Code != "23505" {
+		t.Errorf("error %v, want the deferred statement's", err)
+	}
+	if conn.Conn().IsClosed() {
+		t.Error("the connection was closed")
+	}
+}
+
 // Two statements and the commit cost what travels: begin and read, write and commit.
 func BenchmarkReadThenWrite(b *testing.B) {
 	db := pgtest.New(b, "t", table)

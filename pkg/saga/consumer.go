@@ -95,9 +95,12 @@ func (c *consumer) session(ctx context.Context, s *broker.Session) {
 
 	p := newProgress()
 	lanes := newLanes(c.Backoff)
-	commits := newCommitter(func(offsets map[broker.TopicPartition]int64) { c.commit(s, offsets) })
+	commits := newCommitter(func(offsets map[broker.TopicPartition]int64) bool { return c.commit(s, offsets) })
 	defer func() {
 		commits.wait()
+		if commits.again() {
+			p.undone()
+		}
 		c.commit(s, p.take(lanes))
 		c.Metrics.parked.WithLabelValues(c.group).Set(0)
 	}()
@@ -119,6 +122,9 @@ func (c *consumer) session(ctx context.Context, s *broker.Session) {
 			return
 		}
 		c.Metrics.parked.WithLabelValues(c.group).Set(float64(lanes.size()))
+		if commits.again() {
+			p.undone()
+		}
 		if p.due(c.Commit) && commits.idle() {
 			commits.start(p.take(lanes))
 		}
@@ -131,13 +137,12 @@ const commitGap = 20 * time.Millisecond
 // poll waits for messages, but no longer than until something else is due. It returns none when that comes first.
 func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lanes *lanes, commits *committer) ([]broker.Record, error) {
 	until, wait := lanes.next()
-	if at, dirty := p.commitAt(c.Commit); dirty {
-		if soon := time.Now().Add(commitGap); !commits.idle() && at.Before(soon) {
-			at = soon
-		}
-		if !wait || at.Before(until) {
-			until, wait = at, true
-		}
+	at, dirty := p.commitAt(c.Commit)
+	if soon := time.Now().Add(commitGap); !commits.idle() && (!dirty || at.Before(soon)) {
+		at, dirty = soon, true
+	}
+	if dirty && (!wait || at.Before(until)) {
+		until, wait = at, true
 	}
 	limit := c.MaxBatch
 	if lanes.size() >= maxParked {
@@ -258,10 +263,12 @@ func (c *consumer) persist(ctx, work context.Context, items []*item, look bool) 
 	}
 }
 
-func (c *consumer) commit(s *broker.Session, offsets map[broker.TopicPartition]int64) {
-	if err := s.Commit(offsets); err != nil {
+func (c *consumer) commit(s *broker.Session, offsets map[broker.TopicPartition]int64) bool {
+	err := s.Commit(offsets)
+	if err != nil {
 		c.Log.Debug("offsets not committed; the messages will come again and be recognised", "group", c.group, "error", err)
 	}
+	return err == nil
 }
 
 // outlive gives a context that ends grace after ctx does: time to finish what is in hand.

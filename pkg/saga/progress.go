@@ -28,6 +28,13 @@ func (p *progress) handled(records []broker.Record) {
 	}
 }
 
+// undone says that Kafka was not told after all.
+func (p *progress) undone() {
+	if p.changed.IsZero() {
+		p.changed = time.Now()
+	}
+}
+
 // commitAt tells when the next commit is due, if one is.
 func (p *progress) commitAt(every time.Duration) (time.Time, bool) {
 	return p.changed.Add(every), !p.changed.IsZero()
@@ -60,11 +67,12 @@ func (p *progress) take(lanes *lanes) map[broker.TopicPartition]int64 {
 
 // committer tells Kafka about progress, one commit at a time, while the next batch is in work.
 type committer struct {
-	commit func(map[broker.TopicPartition]int64)
+	commit func(map[broker.TopicPartition]int64) bool
 	done   chan struct{} // closed when the last commit has ended
+	failed bool          // it did; valid when it has ended
 }
 
-func newCommitter(commit func(map[broker.TopicPartition]int64)) *committer {
+func newCommitter(commit func(map[broker.TopicPartition]int64) bool) *committer {
 	c := &committer{commit: commit, done: make(chan struct{})}
 	close(c.done)
 	return c
@@ -85,8 +93,17 @@ func (c *committer) start(offsets map[broker.TopicPartition]int64) {
 	c.done = done
 	go func() {
 		defer close(done)
-		c.commit(offsets)
+		c.failed = !c.commit(offsets)
 	}()
+}
+
+// again tells, once, that the last commit failed.
+func (c *committer) again() bool {
+	failed := c.idle() && c.failed
+	if failed {
+		c.failed = false
+	}
+	return failed
 }
 
 func (c *committer) wait() { <-c.done }

@@ -79,7 +79,7 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 		// Checkpoints are the same for all: a server with little room cannot keep much of its log.
 		pgCfg := rig.PostgresConfig{Name: "postgres-" + service, Args: []string{"-c", "max_wal_size=128MB", "-c", "min_wal_size=32MB"}}
 		if service == w.small {
-			pgCfg.SpaceM = 512 + int(w.opts.Duration.Seconds()*w.opts.Rate*2/1024)
+			pgCfg.SpaceM = 1024 + int(w.opts.Duration.Seconds()*(w.opts.Rate+w.opts.Burst/6)*3/1024) // 3 KiB an order: only ballast may fill it
 		}
 		cfg.Postgres = append(cfg.Postgres, pgCfg)
 	}
