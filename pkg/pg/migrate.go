@@ -33,7 +33,8 @@ func Dir(files embed.FS, name string) fs.FS {
 }
 
 // Migrate brings the database up to date, in the order given. It holds an advisory lock, so any number of instances may
-// start at once: one migrates, the others wait and find nothing to do. A failed file leaves the earlier ones applied.
+// start at once: one migrates, the others wait and find nothing to do. A failed file leaves the earlier ones applied. A server
+// that goes away in the middle is waited for, for as long as ctx lives.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, ms ...Migration) error {
 	db := stdlib.OpenDBFromPool(pool)
 	defer db.Close() //nolint:errcheck // hands its connections back to the pool, which the caller owns
@@ -48,7 +49,8 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, ms ...Migration) error {
 		if err != nil {
 			return fmt.Errorf("migrate %s: %w", m.Name, err)
 		}
-		if _, err := p.Up(ctx); err != nil {
+		up := func() error { _, err := p.Up(ctx); return err }
+		if err := patiently(ctx, up); err != nil {
 			return fmt.Errorf("migrate %s: %w", m.Name, err)
 		}
 	}

@@ -65,18 +65,23 @@ func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", cfg.ConnConfig.Database, err)
 	}
-	ping := func() (struct{}, error) {
-		err := pool.Ping(ctx)
-		if err != nil && !Transient(err) {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, time.Second
-	if _, err := backoff.Retry(ctx, ping, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0)); err != nil {
+	if err := patiently(ctx, func() error { return pool.Ping(ctx) }); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("connect to database %s at %s:%d: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, cfg.ConnConfig.Port, err)
 	}
 	return pool, nil
+}
+
+// patiently does what a server that starts or stops makes fail again, with back-off, for as long as ctx lives.
+func patiently(ctx context.Context, do func() error) error {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, time.Second
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := do()
+		if err != nil && !Transient(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0))
+	return err
 }

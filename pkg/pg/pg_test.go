@@ -182,6 +182,23 @@ func TestMigrateFromManyInstancesAtOnce(t *testing.T) {
 	}
 }
 
+// A service starts while its database restarts: it waits, and does not end.
+func TestMigrateOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, "", nil)
+	if _, err := db.Exec(t.Context(), `CREATE SEQUENCE tries`); err != nil { // its values survive a rollback
+		t.Fatal(err)
+	}
+	m := pg.Migration{Name: "thing", FS: fstest.MapFS{"00001_t.sql": {Data: []byte("-- +goose Up\n" +
+		"SELECT pg_terminate_backend(pg_backend_pid()) FROM nextval('tries') AS n WHERE n < 3;\nCREATE TABLE t (n int);\n-- +goose Down\nDROP TABLE t;\n")}}}
+	if err := pg.Migrate(t.Context(), db, m); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, db); n != 0 {
+		t.Errorf("%d rows in the new table", n)
+	}
+}
+
 func TestBatcher(t *testing.T) {
 	t.Parallel()
 	var runs, items atomic.Int32
