@@ -60,9 +60,7 @@ func (f *frontier) advance() {
 // looked notes that everything was published that a look into the table showed, which began with the snapshot.
 func (f *frontier) looked(s snapshot) {
 	if f.horizon != 0 && s.xmin >= f.horizon {
-		if !f.known || f.base < f.barrier {
-			f.known, f.base = true, f.barrier
-		}
+		f.known, f.base = true, max(f.base, f.barrier)
 		for id := range f.above {
 			if id <= f.base {
 				delete(f.above, id)
@@ -71,7 +69,7 @@ func (f *frontier) looked(s snapshot) {
 		f.advance()
 		f.horizon = 0
 	}
-	if s.own != 0 && !f.closed() && f.horizon == 0 {
+	if s.own != 0 && f.wanting() {
 		f.barrier, f.horizon = max(s.highest, f.base), s.own
 	}
 }
