@@ -154,7 +154,11 @@ func (r *Report) printAims(w io.Writer) {
 	if len(r.Aims) == 0 {
 		return
 	}
-	table(w, "Aims.", "what", "aim", "measured", "")
+	title := "Aims."
+	if r.Options.Smoke {
+		title = "Aims. This run only shows that everything works: a second of each load says nothing about any of them."
+	}
+	table(w, title, "what", "aim", "measured", "")
 	for _, a := range r.Aims {
 		sign, met := "≤", "not met"
 		if a.AtLeast {
