@@ -150,3 +150,22 @@ func BenchmarkOutbox(b *testing.B) {
 		batch.Queue(`SELECT count(pg_logical_emit_message(true, 'bench', m)) FROM unnest($1::text[]) AS m`, texts(n))
 	})
 }
+
+// BenchmarkKeys compares keys in the order of time, as all ids here are, with random ones, in an inbox that holds a million
+// messages: where the new rows of a transaction fall together in the index, and where they are strewn over it.
+func BenchmarkKeys(b *testing.B) {
+	for name, id := range map[string]string{"time-ordered": "uuidv7()", "random": "uuidv4()"} {
+		db := durable(b)
+		for _, sql := range []string{
+			`INSERT INTO inbox (consumer, id) SELECT 'bench', ` + id + ` FROM generate_series(1, 1000000)`,
+			`CHECKPOINT`, // the first change of each page after it is logged in full
+		} {
+			if _, err := db.Exec(b.Context(), sql); err != nil {
+				b.Fatal(err)
+			}
+		}
+		weigh(b, db, name, func(batch *pgx.Batch, n int) {
+			batch.Queue(`INSERT INTO inbox (consumer, id) SELECT 'bench', `+id+` FROM generate_series(1, $1::int)`, n)
+		})
+	}
+}

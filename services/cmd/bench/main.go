@@ -53,11 +53,10 @@ func main() {
 		os.Exit(2)
 	}
 
-	ctx, stop := rig.Interruptible()
-	err := bench.Run(ctx, opts, os.Stdout, os.Stderr)
-	stop()
+	term := rig.Interruptible()
+	err := bench.Run(term.Context, opts, term.Out, term.Err)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+		fmt.Fprintln(term.Err, "bench:", err)
 	}
 	if err != nil {
 		os.Exit(1)

@@ -45,15 +45,14 @@ func main() {
 		opts.On = strings.Split(*on, ",")
 	}
 
-	ctx, stop := rig.Interruptible()
-	report, err := chaos.Run(ctx, opts, os.Stderr)
-	stop()
+	term := rig.Interruptible()
+	report, err := chaos.Run(term.Context, opts, term.Err)
 	if err == nil || errors.Is(err, chaos.ErrViolated) {
-		report.Print(os.Stdout)
-		fmt.Fprintf(os.Stderr, "report: %s and %s\n", opts.JSON, opts.Markdown)
+		report.Print(term.Out)
+		fmt.Fprintf(term.Err, "report: %s and %s\n", opts.JSON, opts.Markdown)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "soak:", err)
+		fmt.Fprintln(term.Err, "soak:", err)
 		os.Exit(1)
 	}
 }
