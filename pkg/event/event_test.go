@@ -48,6 +48,9 @@ func contracts() []contract {
 		of(event.InventoryReleased, event.InventoryReleasedV1{OrderID: orderID}),
 		of(event.PaymentCompleted, event.PaymentCompletedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100}),
 		of(event.PaymentFailed, event.PaymentFailedV1{OrderID: orderID, Error: "user ada is declined"}),
+		of(event.OrderCancelRequested, event.OrderCancelRequestedV1{OrderID: orderID, Reason: "changed my mind"}),
+		of(event.PaymentRefunded, event.PaymentRefundedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100}),
+		of(event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: orderID, Error: "account merchant.EUR is frozen"}),
 	}
 }
 

@@ -13,6 +13,8 @@ var (
 	OrderCreated   = saga.NewTopic[OrderCreatedV1]("order.created")
 	OrderConfirmed = saga.NewTopic[OrderConfirmedV1]("order.confirmed")
 	OrderCancelled = saga.NewTopic[OrderCancelledV1]("order.cancelled")
+
+	OrderCancelRequested = saga.NewTopic[OrderCancelRequestedV1]("order.cancel.requested")
 )
 
 // OrderCreatedV1: an order was accepted and is PENDING.
@@ -58,6 +60,20 @@ type OrderCancelledV1 struct {
 
 // Validate tells what is missing.
 func (e OrderCancelledV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	r.text("reason", e.Reason)
+	return r.err()
+}
+
+// OrderCancelRequestedV1: what was done for the order is to be undone. It may come before what it undoes.
+type OrderCancelRequestedV1 struct {
+	OrderID uuid.UUID `json:"orderId"`
+	Reason  string    `json:"reason"`
+}
+
+// Validate tells what is missing.
+func (e OrderCancelRequestedV1) Validate() error {
 	var r require
 	r.id("orderId", e.OrderID)
 	r.text("reason", e.Reason)

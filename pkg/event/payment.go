@@ -10,6 +10,9 @@ import (
 var (
 	PaymentCompleted = saga.NewTopic[PaymentCompletedV1]("payment.completed")
 	PaymentFailed    = saga.NewTopic[PaymentFailedV1]("payment.failed")
+
+	PaymentRefunded     = saga.NewTopic[PaymentRefundedV1]("payment.refunded")
+	PaymentRefundFailed = saga.NewTopic[PaymentRefundFailedV1]("payment.refund.failed")
 )
 
 // PaymentCompletedV1: the order is paid.
@@ -36,6 +39,37 @@ type PaymentFailedV1 struct {
 
 // Validate tells what is missing.
 func (e PaymentFailedV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	r.text("error", e.Error)
+	return r.err()
+}
+
+// PaymentRefundedV1: what was paid for the order was paid back; final.
+type PaymentRefundedV1 struct {
+	OrderID   uuid.UUID `json:"orderId"`
+	PaymentID uuid.UUID `json:"paymentId"`
+	Amount    int64     `json:"amount"` // minor units
+}
+
+// Validate tells what is missing.
+func (e PaymentRefundedV1) Validate() error {
+	var r require
+	r.id("orderId", e.OrderID)
+	r.id("paymentId", e.PaymentID)
+	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	return r.err()
+}
+
+// PaymentRefundFailedV1: the order is to be paid back and cannot be yet. It is tried again until payment.refunded; whoever
+// has something else to undo for the order need not wait for that.
+type PaymentRefundFailedV1 struct {
+	OrderID uuid.UUID `json:"orderId"`
+	Error   string    `json:"error"`
+}
+
+// Validate tells what is missing.
+func (e PaymentRefundFailedV1) Validate() error {
 	var r require
 	r.id("orderId", e.OrderID)
 	r.text("error", e.Error)
