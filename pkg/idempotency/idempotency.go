@@ -106,7 +106,9 @@ func (k Keys) retention() time.Duration { return cmp.Or(k.Retention, 24*time.Hou
 //
 // When fn returns a Result, it is stored. When it returns an [Error] (see [Refuse]), what it wrote is undone and the refusal
 // is stored; Do returns it in Result.Err, not as its own error, because tx must be committed for it to last. Every other
-// error of fn is a fault: Do returns it, and tx must be rolled back. So it must for ErrMismatch and ErrInProgress.
+// error of fn, Do returns: what fn wrote is undone, and nothing is stored under the key. A fault is one, and tx must be rolled
+// back, as it must for ErrMismatch and ErrInProgress. A refusal that is not final is another: tx can go on and be committed, and
+// the key is free again then.
 func (k Keys) Do(ctx context.Context, tx pgx.Tx, key Key, fn func(context.Context, pgx.Tx) (Result, error)) (Result, error) {
 	claims, err := k.Claim(ctx, tx, []Key{key})
 	if err != nil {

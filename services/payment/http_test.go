@@ -17,7 +17,7 @@ func TestPaymentsOverHTTP(t *testing.T) {
 	b.deliver(reserved(t, 1, "u-1", 1000), reserved(t, 2, "mallory", 1))
 	paid := b.payments()
 	server := web.New(web.Config{Service: "payment"})
-	register(server.API, b.db)
+	(&handlers{db: b.db, bank: b.bank()}).register(server.API)
 	payment := func(n int, more map[string]any) map[string]any {
 		p := paid[order(n)]
 		out := map[string]any{

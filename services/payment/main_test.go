@@ -12,6 +12,7 @@ import (
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -23,23 +24,32 @@ func TestMain(m *testing.M) {
 	pgtest.Main(m)
 }
 
+// plenty is what users' accounts open with, unless a test says otherwise.
+const plenty = 1_000_000_000
+
 // bundle is a database with payment's schema, and what tests do with it.
 type bundle struct {
 	*testing.T
-	db   *pgxpool.Pool
-	rule Rule
+	db *pgxpool.Pool
+	Config
 }
 
 func setup(t *testing.T) bundle {
 	t.Helper()
-	migrate := sagatest.Migrate(pg.Migration{Name: "payment", FS: migrations.For("payment")})
-	return bundle{t, pgtest.New(t, "payment", migrate), Rule{Above: 1000, Users: []string{"mallory"}}}
+	return bundle{t, pgtest.New(t, "payment", schema()), Config{Rule: Rule{Above: 1000, Users: []string{"mallory"}}, Opening: plenty}}
 }
+
+func schema() pgtest.Migrate {
+	return sagatest.Migrate(idempotency.Migration(), pg.Migration{Name: "payment", FS: migrations.For("payment")})
+}
+
+// bank is the bundle's.
+func (b bundle) bank() bank { return newCashier(b.Config).bank }
 
 // deliver hands records to the service as one poll, and returns what it says then.
 func (b bundle) deliver(records ...broker.Record) []broker.Record {
 	b.Helper()
-	return sagatest.Deliver(b.T, b.db, Choreography(b.rule), records...)
+	return sagatest.Deliver(b.T, b.db, Choreography(b.Config), records...)
 }
 
 // told shows an event in one line, with the payment's id if it has one.
@@ -52,6 +62,12 @@ func told(t *testing.T, r broker.Record) string {
 	case event.PaymentFailed.Name():
 		e := sagatest.Decode(t, event.PaymentFailed, r)
 		return fmt.Sprintf("%s: %s", e.OrderID, e.Error)
+	case event.PaymentRefunded.Name():
+		e := sagatest.Decode(t, event.PaymentRefunded, r)
+		return fmt.Sprintf("%s: paid back %d of %s", e.OrderID, e.Amount, e.PaymentID)
+	case event.PaymentRefundFailed.Name():
+		e := sagatest.Decode(t, event.PaymentRefundFailed, r)
+		return fmt.Sprintf("%s: not paid back: %s", e.OrderID, e.Error)
 	default:
 		return fmt.Sprintf("%s: %s", r.Topic, r.Header("dlq-reason"))
 	}
@@ -59,9 +75,9 @@ func told(t *testing.T, r broker.Record) string {
 
 func (b bundle) told(records ...broker.Record) []string {
 	b.Helper()
-	lines := make([]string, len(records))
-	for i, r := range records {
-		lines[i] = told(b.T, r)
+	var lines []string
+	for _, r := range records {
+		lines = append(lines, told(b.T, r))
 	}
 	return lines
 }
@@ -78,6 +94,13 @@ func reserved(t *testing.T, n int, user string, amount int64) broker.Record {
 		event.InventoryReservedV1{OrderID: order(n), UserID: user, Amount: amount, Currency: "EUR"}))
 }
 
+// cancelled is a new message, each time, that the n-th order is to be undone.
+func cancelled(t *testing.T, n int) broker.Record {
+	t.Helper()
+	return sagatest.Record(t, saga.New(t.Context(), event.OrderCancelRequested, order(n).String(),
+		event.OrderCancelRequestedV1{OrderID: order(n), Reason: "changed my mind"}))
+}
+
 // payments reads every payment, by order.
 func (b bundle) payments() map[uuid.UUID]Payment {
 	b.Helper()
@@ -91,4 +114,51 @@ func (b bundle) payments() map[uuid.UUID]Payment {
 		out[p.OrderID] = p
 	}
 	return out
+}
+
+// balance is what the account holds.
+func (b bundle) balance(account string) int64 {
+	b.Helper()
+	a, ok, err := findAccount(b.Context(), b.db, account)
+	if err != nil || !ok {
+		b.Fatalf("account %s: found %t, %v", account, ok, err)
+	}
+	return a.Balance
+}
+
+// freeze freezes or thaws an account.
+func (b bundle) freeze(account string, frozen bool) {
+	b.Helper()
+	if ok, err := freezeAccount(b.Context(), b.db, account, frozen); err != nil || !ok {
+		b.Fatalf("freeze %s: found %t, %v", account, ok, err)
+	}
+}
+
+// audits are statements about the ledger that no row may answer.
+var audits = map[string]string{
+	"all entries sum to zero": `SELECT sum(amount)::text FROM entries HAVING sum(amount) <> 0`,
+	"a transfer is two entries that sum to zero": `SELECT transfer_id || ': ' || count(*) || ' entries, ' || sum(amount)
+		FROM entries GROUP BY transfer_id HAVING count(*) <> 2 OR sum(amount) <> 0`,
+	"an account holds the sum of its entries": `SELECT id || ': ' || balance || ' and pending ' || p.amount || ', entries ' || e.amount FROM accounts a,
+		LATERAL (SELECT coalesce(sum(amount), 0) AS amount FROM pending WHERE account_id = a.id) p,
+		LATERAL (SELECT coalesce(sum(amount), 0) AS amount FROM entries WHERE account_id = a.id) e
+		WHERE a.balance + p.amount <> e.amount`,
+	"what is pending has an account":            `SELECT account_id FROM pending WHERE account_id NOT IN (SELECT id FROM accounts)`,
+	"no account but the external is below zero": `SELECT id || ': ' || balance FROM accounts WHERE balance < 0 AND id NOT LIKE 'external.%'`,
+	"each payment that stands is two entries, and no other": `SELECT p.order_id || ': ' || p.status || ', charged ' || charged.amount || ', paid back ' || refunded.amount FROM payments p,
+		LATERAL (SELECT coalesce(sum(amount), 0) AS amount FROM entries WHERE transfer_id = p.id AND amount > 0) charged,
+		LATERAL (SELECT coalesce(sum(e.amount), 0) AS amount FROM entries e JOIN refunds r ON r.id = e.transfer_id WHERE r.order_id = p.order_id AND e.amount > 0) refunded
+		WHERE charged.amount <> CASE p.status WHEN 'FAILED' THEN 0 ELSE p.amount END OR refunded.amount <> CASE p.status WHEN 'REFUNDED' THEN p.amount ELSE 0 END`,
+}
+
+// audit holds the ledger to what must always be true of it.
+func (b bundle) audit() {
+	b.Helper()
+	for what, sql := range audits {
+		rows, _ := b.db.Query(b.Context(), sql)
+		wrong, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || len(wrong) > 0 {
+			b.Errorf("%s: not so: %v %v", what, wrong, err)
+		}
+	}
 }

@@ -1,6 +1,8 @@
-// Package payment is the service that charges for orders, each once.
+// Package payment is the service that charges for orders, each once, and pays back those that are undone. Its accounts are a
+// ledger: money moves between them and is neither made nor lost.
 //
-// Here are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
+// Here and in ledger.go are the rules, without I/O; routes.go says what the service reacts to, store.go and accounts.go hold
+// the SQL, http.go the API.
 package payment
 
 import (
@@ -12,23 +14,25 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 )
 
-// Status of a payment. Both are final.
+// Status of a payment.
 type Status string
 
-// A payment is made, with its outcome, in one step.
+// A payment is made, with its outcome, in one step. One that completed can be paid back.
 const (
 	Completed Status = "COMPLETED"
 	Failed    Status = "FAILED"
+	Refunded  Status = "REFUNDED"
 )
 
-// Payment is the one attempt to charge for an order, and its outcome.
+// Payment is the one attempt to charge for an order, and its outcome. One that failed because the order was cancelled before
+// anybody knew what to charge has no payer and no amount.
 type Payment struct {
 	OrderID  uuid.UUID `json:"orderId"`
 	ID       uuid.UUID `json:"paymentId"`
 	UserID   string    `json:"userId" doc:"who pays"`
 	Amount   int64     `json:"amount" doc:"in minor units" example:"4200"`
 	Currency string    `json:"currency" doc:"ISO 4217" example:"EUR"`
-	Status   Status    `json:"status" enum:"COMPLETED,FAILED"`
+	Status   Status    `json:"status" enum:"COMPLETED,FAILED,REFUNDED"`
 	Reason   string    `json:"reason,omitempty" doc:"why the payment failed; nothing was charged then"`
 }
 
@@ -55,5 +59,28 @@ func (r Rule) attempt(id uuid.UUID, e event.InventoryReservedV1) Payment {
 	if p.Reason = r.decline(e.UserID, e.Amount); p.Reason != "" {
 		p.Status = Failed
 	}
+	return p
+}
+
+// charge is the payment for an order whose items are reserved, with the user's money moved to the merchant unless it failed.
+func (c *cashier) charge(b *books, id uuid.UUID, e event.InventoryReservedV1) Payment {
+	p := c.rule.attempt(id, e)
+	if p.Status == Failed {
+		return p
+	}
+	if _, internal := c.bank.internal(e.UserID); internal {
+		return p.failed(fmt.Sprintf("account %s is not a user's", e.UserID))
+	}
+	refusal := b.transfer(Transfer{
+		ID: id, Kind: Charge, From: e.UserID, To: c.bank.merchantOf(e.Currency), Amount: e.Amount, Currency: e.Currency,
+	})
+	if refusal != nil {
+		return p.failed(refusal.Reason)
+	}
+	return p
+}
+
+func (p Payment) failed(reason string) Payment {
+	p.Status, p.Reason = Failed, reason
 	return p
 }

@@ -1,44 +1,106 @@
 package payment
 
 import (
+	"cmp"
 	"context"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
+// Config is what the service decides by. Zero values mean the defaults.
+type Config struct {
+	Rule     Rule
+	Merchant string        // what the merchant's accounts are called, one for each currency; default "merchant"
+	Opening  int64         // what a user's account holds when its first use opens it, in minor units
+	RetryMax time.Duration // between two attempts to pay back at most; default 1 min
+
+	now     func() time.Time
+	metrics *metrics
+}
+
+// cashier charges and pays back.
+type cashier struct {
+	rule     Rule
+	bank     bank
+	keys     idempotency.Keys
+	retryMax time.Duration
+	now      func() time.Time
+	metrics  *metrics
+}
+
+func newCashier(cfg Config) *cashier {
+	c := &cashier{
+		rule: cfg.Rule, bank: bank{merchant: cmp.Or(cfg.Merchant, "merchant"), opening: cfg.Opening},
+		keys:     idempotency.Keys{Retention: 7 * 24 * time.Hour, Wait: true},
+		retryMax: cmp.Or(cfg.RetryMax, time.Minute), now: cfg.now, metrics: cfg.metrics,
+	}
+	if c.now == nil {
+		c.now = clock.Now
+	}
+	if c.metrics == nil {
+		c.metrics = newMetrics()
+	}
+	return c
+}
+
 // Choreography is payment's part: what it reacts to, with what, and what it may say then.
-func Choreography(rule Rule) saga.Service {
+//
+// Refund has a consumer group of its own: it locks the merchant's account, in a transaction that no charge has to wait for.
+func Choreography(cfg Config) saga.Service {
+	c := newCashier(cfg)
 	return saga.Service{
 		Name: "payment",
 		Routes: []saga.Route{
-			saga.OnBatch(event.InventoryReserved, charge(rule), event.PaymentCompleted, event.PaymentFailed),
+			saga.OnBatch(event.InventoryReserved, c.chargeAll, event.PaymentCompleted, event.PaymentFailed),
+			saga.On(event.OrderCancelRequested, c.refund, event.PaymentRefunded, event.PaymentRefundFailed, event.PaymentFailed).Named("refund"),
 		},
 	}
 }
 
-// charge charges for each order once. An order that was charged for, or declined, before gets its stored outcome again.
-func charge(rule Rule) func(context.Context, pgx.Tx, []saga.Msg[event.InventoryReservedV1]) ([]saga.Out, error) {
-	return func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.InventoryReservedV1]) ([]saga.Out, error) {
-		attempts := make([]Payment, len(msgs))
-		for i, m := range msgs {
-			attempts[i] = rule.attempt(clock.NewID(), m.Data)
+// chargeAll charges for each order once. An order that was charged for, or declined, before gets its stored outcome again. Users'
+// accounts are locked, and the merchant's is not: what it gets is written down beside it.
+func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.InventoryReservedV1]) ([]saga.Out, error) {
+	w := newWanted()
+	orders := make([]uuid.UUID, len(msgs))
+	for i, m := range msgs {
+		orders[i] = m.Data.OrderID
+		w.other[c.bank.merchantOf(m.Data.Currency)] = true
+		if _, internal := c.bank.internal(m.Data.UserID); internal {
+			continue
 		}
-		stored, err := settle(ctx, tx, attempts)
-		if err != nil {
-			return nil, err
-		}
-		outs := make([]saga.Out, 0, len(msgs))
-		for _, m := range msgs {
-			outs = append(outs, outcome(m, stored[m.Data.OrderID])...)
-		}
-		return outs, nil
+		w.debit[m.Data.UserID] = true
+		w.open[m.Data.UserID] = cmp.Or(w.open[m.Data.UserID], m.Data.Currency) // the first decides
 	}
+	// Payments are read when the payers' accounts are locked: of two that charge for an order, the second sees the first's.
+	stored := map[uuid.UUID]Payment{}
+	var more pgx.Batch
+	more.Queue(readPaymentsSQL, orders).Query(readPayments(stored))
+	b, err := c.bank.load(ctx, tx, w, &more)
+	if err != nil {
+		return nil, err
+	}
+	var added []Payment
+	outs := make([]saga.Out, 0, len(msgs))
+	for _, m := range msgs {
+		p, ok := stored[m.Data.OrderID]
+		if !ok {
+			p = c.charge(b, clock.NewID(), m.Data)
+			stored[p.OrderID] = p
+			added = append(added, p)
+		}
+		outs = append(outs, outcome(m, p)...)
+	}
+	return outs, save(ctx, tx, b, added)
 }
 
+// outcome tells what came of the attempt to charge, which stays a fact when the money is paid back later.
 func outcome(m saga.Msg[event.InventoryReservedV1], p Payment) []saga.Out {
 	if p.Status == Failed {
 		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: p.OrderID, Error: p.Reason})

@@ -55,7 +55,7 @@ func TestRepeatedOrderGetsItsStoredOutcome(t *testing.T) {
 	want(t, first[0], first[2])
 	before := b.payments()
 
-	b.rule = Rule{Above: 1}
+	b.Rule = Rule{Above: 1}
 	again := b.told(b.deliver(reserved(t, 2, "u-1", 1), reserved(t, 1, "mallory", 1000), reserved(t, 2, "mallory", 7))...)
 	want(t, []string{first[1], first[0], first[1]}, again)
 	want(t, before, b.payments())
@@ -66,15 +66,7 @@ func TestInstancesChargeOnce(t *testing.T) {
 	t.Parallel()
 	const instances, orders = 8, 300
 	b := setup(t)
-	pool, err := pg.Open(t.Context(), b.db.Config().ConnString(), pg.MaxConns(instances))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	registry := prometheus.NewRegistry()
-	cfg := saga.Config{DB: pool, Metrics: saga.NewMetrics(registry)}
-	var g errgroup.Group
-	for range instances {
+	again := b.retries(instances, func(int) [][]broker.Record {
 		var polls [][]broker.Record
 		for _, n := range rand.Perm(orders) {
 			if len(polls) == 0 || len(polls[len(polls)-1]) == 50 {
@@ -83,20 +75,10 @@ func TestInstancesChargeOnce(t *testing.T) {
 			last := &polls[len(polls)-1]
 			*last = append(*last, reserved(t, n, "u-1", int64(900+n)))
 		}
-		g.Go(func() error {
-			for _, poll := range polls {
-				if err := saga.Deliver(t.Context(), Choreography(b.rule), cfg, poll...); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(""), "converge_consumer_retries_total"); err != nil {
-		t.Errorf("transactions were done again: %v", err)
+		return polls
+	})
+	if again != nil {
+		t.Errorf("transactions were done again: %v", again)
 	}
 	said := map[string]int{}
 	for _, r := range sagatest.Drain(t, b.db) {
@@ -111,6 +93,36 @@ func TestInstancesChargeOnce(t *testing.T) {
 			t.Errorf("said %d times, want %d: %s", times, instances, line)
 		}
 	}
+	b.audit()
+}
+
+// retries hands each of n instances, with a connection each, its polls at the same time, and tells whether transactions had to
+// be done again.
+func (b bundle) retries(n int, polls func(instance int) [][]broker.Record) error {
+	b.Helper()
+	pool, err := pg.Open(b.Context(), b.db.Config().ConnString(), pg.MaxConns(n))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(pool.Close)
+	registry := prometheus.NewRegistry()
+	cfg := saga.Config{DB: pool, Metrics: saga.NewMetrics(registry)}
+	var g errgroup.Group
+	for i := range n {
+		work := polls(i)
+		g.Go(func() error {
+			for _, poll := range work {
+				if err := saga.Deliver(b.Context(), Choreography(b.Config), cfg, poll...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	return testutil.GatherAndCompare(registry, strings.NewReader(""), "converge_consumer_retries_total")
 }
 
 // However the messages come, payments are what they are when each message comes once and in order.
@@ -128,7 +140,7 @@ func TestDeliveriesInAnyOrder(t *testing.T) {
 				user := []string{"u-1", "u-2", "mallory"}[rnd.IntN(3)]
 				amount := 500 + rnd.Int64N(1000)
 				e := event.InventoryReservedV1{OrderID: order(n), UserID: user, Amount: amount, Currency: "EUR"}
-				expected[order(n)] = b.rule.attempt(uuid.Nil, e)
+				expected[order(n)] = b.Rule.attempt(uuid.Nil, e)
 				r := reserved(t, n, user, amount)
 				all = append(all, r)
 				for range rnd.IntN(3) {
@@ -159,9 +171,37 @@ func TestDeliveriesInAnyOrder(t *testing.T) {
 				paid[id] = p
 			}
 			want(t, expected, paid)
+			b.audit()
 			if len(said) != len(expected) {
 				t.Errorf("spoke of %d orders, want %d", len(said), len(expected))
 			}
 		})
 	}
+}
+
+// A batch's messages apply in order: what one charge leaves is what the next one finds, whatever rule or account refuses.
+func TestChargesOfABatchApplyInOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Opening = 1000
+	usd := sagatest.Record(t, saga.New(t.Context(), event.InventoryReserved, order(5).String(),
+		event.InventoryReservedV1{OrderID: order(5), UserID: "ada", Amount: 1, Currency: "USD"}))
+	b.deliver(reserved(t, 9, "eve", 1))
+	b.freeze("eve", true)
+	got := b.told(b.deliver(
+		reserved(t, 1, "ada", 700), reserved(t, 2, "ada", 301), reserved(t, 3, "ada", 300), reserved(t, 4, "ada", 1), usd,
+		reserved(t, 6, "eve", 1), reserved(t, 7, "merchant.EUR", 1), reserved(t, 8, "external.EUR", 1))...)
+	paid := b.payments()
+	want(t, []string{
+		fmt.Sprintf("%s: paid 700 with %s", order(1), paid[order(1)].ID),
+		order(2).String() + ": insufficient balance: 301 wanted, 300 available",
+		fmt.Sprintf("%s: paid 300 with %s", order(3), paid[order(3)].ID),
+		order(4).String() + ": insufficient balance: 1 wanted, 0 available",
+		order(5).String() + ": account ada is in EUR, not in USD",
+		order(6).String() + ": account eve is frozen",
+		order(7).String() + ": account merchant.EUR is not a user's",
+		order(8).String() + ": account external.EUR is not a user's",
+	}, got)
+	want(t, []int64{0, 1001, -2000}, []int64{b.balance("ada"), b.balance("merchant.EUR"), b.balance("external.EUR")})
+	b.audit()
 }

@@ -9,72 +9,165 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// The first attempt of an order stays, be it an earlier one of the same batch or another transaction's, whose end the
-// insert waits for. Rows are inserted by order id, so that two transactions with the same orders cannot wait for each
-// other.
+// A payment that another transaction added since it was looked for makes the insert fail: the first charge of an order met its
+// cancellation. The transaction is then run again and finds the other's outcome. Rows are inserted by order id, so that two
+// transactions with the same orders cannot wait for each other.
 const (
 	addPaymentsSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason)
 SELECT order_id, id, user_id, amount, currency, status, reason
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[]) WITH ORDINALITY
-    AS attempt (order_id, id, user_id, amount, currency, status, reason, n)
-ORDER BY order_id, n
-ON CONFLICT DO NOTHING RETURNING order_id, id`
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+    AS attempt (order_id, id, user_id, amount, currency, status, reason)
+ORDER BY order_id`
 
 	readPaymentsSQL = `SELECT order_id, id, user_id, amount, currency, status, reason FROM payments WHERE order_id = ANY($1)`
 
-	findPaymentSQL = `SELECT order_id, id, user_id, amount, currency, status, reason, created_at FROM payments WHERE order_id = $1`
+	findPaymentSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, p.created_at,
+    r.id, r.state, r.attempts, r.last_error, r.next_try_at, r.done_at
+FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id WHERE p.order_id = $1`
 )
 
-// settle stores the attempts of orders that have none yet, and returns what stands for each order: in one round-trip, unless
-// an order comes again.
-func settle(ctx context.Context, tx pgx.Tx, attempts []Payment) (map[uuid.UUID]Payment, error) {
-	n := len(attempts)
+func readPayments(into map[uuid.UUID]Payment) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		known, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Payment])
+		for _, p := range known {
+			into[p.OrderID] = p
+		}
+		return err
+	}
+}
+
+// save writes what a batch changed, on the way to the commit.
+func save(ctx context.Context, tx pgx.Tx, b *books, added []Payment) error {
+	var batch pgx.Batch
+	b.queueSave(&batch)
+	queuePayments(&batch, added)
+	if batch.Len() == 0 {
+		return nil
+	}
+	return pg.Defer(ctx, tx, &batch)
+}
+
+// queuePayments queues what adds payments; none add no statement.
+func queuePayments(b *pgx.Batch, added []Payment) {
+	n := len(added)
+	if n == 0 {
+		return
+	}
 	orders, ids := make([]uuid.UUID, n), make([]uuid.UUID, n)
 	users, currencies, statuses, reasons := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	amounts := make([]int64, n)
-	byID := make(map[uuid.UUID]Payment, n)
-	for i, p := range attempts {
+	for i, p := range added {
 		orders[i], ids[i], users[i], amounts[i] = p.OrderID, p.ID, p.UserID, p.Amount
 		currencies[i], statuses[i], reasons[i] = p.Currency, string(p.Status), p.Reason
-		byID[p.ID] = p
 	}
-	stored := make(map[uuid.UUID]Payment, n)
-	rows, _ := tx.Query(ctx, addPaymentsSQL, orders, ids, users, amounts, currencies, statuses, reasons) // the error surfaces in the reader
-	var order, id uuid.UUID
-	if _, err := pgx.ForEachRow(rows, []any{&order, &id}, func() error { stored[order] = byID[id]; return nil }); err != nil {
-		return nil, fmt.Errorf("add the payments of %d orders: %w", n, err)
-	}
-	if len(stored) == n {
-		return stored, nil
-	}
-	rows, _ = tx.Query(ctx, readPaymentsSQL, orders)
-	known, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Payment])
-	if err != nil {
-		return nil, fmt.Errorf("read the payments of %d orders: %w", n, err)
-	}
-	for _, p := range known {
-		stored[p.OrderID] = p
-	}
-	return stored, nil
+	b.Queue(addPaymentsSQL, orders, ids, users, amounts, currencies, statuses, reasons)
 }
 
 // Record is a payment as it is stored.
 type Record struct {
 	Payment
-	CreatedAt time.Time `json:"createdAt"`
+	CreatedAt time.Time     `json:"createdAt"`
+	Refund    *RefundRecord `json:"refund,omitempty" doc:"how far paying back is; none where nobody asked for it"`
+}
+
+// RefundRecord is how far a payment is paid back.
+type RefundRecord struct {
+	ID        uuid.UUID  `json:"refundId" doc:"the transfer's id"`
+	State     string     `json:"state" enum:"WAITING,DONE" doc:"WAITING: it could not be done yet and is tried again"`
+	Attempts  int        `json:"attempts"`
+	LastError string     `json:"lastError,omitempty" doc:"why the last attempt that failed did"`
+	NextTryAt *time.Time `json:"nextTryAt,omitempty"`
+	DoneAt    *time.Time `json:"doneAt,omitempty"`
 }
 
 // findPayment returns false where the order has no payment.
 func findPayment(ctx context.Context, db *pgxpool.Pool, order uuid.UUID) (Record, bool, error) {
-	rows, _ := db.Query(ctx, findPaymentSQL, order) // the error surfaces in the collector
-	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Record])
+	var p Record
+	var id *uuid.UUID
+	var state, lastError *string
+	var attempts *int
+	var nextTry, done *time.Time
+	err := db.QueryRow(ctx, findPaymentSQL, order).Scan(&p.OrderID, &p.ID, &p.UserID, &p.Amount, &p.Currency, &p.Status, &p.Reason, &p.CreatedAt,
+		&id, &state, &attempts, &lastError, &nextTry, &done)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Record{}, false, nil
 	case err != nil:
 		return Record{}, false, fmt.Errorf("read the payment of order %s: %w", order, err)
 	}
+	if id != nil {
+		p.Refund = &RefundRecord{*id, *state, *attempts, *lastError, nextTry, done}
+	}
 	return p, true, nil
+}
+
+// Posting is one entry of an account.
+type Posting struct {
+	TransferID   uuid.UUID `json:"transferId" doc:"of a charge, the payment's id"`
+	Kind         Kind      `json:"kind" enum:"opening,deposit,transfer,charge,refund"`
+	Amount       int64     `json:"amount" doc:"in minor units; below zero where the account was debited" example:"-4200"`
+	Counterparty string    `json:"counterparty" doc:"the other side's account"`
+	CreatedAt    time.Time `json:"createdAt"`
+
+	n int64
+}
+
+// A balance and what is pending are read in one statement, so what is folded in between is counted once.
+const (
+	findAccountSQL = `SELECT id, currency, (balance + coalesce((SELECT sum(amount) FROM pending WHERE account_id = a.id), 0))::bigint,
+    overdraft, frozen, created_at FROM accounts a WHERE id = $1`
+
+	openAccountSQL = `INSERT INTO accounts (id, currency, overdraft) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+
+	freezeAccountSQL = `UPDATE accounts SET frozen = $2 WHERE id = $1`
+
+	listEntriesSQL = `SELECT transfer_id, kind, amount, counterparty, created_at, n FROM entries
+WHERE account_id = $1 AND n < $2 ORDER BY n DESC LIMIT $3`
+)
+
+func findAccount(ctx context.Context, db *pgxpool.Pool, id string) (a Account, ok bool, err error) {
+	rows, _ := db.Query(ctx, findAccountSQL, id) // the error surfaces in the collector
+	a, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Account])
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Account{}, false, nil
+	case err != nil:
+		return Account{}, false, fmt.Errorf("read account %s: %w", id, err)
+	}
+	return a, true, nil
+}
+
+// openAccount returns false where the account was there before.
+func openAccount(ctx context.Context, db *pgxpool.Pool, id, currency string) (bool, error) {
+	tag, err := db.Exec(ctx, openAccountSQL, id, currency, !checked(id))
+	if err != nil {
+		return false, fmt.Errorf("open account %s: %w", id, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// freezeAccount returns false where there is no such account. A debit that is under way is waited for; none begins after it.
+func freezeAccount(ctx context.Context, db *pgxpool.Pool, id string, frozen bool) (bool, error) {
+	tag, err := db.Exec(ctx, freezeAccountSQL, id, frozen)
+	if err != nil {
+		return false, fmt.Errorf("freeze account %s: %w", id, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// listEntries returns up to limit entries, the newest first, that are older than one.
+func listEntries(ctx context.Context, db *pgxpool.Pool, id string, before int64, limit int) ([]Posting, error) {
+	rows, _ := db.Query(ctx, listEntriesSQL, id, before, limit) // the error surfaces in the collector
+	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Posting, err error) {
+		err = row.Scan(&e.TransferID, &e.Kind, &e.Amount, &e.Counterparty, &e.CreatedAt, &e.n)
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the entries of account %s: %w", id, err)
+	}
+	return entries, nil
 }

@@ -29,5 +29,5 @@ func Services() []Service {
 
 // Choreography is what they react to and emit.
 func Choreography() []saga.Service {
-	return []saga.Service{order.Choreography(), inventory.Choreography(), payment.Choreography(payment.Rule{})}
+	return []saga.Service{order.Choreography(), inventory.Choreography(), payment.Choreography(payment.Config{})}
 }

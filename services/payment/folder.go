@@ -1,0 +1,82 @@
+package payment
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/pg"
+)
+
+// folder adds what is pending to balances now and then, so that reads and refunds find few rows to add up. Any number of
+// instances may run. An account that somebody holds is left alone: a debit folds it by itself.
+type folder struct {
+	db    *pgxpool.Pool
+	log   *slog.Logger
+	every time.Duration
+}
+
+// The accounts are found by steps from one to the next, however many rows each has.
+const (
+	findPendingSQL = `WITH RECURSIVE next AS (
+    (SELECT account_id FROM pending ORDER BY account_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT p.account_id FROM pending p WHERE p.account_id > next.account_id ORDER BY p.account_id LIMIT 1)
+    FROM next WHERE next.account_id IS NOT NULL
+) SELECT account_id FROM next WHERE account_id IS NOT NULL LIMIT $1`
+
+	lockToFoldSQL = `SELECT id FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED`
+
+	foldSQL = `WITH taken AS (DELETE FROM pending WHERE account_id = ANY($1) RETURNING account_id, amount)
+UPDATE accounts a SET balance = balance + t.amount
+FROM (SELECT account_id, sum(amount)::bigint AS amount FROM taken GROUP BY account_id) AS t WHERE a.id = t.account_id`
+)
+
+// foldAtOnce bounds the accounts that one transaction folds.
+const foldAtOnce = 200
+
+// Run folds until ctx ends, and then returns nil. A fault is logged: a balance that is not folded is right all the same.
+func (f *folder) Run(ctx context.Context) error {
+	tick := time.NewTicker(f.every)
+	defer tick.Stop()
+	for {
+		if err := f.fold(ctx); err != nil && ctx.Err() == nil {
+			f.log.WarnContext(ctx, "balances not folded, trying again later", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// fold does it once. Rows that are deleted are those that their statement sees, be they numbered in whatever order.
+func (f *folder) fold(ctx context.Context) error {
+	rows, _ := f.db.Query(ctx, findPendingSQL, foldAtOnce) // the error surfaces in the collector
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("find what is pending: %w", err)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	err = pg.InTx(ctx, f.db, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, lockToFoldSQL, found) // the error surfaces in the collector
+		free, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		var b pgx.Batch
+		b.Queue(foldSQL, free)
+		return pg.Defer(ctx, tx, &b)
+	})
+	if err != nil {
+		return fmt.Errorf("fold %d accounts: %w", len(found), err)
+	}
+	return nil
+}
