@@ -121,6 +121,10 @@ func (b *bench) system(ctx context.Context, of leg, l rig.Launch, dbs databases,
 	if err := seed(ctx, addrsOf(processes, "inventory")[0]); err != nil {
 		return err
 	}
+	b.say("putting money into %d accounts", users)
+	if err := fund(ctx, dbs["payment"]); err != nil {
+		return err
+	}
 	r := &running{launch: l, name: of.prefix(), servers: b.servers, processes: processes, databases: dbs, mode: run.Mode, driver: newDriver(addrsOf(processes, "order"), b.opts.Seed)}
 	defer r.driver.close()
 	if of.stored > 0 {
@@ -149,7 +153,7 @@ func (b *bench) floor(ctx context.Context, dbs databases, run *ModeRun) error {
 			return err
 		}
 	}
-	if err := stockUp(ctx, dbs["inventory"]); err != nil {
+	if err := errors.Join(stockUp(ctx, dbs["inventory"]), fund(ctx, dbs["payment"])); err != nil {
 		return err
 	}
 	r := &running{servers: b.servers, databases: dbs, mode: Floor}

@@ -49,10 +49,12 @@ func idAt(t time.Time, random uint64) (id uuid.UUID) {
 
 // store writes the past into the databases and returns its orders.
 func (h history) store(ctx context.Context, dbs databases) (ids []uuid.UUID, err error) {
-	moved := map[string]int64{}
+	moved, paid := map[string]int64{}, map[string]int64{}
 	var products []string
 	err = h.each(func(o floor.Order, _ time.Time) error {
 		ids = append(ids, o.ID)
+		paid[o.UserID] -= o.Amount
+		paid[merchant] += o.Amount
 		for i, p := range o.Products {
 			if moved[p] == 0 {
 				products = append(products, p)
@@ -78,6 +80,12 @@ func (h history) store(ctx context.Context, dbs databases) (ids []uuid.UUID, err
 		{"payment", "payments", "order_id id user_id amount currency status reason created_at", func(o floor.Order, at time.Time) []any {
 			return []any{o.ID, o.ID, o.UserID, o.Amount, "EUR", "COMPLETED", "", at}
 		}},
+		{"payment", "entries", "account_id transfer_id kind amount counterparty created_at", func(o floor.Order, at time.Time) []any {
+			return []any{o.UserID, o.ID, "charge", -o.Amount, merchant, at}
+		}},
+		{"payment", "entries", "account_id transfer_id kind amount counterparty created_at", func(o floor.Order, at time.Time) []any {
+			return []any{merchant, o.ID, "charge", o.Amount, o.UserID, at}
+		}},
 		{"order", "inbox", "consumer id seen_at", func(o floor.Order, at time.Time) []any { return []any{"order", o.ID, at} }},
 		{"inventory", "inbox", "consumer id seen_at", func(o floor.Order, at time.Time) []any { return []any{"inventory", o.ID, at} }},
 		{"payment", "inbox", "consumer id seen_at", func(o floor.Order, at time.Time) []any { return []any{"payment", o.ID, at} }},
@@ -92,6 +100,13 @@ func (h history) store(ctx context.Context, dbs databases) (ids []uuid.UUID, err
 	}
 	if _, err := dbs["inventory"].Exec(ctx, floor.MoveUnitsSQL, products, units); err != nil {
 		return nil, fmt.Errorf("move the units of %d orders: %w", h.orders, err)
+	}
+	accounts, amounts := make([]string, 0, len(paid)), make([]int64, 0, len(paid))
+	for id, amount := range paid {
+		accounts, amounts = append(accounts, id), append(amounts, amount)
+	}
+	if _, err := dbs["payment"].Exec(ctx, floor.MoveBalancesSQL, accounts, amounts); err != nil {
+		return nil, fmt.Errorf("move the money of %d orders: %w", h.orders, err)
 	}
 	return ids, nil
 }

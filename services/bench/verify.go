@@ -79,7 +79,8 @@ func check(ctx context.Context, dbs databases, want promised) ([]string, error) 
 	if len(unasked) > want.unknown {
 		r.none(unasked, fmt.Sprintf("stored orders were never acknowledged (%d requests had no answer)", want.unknown))
 	}
-	return r.lines, checkStock(ctx, dbs["inventory"], want.stock, &r)
+	err = errors.Join(checkStock(ctx, dbs["inventory"], want.stock, &r), checkMoney(ctx, dbs["payment"], &r))
+	return r.lines, err
 }
 
 // unitsSQL holds the units of each product against what its orders hold.

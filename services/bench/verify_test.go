@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func settled(t *testing.T, n int) (databases, promised) {
 	for _, service := range serviceNames {
 		dbs[service] = pgtest.New(t, service, sagatest.Migrate(pg.Migration{Name: service, FS: migrations.For(service)}))
 	}
-	if err := stockUp(t.Context(), dbs["inventory"]); err != nil {
+	if err := errors.Join(stockUp(t.Context(), dbs["inventory"]), fund(t.Context(), dbs["payment"])); err != nil {
 		t.Fatal(err)
 	}
 	want := promised{acked: map[uuid.UUID]struct{}{}, stock: stock}
@@ -69,6 +70,10 @@ func TestVerifyNamesWhatIsBroken(t *testing.T) {
 		{"reservation of nobody", "inventory", `INSERT INTO reservations (order_id, status, items, reason) VALUES (gen_random_uuid(), 'RESERVED', '[{"productId":"product-1","quantity":1}]', '')`, "1 RESERVED reservations are of orders that are not CONFIRMED"},
 		{"reserved twice", "inventory", `UPDATE products SET available = available - 1, reserved = reserved + 1 WHERE id = 'product-1'`, "product-1: 1000000000 units put in"},
 		{"units appear", "inventory", `UPDATE products SET stock = stock + 1, available = available + 1 WHERE id = 'product-2'`, "product-2: 1000000000 units put in"},
+		{"money appears", "payment", `UPDATE entries SET amount = amount + 1 WHERE n = (SELECT max(n) FROM entries)`, "all entries sum to 1"},
+		{"balance without entries", "payment", `UPDATE accounts SET balance = balance + 1 WHERE id = 'user-0'`, "account user-0 holds"},
+		{"pending money is lost", "payment", `DELETE FROM pending WHERE n = (SELECT max(n) FROM pending)`, "account merchant.EUR holds"},
+		{"payment without money", "payment", `UPDATE payments SET amount = amount + 1 WHERE order_id = (SELECT min(order_id::text)::uuid FROM payments)`, "merchants hold"},
 		{"event never published", "payment", `INSERT INTO outbox (topic, key, value, headers) VALUES ('t', '', '', '')`, "the outbox of payment holds 1 events"},
 		{"order that nobody placed", "order", `INSERT INTO orders (id, user_id, items, amount, currency, status, history, created_at, settled_at)
 			SELECT gen_random_uuid(), user_id, items, amount, currency, status, history, created_at, settled_at FROM orders LIMIT 1`, "1 stored orders were never acknowledged"},

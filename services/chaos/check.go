@@ -66,6 +66,7 @@ func check(f *facts) []Violation {
 	f.checkRequests(v)
 	f.checkBooks(v)
 	f.checkProducts(v)
+	f.checkMoney(v)
 	f.checkEvents(v)
 	f.checkWitness(v)
 	f.checkDeadLetters(v)

@@ -57,6 +57,14 @@ func sound() (f *facts, confirmed, declined, refused uuid.UUID) {
 	f.reservations[refused] = &reservationRow{Status: "REFUSED", Reason: "out of stock"}
 	tell(refused, "order.created", "inventory.reservation.failed", "order.cancelled")
 
+	f.ledger = ledger{
+		balances: map[string]int64{"external.EUR": -100, "user-1": 99, "merchant.EUR": 1},
+		entries:  map[string]int64{"external.EUR": -100, "user-1": 99, "merchant.EUR": 1},
+		moved: map[uuid.UUID]movement{
+			uuid.New():               {kind: "opening", entries: 2, from: "external.EUR", to: "user-1", amount: 100},
+			f.payments[confirmed].ID: {kind: "charge", entries: 2, from: "user-1", to: "merchant.EUR", amount: 1},
+		},
+	}
 	f.products = []productRow{{"plenty-0", 100, 99, 1}, {"scarce-0", 0, 0, 0}}
 	f.poisoned = []poisoned{{id: "p", topic: "order.created", value: "{"}}
 	f.dead = []deadLetter{{place: "inventory.dlq/0 at 0", group: "inventory", topic: "order.created", reason: "decode", poison: "p"}}
@@ -82,12 +90,27 @@ func TestEachBrokenFactIsNamed(t *testing.T) {
 			twin.Amount = 99
 			f.orders[uuid.New()] = &twin
 		},
-		"a confirmed order is not paid":                     func(f *facts, c, _, _ uuid.UUID) { delete(f.payments, c) },
-		"a confirmed order is paid with another amount":     func(f *facts, c, _, _ uuid.UUID) { f.payments[c].Amount++ },
-		"a confirmed order has nothing reserved":            func(f *facts, c, _, _ uuid.UUID) { f.reservations[c].Status = "RELEASED" },
-		"a confirmed order has something else reserved":     func(f *facts, c, _, _ uuid.UUID) { f.reservations[c].Items = []item{{"plenty-0", 2}} },
-		"a cancelled order holds stock":                     func(f *facts, _, d, _ uuid.UUID) { f.reservations[d].Status = "RESERVED" },
-		"a cancelled order holds money":                     func(f *facts, _, d, _ uuid.UUID) { f.payments[d].Status = "COMPLETED" },
+		"a confirmed order is not paid":                 func(f *facts, c, _, _ uuid.UUID) { delete(f.payments, c) },
+		"a confirmed order is paid with another amount": func(f *facts, c, _, _ uuid.UUID) { f.payments[c].Amount++ },
+		"a confirmed order has nothing reserved":        func(f *facts, c, _, _ uuid.UUID) { f.reservations[c].Status = "RELEASED" },
+		"a confirmed order has something else reserved": func(f *facts, c, _, _ uuid.UUID) { f.reservations[c].Items = []item{{"plenty-0", 2}} },
+		"a cancelled order holds stock":                 func(f *facts, _, d, _ uuid.UUID) { f.reservations[d].Status = "RESERVED" },
+		"a cancelled order holds money":                 func(f *facts, _, d, _ uuid.UUID) { f.payments[d].Status = "COMPLETED" },
+		"a payment moved no money":                      func(f *facts, c, _, _ uuid.UUID) { delete(f.ledger.moved, f.payments[c].ID) },
+		"a payment moved other money than it says": func(f *facts, c, _, _ uuid.UUID) {
+			f.ledger.moved[f.payments[c].ID] = movement{kind: "charge", entries: 2, from: "user-2", to: "merchant.EUR", amount: 1}
+		},
+		"a failed payment moved money": func(f *facts, _, d, _ uuid.UUID) {
+			f.ledger.moved[f.payments[d].ID] = movement{kind: "charge", entries: 2}
+		},
+		"money was moved for no payment":                  func(f *facts, _, _, _ uuid.UUID) { f.ledger.moved[uuid.New()] = movement{kind: "charge", entries: 2} },
+		"money was made or lost":                          func(f *facts, _, _, _ uuid.UUID) { f.ledger.balances["user-1"]++; f.ledger.entries["user-1"]++ },
+		"an account is below zero":                        func(f *facts, _, _, _ uuid.UUID) { f.ledger.balances["user-1"] = -1 },
+		"the merchant does not hold what was paid":        func(f *facts, c, _, _ uuid.UUID) { f.payments[c].Amount++ },
+		"an account does not hold the sum of its entries": func(f *facts, _, _, _ uuid.UUID) { f.ledger.entries["user-1"]++ },
+		"a transfer is not two entries that sum to zero": func(f *facts, _, _, _ uuid.UUID) {
+			f.ledger.moved[uuid.New()] = movement{kind: "opening", entries: 1, sum: 5}
+		},
 		"a product does not add up":                         func(f *facts, _, _, _ uuid.UUID) { f.products[0].Available-- },
 		"an outbox is not empty":                            func(f *facts, _, _, _ uuid.UUID) { f.outboxes["payment"] = 1 },
 		"a state has no order.confirmed in its topic":       func(f *facts, c, _, _ uuid.UUID) { delete(f.topics["order.confirmed"], c) },

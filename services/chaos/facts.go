@@ -24,6 +24,7 @@ type facts struct {
 	reservations map[uuid.UUID]*reservationRow
 	payments     map[uuid.UUID]*paymentRow
 	products     []productRow
+	ledger       ledger
 	outboxes     map[string]int // rows by service
 	counted      map[uuid.UUID]int
 	tally        map[string]int64
@@ -144,6 +145,7 @@ func (f *facts) readDatabases(ctx context.Context, dbs map[string]*pgxpool.Pool)
 			return err
 		}),
 	)
+	err = errors.Join(err, f.ledger.read(ctx, dbs["payment"]))
 	for _, service := range serviceNames() {
 		var n int
 		if countErr := dbs[service].QueryRow(ctx, `SELECT count(*) FROM outbox`).Scan(&n); countErr != nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,8 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 	if w.client, err = broker.Open(broker.Config{Brokers: []string{w.kafka.addr}, ClientID: "chaos"}); err != nil {
 		return err
 	}
-	common := []string{"KAFKA_SESSION_TIMEOUT=" + sessionTimeout.String(), "CONVERGE_SABOTAGE=" + w.opts.Sabotage, "PAYMENT_DECLINE_ABOVE=0"}
+	common := []string{"KAFKA_SESSION_TIMEOUT=" + sessionTimeout.String(), "CONVERGE_SABOTAGE=" + w.opts.Sabotage, "PAYMENT_DECLINE_ABOVE=0",
+		"OPENING_BALANCE=" + strconv.Itoa(opening)}
 	w.launch = rig.Launch{
 		Services: serviceNames(), Instances: 1, Brokers: w.kafka.addr, Partitions: partitions, Databases: urls, Logs: w.opts.Dir,
 		Env: map[string][]string{},

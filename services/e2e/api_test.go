@@ -47,6 +47,10 @@ type (
 		Items  []item `json:"items"`
 		Reason string `json:"reason"`
 	}
+	account struct {
+		Currency string `json:"currency"`
+		Balance  int64  `json:"balance"`
+	}
 	payment struct {
 		ID       string `json:"paymentId"`
 		UserID   string `json:"userId"`

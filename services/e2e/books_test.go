@@ -20,8 +20,8 @@ type tally struct{ confirmed, outOfStock, declined int }
 func (n tally) total() int { return n.confirmed + n.outOfStock + n.declined }
 
 // balance waits until all orders of a user have settled, and holds the services' books against each other: every accepted
-// order is there, what is confirmed is reserved and paid, what is not is neither, and of each product, which only this user
-// has ordered, the units put in are all there.
+// order is there, what is confirmed is reserved and paid, what is not is neither, the user's account has paid for just that,
+// and of each product, which only this user has ordered, the units put in are all there.
 func (s *spine) balance(t testing.TB, user string, accepted []string, stock map[string]int64) (n tally) {
 	t.Helper()
 	var orders []order
@@ -51,7 +51,7 @@ func (s *spine) balance(t testing.TB, user string, accepted []string, stock map[
 		}
 	}
 
-	held := map[string]int64{}
+	held, spent := map[string]int64{}, int64(0)
 	var mu sync.Mutex
 	var checks errgroup.Group
 	checks.SetLimit(8)
@@ -67,6 +67,7 @@ func (s *spine) balance(t testing.TB, user string, accepted []string, stock map[
 					defer mu.Unlock()
 					count(&n)
 					if o.Status == confirmed {
+						spent += o.Amount
 						for _, i := range o.Items {
 							held[i.ProductID] += i.Quantity
 						}
@@ -85,6 +86,12 @@ func (s *spine) balance(t testing.TB, user string, accepted []string, stock map[
 	}
 	if err := checks.Wait(); err != nil {
 		t.Error(err)
+	}
+	if n.confirmed+n.declined > 0 { // the first charge opened the account, whatever came of it
+		a, err := fetch[account](t.Context(), s.url("payment")+"/accounts/"+user)
+		if want := (account{Currency: "EUR", Balance: opening - spent}); err != nil || a != want {
+			t.Errorf("account %s is %+v, %v; the confirmed orders make it %+v", user, a, err, want)
+		}
 	}
 	for id, units := range stock {
 		p, err := fetch[product](t.Context(), s.url("inventory")+"/products/"+id)

@@ -244,7 +244,7 @@ func caughtUp(line, description string) error {
 		}
 		rows[f[0]]++
 	}
-	for group, topics := range map[string]int{"order": 4, "inventory": 1, "inventory.release": 1, "payment": 1} {
+	for group, topics := range map[string]int{"order": 4, "inventory": 1, "inventory.release": 1, "payment": 1, "payment.refund": 1} {
 		asked := strings.Contains(line, "--all-groups") || slices.Contains(strings.Fields(line), group)
 		if want := 6 * topics; asked && rows[group] != want {
 			return fmt.Errorf("%d partitions of %s, want %d, in\n%s", rows[group], group, want, description)

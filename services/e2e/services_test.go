@@ -18,6 +18,9 @@ import (
 	"github.com/converge-dev/converge/services/system"
 )
 
+// opening is what a user's account holds before the first order.
+const opening = 100_000_000
+
 // stopWithin is what a service may take to stop, whatever it is doing.
 const stopWithin = 10 * time.Second
 
@@ -103,6 +106,7 @@ func (s *spine) launch(t testing.TB, name, addr string) *instance {
 		prefix + "_DATABASE_URL": s.dbs[name].URL("postgres"),
 		"KAFKA_BROKERS":          strings.Join(s.kafka.Brokers(), ","),
 		"KAFKA_SESSION_TIMEOUT":  "3s", // after its restart the broker waits that long for the members it knew
+		"OPENING_BALANCE":        strconv.Itoa(opening),
 		"LOG_LEVEL":              cmp.Or(os.Getenv("LOG_LEVEL"), "error"),
 	}
 	i := &instance{name: name, addr: addr, done: make(chan error, 1)}

@@ -41,8 +41,8 @@ type stack struct {
 }
 
 func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer) (err error) {
-	// For people at a terminal; whoever wants JSON or more of it says so.
-	defaults := map[string]string{"LOG_FORMAT": "text", "LOG_LEVEL": "warn"}
+	// For people at a terminal; whoever wants JSON or more of it says so. Everybody has money to order with.
+	defaults := map[string]string{"LOG_FORMAT": "text", "LOG_LEVEL": "warn", "OPENING_BALANCE": "100000000"}
 	st := &stack{out: out, set: map[string]string{}, getenv: func(name string) string {
 		if v := getenv(name); v != "" {
 			return v
@@ -190,8 +190,9 @@ Place an order, and then look how it went:
   curl -i http://%[1]s/orders -H 'content-type: application/json' \
     -d '{"userId":"ada","items":[{"productId":"coffee-beans","quantity":2}],"amount":2500,"currency":"EUR"}'
   curl 'http://%[1]s/orders?userId=ada'
+  curl http://%[2]s/accounts/ada
 
 Out of stock: order 5 of "grinder". Declined: order as "declined-user". Stop with Ctrl-C.
-`, addrs[0])
+`, addrs[0], addrs[2])
 	return nil
 }

@@ -84,18 +84,64 @@ func reserve(b *pgx.Batch, orders []Order) {
 	b.Queue(addReservationsSQL, ids, items)
 }
 
-const addPaymentsSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason)
+const (
+	openAccountsSQL = `INSERT INTO accounts (id, currency, overdraft)
+SELECT id, 'EUR', false FROM unnest($1::text[]) AS opened (id) ORDER BY id COLLATE "C" ON CONFLICT DO NOTHING RETURNING id`
+
+	lockAccountsSQL = `SELECT id, currency, balance, overdraft, frozen FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+
+	takePendingSQL = `DELETE FROM pending WHERE account_id = ANY($1) RETURNING account_id, amount`
+
+	readAccountsSQL = `SELECT id, currency, balance, overdraft, frozen FROM accounts WHERE id = ANY($1)`
+
+	readPaymentsSQL = `SELECT order_id, id, user_id, amount, currency, status, reason FROM payments WHERE order_id = ANY($1)`
+
+	// MoveBalancesSQL changes balances of accounts.
+	MoveBalancesSQL = `UPDATE accounts a SET balance = balance + amount
+FROM unnest($1::text[], $2::bigint[]) AS moved (id, amount) WHERE a.id = moved.id`
+
+	addPendingSQL = `INSERT INTO pending (account_id, amount) VALUES ($1, $2)`
+
+	addEntriesSQL = `INSERT INTO entries (account_id, transfer_id, kind, amount, counterparty)
+SELECT account_id, transfer_id, 'charge', amount, counterparty
+FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[]) AS e (account_id, transfer_id, amount, counterparty)`
+
+	addPaymentsSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason)
 SELECT order_id, id, user_id, amount, 'EUR', 'COMPLETED', ''
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) AS attempt (order_id, id, user_id, amount)
-ORDER BY order_id ON CONFLICT DO NOTHING`
+ORDER BY order_id`
+
+	merchant = "merchant.EUR"
+)
 
 func charge(b *pgx.Batch, orders []Order) {
-	users, amounts := make([]string, len(orders)), make([]int64, len(orders))
+	n := len(orders)
+	users, amounts, ids := make([]string, n), make([]int64, n), fresh(n)
+	sums := map[string]int64{}
+	var total int64
+	accounts, others := make([]string, 0, 2*n), make([]string, 0, 2*n)
+	transfers, entries := make([]uuid.UUID, 0, 2*n), make([]int64, 0, 2*n)
 	for i, o := range orders {
 		users[i], amounts[i] = o.UserID, o.Amount
+		sums[o.UserID] -= o.Amount
+		total += o.Amount
+		accounts, others = append(accounts, o.UserID, merchant), append(others, merchant, o.UserID)
+		transfers, entries = append(transfers, ids[i], ids[i]), append(entries, -o.Amount, o.Amount)
 	}
-	b.Queue(recordSQL, "payment", fresh(len(orders)))
-	b.Queue(addPaymentsSQL, idsOf(orders), fresh(len(orders)), users, amounts)
+	payers, moved := make([]string, 0, len(sums)), make([]int64, 0, len(sums))
+	for user, amount := range sums {
+		payers, moved = append(payers, user), append(moved, amount)
+	}
+	b.Queue(recordSQL, "payment", fresh(n))
+	b.Queue(openAccountsSQL, append(payers[:len(payers):len(payers)], merchant))
+	b.Queue(lockAccountsSQL, payers)
+	b.Queue(takePendingSQL, payers)
+	b.Queue(readAccountsSQL, []string{merchant})
+	b.Queue(readPaymentsSQL, idsOf(orders))
+	b.Queue(MoveBalancesSQL, payers, moved)
+	b.Queue(addPendingSQL, merchant, total)
+	b.Queue(addEntriesSQL, accounts, transfers, entries, others)
+	b.Queue(addPaymentsSQL, idsOf(orders), ids, users, amounts)
 }
 
 const (

@@ -133,16 +133,38 @@ func (s *service) reserve(ctx context.Context, tx pgx.Tx, value []byte) (emit, e
 	return emit{Reserved, uuid.Must(uuid.NewV7()), e.OrderID, out}, nil
 }
 
-const addPaymentSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason)
+const (
+	addPaymentSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason)
 VALUES ($1, $2, $3, $4, $5, 'COMPLETED', '')`
 
+	debitSQL  = `UPDATE accounts SET balance = balance - $2 WHERE id = $1 AND balance >= $2`
+	creditSQL = `UPDATE accounts SET balance = balance + $2 WHERE id = $1`
+
+	addEntriesSQL = `INSERT INTO entries (account_id, transfer_id, kind, amount, counterparty)
+VALUES ($1, $3, 'charge', -$4::bigint, $2), ($2, $3, 'charge', $4, $1)`
+)
+
+// charge moves the money from the user's balance to the merchant's. That row is every charge's, so it is the last that is changed.
 func (s *service) charge(ctx context.Context, tx pgx.Tx, value []byte) (emit, error) {
 	var e event.InventoryReservedV1
 	if err := json.Unmarshal(value, &e); err != nil {
 		return emit{}, err
 	}
-	id := uuid.Must(uuid.NewV7())
+	id, merchant := uuid.Must(uuid.NewV7()), "merchant."+e.Currency
 	if _, err := tx.Exec(ctx, addPaymentSQL, e.OrderID, id, e.UserID, e.Amount, e.Currency); err != nil {
+		return emit{}, err
+	}
+	tag, err := tx.Exec(ctx, debitSQL, e.UserID, e.Amount)
+	if err != nil {
+		return emit{}, err
+	}
+	if tag.RowsAffected() == 0 {
+		return emit{}, fmt.Errorf("insufficient balance of %s", e.UserID) // the bench's users have plenty
+	}
+	if _, err := tx.Exec(ctx, addEntriesSQL, e.UserID, merchant, id, e.Amount); err != nil {
+		return emit{}, err
+	}
+	if _, err := tx.Exec(ctx, creditSQL, merchant, e.Amount); err != nil {
 		return emit{}, err
 	}
 	return emit{Paid, uuid.Must(uuid.NewV7()), e.OrderID, event.PaymentCompletedV1{OrderID: e.OrderID, PaymentID: id, Amount: e.Amount}}, nil

@@ -37,6 +37,9 @@ func (s *service) emitted(t *testing.T, topic string) kafka.Message {
 func TestOneOrder(t *testing.T) {
 	t.Parallel()
 	order, inventory, payment := setup(t, "order"), setup(t, "inventory"), setup(t, "payment")
+	if _, err := payment.db.Exec(t.Context(), `INSERT INTO accounts (id, currency, balance) VALUES ('u', 'EUR', 7), ('merchant.EUR', 'EUR', 0)`); err != nil {
+		t.Fatal(err)
+	}
 	answer := request(http.MethodPut, "/products/p", `{"name":"P","price":1,"currency":"EUR","stock":10}`, "PUT /products/{id}", inventory.putProduct)
 	if answer.Code != http.StatusCreated {
 		t.Fatal(answer.Code, answer.Body)
@@ -62,6 +65,8 @@ func TestOneOrder(t *testing.T) {
 	state(t, order.db, `SELECT status || ' ' || (history->1->>'event') || ' ' || (settled_at >= created_at) FROM orders`, "CONFIRMED payment.completed true")
 	state(t, inventory.db, `SELECT status || ' ' || available || ' ' || reserved FROM reservations, products`, "RESERVED 7 3")
 	state(t, payment.db, `SELECT status || ' ' || amount || ' ' || user_id FROM payments`, "COMPLETED 5 u")
+	state(t, payment.db, `SELECT string_agg(id || ' ' || balance || ' ' || (SELECT sum(amount) FROM entries WHERE account_id = id), ', ' ORDER BY id) FROM accounts`,
+		"merchant.EUR 5 5, u 2 -5")
 }
 
 func request(method, path, body, pattern string, handler http.HandlerFunc) *httptest.ResponseRecorder {

@@ -1,0 +1,89 @@
+package bench
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/clock"
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/idempotency"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/services/payment"
+)
+
+// hotRowSQL puts what a merchant is paid straight into the balance, as its row's lock allows: one charge after the other, from
+// the write to the end of the commit, which is the shortest time that it can be.
+const hotRowSQL = `CREATE FUNCTION straight() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+	UPDATE accounts SET balance = balance + NEW.amount WHERE id = NEW.account_id; RETURN NULL; END$$;
+CREATE TRIGGER straight BEFORE INSERT ON pending FOR EACH ROW EXECUTE FUNCTION straight()`
+
+// BenchmarkMerchant is charges of 64 users at once, one order in each transaction: to one merchant, to a merchant each, and to
+// one merchant whose balance every charge changes.
+func BenchmarkMerchant(b *testing.B) {
+	const clients = 64
+	for _, mode := range []struct {
+		name      string
+		merchants int
+		schema    string
+	}{{"one", 1, ""}, {"64", clients, ""}, {"one, a hot row", 1, hotRowSQL}} {
+		b.Run(mode.name, func(b *testing.B) {
+			db := durable(b)
+			if err := pg.Migrate(b.Context(), db, idempotency.Migration(), pg.Migration{Name: "payment", FS: migrations.For("payment")}); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := db.Exec(b.Context(), mode.schema); err != nil {
+				b.Fatal(err)
+			}
+			pool, err := pg.Open(b.Context(), db.Config().ConnString(), pg.MaxConns(clients))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(pool.Close)
+			charge := func(client int) error {
+				svc := payment.Choreography(payment.Config{Merchant: fmt.Sprintf("merchant-%d", client%mode.merchants), Opening: balance})
+				id := clock.NewID()
+				r, err := saga.Encode("bench", saga.New(b.Context(), event.InventoryReserved, id.String(), event.InventoryReservedV1{
+					OrderID: id, UserID: userID(client), Amount: 1, Currency: "EUR",
+				}))
+				if err != nil {
+					return err
+				}
+				return saga.Deliver(b.Context(), svc, saga.Config{DB: pool}, r)
+			}
+			run := func(n int64) {
+				var begun atomic.Int64
+				var g errgroup.Group
+				for client := range clients {
+					g.Go(func() error {
+						for begun.Add(1) <= n {
+							if err := charge(client); err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				}
+				if err := g.Wait(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			run(4 * clients) // opens the accounts
+			b.ResetTimer()
+			run(int64(b.N))
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "charges/s")
+			var r violations
+			if err := checkMoney(b.Context(), pool, &r); err != nil {
+				b.Fatal(err)
+			}
+			if len(r.lines) > 0 {
+				b.Error(strings.Join(r.lines, "\n"))
+			}
+		})
+	}
+}
