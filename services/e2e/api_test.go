@@ -58,6 +58,11 @@ type (
 		Currency string `json:"currency"`
 		Status   string `json:"status"`
 		Reason   string `json:"reason"`
+		Refund   struct {
+			State     string `json:"state"`
+			Attempts  int    `json:"attempts"`
+			LastError string `json:"lastError"`
+		} `json:"refund"`
 	}
 )
 

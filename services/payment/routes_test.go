@@ -73,7 +73,7 @@ func TestInstancesChargeOnce(t *testing.T) {
 				polls = append(polls, nil)
 			}
 			last := &polls[len(polls)-1]
-			*last = append(*last, reserved(t, n, "u-1", int64(900+n)))
+			*last = append(*last, reserved(t, n, fmt.Sprintf("u-%d", n%7), int64(900+n)))
 		}
 		return polls
 	})

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	retryEvery = 500 * time.Millisecond
+	retryEvery = time.Second
 	foldEvery  = time.Second
 
 	// maxOpening is far from where the sum of what ten thousands of accounts begin with overflows.
