@@ -116,6 +116,71 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 	b.consistent()
 }
 
+// Polls that call for releases for several reasons, and reserve, on several instances: two of them may wait for each other,
+// which PostgreSQL ends, and all comes out as if they had not met.
+func TestReleasesOfSeveralTopics(t *testing.T) {
+	t.Parallel()
+	const instances, polls, size, orders = 4, 6, 12, 60
+	b := setup(t, Line{"a", 1e6}, Line{"b", 1e6}, Line{"c", 1e6})
+	lines := func(n int) []Line { return []Line{{string(rune('a' + n%3)), 1}, {string(rune('a' + (n+1)%3)), 1}} }
+	pool, err := pg.Open(t.Context(), b.db.Config().ConnString(), pg.MaxConns(instances))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	registry := prometheus.NewRegistry()
+	cfg := saga.Config{DB: pool, Metrics: saga.NewMetrics(registry), Backoff: time.Millisecond}
+	released := make([]map[int]bool, instances)
+	var g errgroup.Group
+	for i := range instances {
+		rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(i)))
+		released[i] = map[int]bool{}
+		g.Go(func() error {
+			for range polls {
+				var poll []broker.Record
+				for range size {
+					n := rnd.IntN(orders)
+					if rnd.IntN(3) == 0 {
+						poll = append(poll, created(t, n, lines(n)...))
+						continue
+					}
+					poll = append(poll, unneeded(t, n, rnd.IntN(reasons)))
+					released[i][n] = true
+				}
+				if err := saga.Deliver(t.Context(), Choreography(), cfg, poll...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range b.reservations() {
+		for n := range orders {
+			if r.OrderID == order(n) && r.Status == Reserved && slices.ContainsFunc(released, func(of map[int]bool) bool { return of[n] }) {
+				t.Errorf("%s was released and holds %v", name(r.OrderID), r.Items)
+			}
+		}
+	}
+	for _, r := range sagatest.Drain(t, b.db) {
+		if strings.HasSuffix(r.Topic, ".dlq") {
+			t.Errorf("a dead letter: %s", told(t, r))
+		}
+	}
+	b.consistent()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "converge_consumer_retries_total" {
+			t.Logf("done again: %v", f.GetMetric())
+		}
+	}
+}
+
 // An order's first reserve and its release at the same moment: one of them wins, and both see who.
 func TestReserveAndReleaseRace(t *testing.T) {
 	t.Parallel()

@@ -1,5 +1,5 @@
 // Package inventory is the service that owns the stock. It reserves an order's items, all or none, and gives them back
-// when the order fails.
+// when the order fails or is cancelled.
 //
 // Here are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
 package inventory

@@ -113,6 +113,19 @@ func unpaid(t *testing.T, n int) broker.Record {
 	return sagatest.Record(t, saga.New(t.Context(), event.PaymentFailed, order(n).String(), event.PaymentFailedV1{OrderID: order(n), Error: "declined"}))
 }
 
+// unneeded is a new message, each time, that calls for the release of the n-th order for one of the other reasons.
+func unneeded(t *testing.T, n, reason int) broker.Record {
+	t.Helper()
+	id, key := order(n), order(n).String()
+	return sagatest.Record(t, []saga.Out{
+		saga.New(t.Context(), event.PaymentRefunded, key, event.PaymentRefundedV1{OrderID: id, PaymentID: uuid.Max, Amount: 4200}),
+		saga.New(t.Context(), event.PaymentRefundFailed, key, event.PaymentRefundFailedV1{OrderID: id, Error: "frozen"}),
+		saga.New(t.Context(), event.OrderCancelled, key, event.OrderCancelledV1{OrderID: id, Reason: "mistake"}),
+	}[reason%reasons])
+}
+
+const reasons = 3
+
 // stock lists every product as "id: available+reserved".
 func (b bundle) stock() []string {
 	b.Helper()

@@ -12,14 +12,20 @@ import (
 
 // Choreography is inventory's part: what it reacts to, with what, and what it may say then.
 //
-// Release has a consumer group of its own. It need not queue behind new orders; and it locks products in a transaction of
-// its own, where the order of locks holds: two handlers in one transaction would each lock in order, but not together.
+// Release has a consumer group of its own, and need not queue behind new orders. Its four topics share that group, for each
+// group costs a little when nothing happens. So one transaction may run two of its routes, each of which locks in the one
+// order, but not both together, and two instances, or one and its reserve, can wait for each other. That takes a poll with
+// several topics and the same products on both sides; PostgreSQL then ends one of the two ([pg.Transient] knows the deadlock),
+// which does its poll again and finds all as if it had not begun.
 func Choreography() saga.Service {
 	return saga.Service{
 		Name: "inventory",
 		Routes: []saga.Route{
 			saga.OnBatch(event.OrderCreated, reserve, event.InventoryReserved, event.InventoryReservationFailed),
-			saga.OnBatch(event.PaymentFailed, release, event.InventoryReleased).Named("release"),
+			releasing(event.PaymentFailed, func(e event.PaymentFailedV1) uuid.UUID { return e.OrderID }),
+			releasing(event.PaymentRefunded, func(e event.PaymentRefundedV1) uuid.UUID { return e.OrderID }),
+			releasing(event.PaymentRefundFailed, func(e event.PaymentRefundFailedV1) uuid.UUID { return e.OrderID }),
+			releasing(event.OrderCancelled, func(e event.OrderCancelledV1) uuid.UUID { return e.OrderID }),
 		},
 	}
 }
@@ -58,21 +64,29 @@ func outcome(m saga.Msg[event.OrderCreatedV1], r Reservation) []saga.Out {
 	})
 }
 
+// releasing releases an order when it will not be paid, was paid back, or is cancelled; also when it cannot be paid back yet,
+// since nobody is served by stock that is held until then.
+func releasing[T any](topic saga.Topic[T], order func(T) uuid.UUID) saga.Route {
+	return saga.OnBatch(topic, func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T]) ([]saga.Out, error) {
+		return release(ctx, tx, msgs, order)
+	}, event.InventoryReleased).Named("release")
+}
+
 // release gives back what each order holds. Its event says that nothing is reserved for the order from now on, which is
 // true of one that was refused or already released too: whoever waits for it never waits in vain.
-func release(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.PaymentFailedV1]) ([]saga.Out, error) {
+func release[T any](ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T], order func(T) uuid.UUID) ([]saga.Out, error) {
 	orders := make([]uuid.UUID, 0, len(msgs))
 	for _, m := range msgs {
-		orders = append(orders, m.Data.OrderID)
+		orders = append(orders, order(m.Data))
 	}
 	b, err := lockForRelease(ctx, tx, orders)
 	if err != nil {
 		return nil, err
 	}
 	outs := make([]saga.Out, 0, len(msgs))
-	for _, m := range msgs {
-		b.release(m.Data.OrderID)
-		outs = append(outs, saga.Emit(m, event.InventoryReleased, event.InventoryReleasedV1{OrderID: m.Data.OrderID})...)
+	for i, m := range msgs {
+		b.release(orders[i])
+		outs = append(outs, saga.Emit(m, event.InventoryReleased, event.InventoryReleasedV1{OrderID: orders[i]})...)
 	}
 	return outs, save(ctx, tx, b)
 }

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -71,6 +72,26 @@ func TestReleaseGivesBackOnce(t *testing.T) {
 	b.want([]string{"order 1" + said}, b.deliver(created(t, 1, Line{"tea", 2}, Line{"cup", 1})))
 	b.want([]string{}, b.deliver(order1))
 	b.want([]string{"cup: 5+0", "tea: 4+1"}, b.stock())
+	b.consistent()
+}
+
+// Whatever calls for a release, alone or one after the other, in a poll or in several, before the reserve or after it: the
+// items are given back once, and each message is answered.
+func TestEveryReasonReleases(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Line{"tea", 9})
+	b.deliver(created(t, 0, Line{"tea", 2}), created(t, 1, Line{"tea", 3}), created(t, 2, Line{"tea", 4}))
+	for n := range reasons {
+		b.want([]string{fmt.Sprintf("order %d: released", n)}, b.deliver(unneeded(t, n, n)))
+	}
+	b.want([]string{"tea: 9+0"}, b.stock())
+	for n := range reasons {
+		released := fmt.Sprintf("order %d: released", n)
+		b.want([]string{released, released, released, released}, b.deliver(unpaid(t, n), unneeded(t, n, 0), unneeded(t, n, 1), unneeded(t, n, 2)))
+		b.want([]string{fmt.Sprintf("order 1%d: released", n)}, b.deliver(unneeded(t, 10+n, n)))
+		b.want([]string{fmt.Sprintf("order 1%d: released before it was reserved", n)}, b.deliver(created(t, 10+n, Line{"tea", 1})))
+	}
+	b.want([]string{"tea: 9+0"}, b.stock())
 	b.consistent()
 }
 

@@ -15,10 +15,15 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
+// typeNotYours is the type of the problem with a request to cancel somebody else's order.
+const typeNotYours = "not-your-order" // 403
+
 // handlers answer the API's requests.
 type handlers struct {
 	db    *pgxpool.Pool
 	place func(context.Context, posting) (answer, error)
+
+	cancel func(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error)
 }
 
 func (h *handlers) register(api huma.API) {
@@ -43,6 +48,13 @@ func (h *handlers) register(api huma.API) {
 		Description: "A page can be short, even empty, and not be the last: that is the one without nextCursor.",
 		Errors:      []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.list)
+	huma.Register(api, huma.Operation{
+		OperationID: "cancel-order", Method: http.MethodPost, Path: "/orders/{id}/cancel", DefaultStatus: http.StatusAccepted,
+		Summary: "Cancel an order",
+		Description: "Only its user may. A PENDING order is CANCELLED then; a CONFIRMED one is CANCELLING until it is paid back and its items are " +
+			"released, which its compensations tell. One that is cancelled already stays as it is, so the request can be sent again safely.",
+		Errors: []int{http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, h.cancelOrder)
 }
 
 type createInput struct {
@@ -107,9 +119,32 @@ func (h *handlers) get(ctx context.Context, in *struct {
 	return &struct{ Body Order }{o}, nil
 }
 
+type cancelInput struct {
+	ID   uuid.UUID `path:"id"`
+	Body struct {
+		UserID string `json:"userId" minLength:"1" maxLength:"128" doc:"who cancels; the order must be this user's" example:"u-1"`
+		Reason string `json:"reason" minLength:"1" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 256 characters without control characters" example:"changed my mind"`
+	}
+}
+
+// cancelOrder answers with the order as it is then. An answer that is lost does not matter: asked again, nothing happens again.
+func (h *handlers) cancelOrder(ctx context.Context, in *cancelInput) (*struct{ Body Order }, error) {
+	o, err := h.cancel(ctx, in.ID, in.Body.UserID, in.Body.Reason)
+	switch {
+	case err != nil:
+		return nil, web.Fault(ctx, err)
+	case o == nil:
+		return nil, web.NotFound("there is no order %s", in.ID)
+	case o.UserID != in.Body.UserID:
+		return nil, web.Problem(http.StatusForbidden, typeNotYours, "Not your order", "only the user who placed an order may cancel it",
+			web.Field("body.userId", "expected the order's user", in.Body.UserID))
+	}
+	return &struct{ Body Order }{*o}, nil
+}
+
 type listInput struct {
 	UserID string `query:"userId" maxLength:"128" doc:"only this user's orders"`
-	Status Status `query:"status" enum:"PENDING,CONFIRMED,CANCELLED" doc:"only orders of this status"`
+	Status Status `query:"status" enum:"PENDING,CONFIRMED,CANCELLING,CANCELLED" doc:"only orders of this status"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"orders in the page at most"`
 	Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 }

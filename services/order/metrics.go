@@ -1,8 +1,10 @@
 package order
 
 import (
+	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -11,41 +13,91 @@ type metrics struct {
 	orders         *prometheus.CounterVec
 	duration       *prometheus.HistogramVec
 	contradictions *prometheus.CounterVec
+	expirations    prometheus.Counter
+	compensations  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
 	m := &metrics{
 		orders: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "converge_orders_total",
-			Help: "Orders that reached a status: PENDING when accepted, then CONFIRMED or CANCELLED.",
+			Help: "Orders that reached a status: PENDING when accepted, then CONFIRMED or CANCELLED, the former perhaps CANCELLING and CANCELLED after all.",
 		}, []string{"status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "converge_saga_duration_seconds",
-			Help:    "Time from an order's acceptance to its terminal status.",
+			Help:    "Time from an order's acceptance until it was CONFIRMED or CANCELLED; what a CONFIRMED one becomes later does not count.",
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 16), // 2 ms to 65 s
 		}, []string{"status"}),
 		contradictions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "converge_order_contradictions_total",
-			Help: "Events that came too late to change an order, though they call for the other terminal status.",
+			Help: "Events that came too late to change an order, though they call for another status, or that nobody has asked for.",
 		}, []string{"event", "status"}),
+		expirations: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "converge_orders_expired_total",
+			Help: "Orders that were cancelled because they were PENDING for longer than ORDER_DEADLINE.",
+		}),
+		compensations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "converge_compensations_failed_total",
+			Help: "Orders for which something could not be undone at the first try.",
+		}, []string{"what"}),
 	}
-	for _, s := range []Status{Pending, Confirmed, Cancelled} {
+	for _, s := range []Status{Pending, Confirmed, Cancelling, Cancelled} {
 		m.orders.WithLabelValues(string(s)) // a rate needs the zero
 	}
+	m.compensations.WithLabelValues(refund)
 	return m
 }
 
 func (m *metrics) register(r prometheus.Registerer) {
-	r.MustRegister(m.orders, m.duration, m.contradictions)
+	r.MustRegister(m.orders, m.duration, m.contradictions, m.expirations, m.compensations)
 }
 
 func (m *metrics) accepted(n int) { m.orders.WithLabelValues(string(Pending)).Add(float64(n)) }
 
-func (m *metrics) settled(to Status, took time.Duration) {
-	m.orders.WithLabelValues(string(to)).Inc()
-	m.duration.WithLabelValues(string(to)).Observe(max(0, took.Seconds())) // clocks of two instances differ
+// moved counts an order that was one and is another, so long after its acceptance.
+func (m *metrics) moved(was, is Status, took time.Duration) {
+	m.orders.WithLabelValues(string(is)).Inc()
+	if was == Pending {
+		m.duration.WithLabelValues(string(is)).Observe(max(0, took.Seconds())) // clocks of two instances differ
+	}
 }
 
 func (m *metrics) contradicted(event string, is Status) {
 	m.contradictions.WithLabelValues(event, string(is)).Inc()
+}
+
+func (m *metrics) expired(n int) { m.expirations.Add(float64(n)) }
+
+func (m *metrics) compensationFailed(what string) { m.compensations.WithLabelValues(what).Inc() }
+
+// cancellingCollector looks at the orders that are CANCELLING when it is scraped; every instance sees the same.
+type cancellingCollector struct {
+	db         *pgxpool.Pool
+	count, age *prometheus.Desc
+}
+
+func newCancellingCollector(db *pgxpool.Pool) *cancellingCollector {
+	return &cancellingCollector{
+		db:    db,
+		count: prometheus.NewDesc("converge_orders_cancelling", "Orders that are CANCELLING.", nil, nil),
+		age:   prometheus.NewDesc("converge_orders_cancelling_oldest_age_seconds", "How long the oldest of them has been; 0 when none is.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *cancellingCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.count
+	ch <- c.age
+}
+
+// Collect implements prometheus.Collector. While the database does not answer there is nothing to tell.
+func (c *cancellingCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	n, oldest, err := readCancelling(ctx, c.db)
+	if err != nil {
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(c.count, prometheus.GaugeValue, float64(n))
+	ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, oldest.Seconds())
 }

@@ -3,6 +3,7 @@ package order
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -12,7 +13,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// Choreography is order's part of the saga: it begins with an order and ends with what the others made of it.
+// Choreography is order's part of the saga: it begins with an order, or with the wish to cancel one, and ends with what the
+// others made of it.
 func Choreography() saga.Service { return choreography(newMetrics()) }
 
 func choreography(m *metrics) saga.Service {
@@ -22,9 +24,12 @@ func choreography(m *metrics) saga.Service {
 			saga.OnBatch(event.PaymentCompleted, hear(m, paid), event.OrderConfirmed),
 			saga.OnBatch(event.PaymentFailed, hear(m, notPaid), event.OrderCancelled),
 			saga.OnBatch(event.InventoryReservationFailed, hear(m, notReserved), event.OrderCancelled),
-			saga.OnBatch(event.InventoryReleased, hear(m, released)), // a line of history
+			saga.OnBatch(event.PaymentRefunded, hear(m, refunded), event.OrderCancelled),
+			saga.OnBatch(event.PaymentRefundFailed, hear(m, notRefunded)), // a line of history
+			saga.OnBatch(event.InventoryReleased, hear(m, released), event.OrderCancelled),
 		},
-		Publishes: []saga.AnyTopic{event.OrderCreated},
+		// What a request begins, to place or to cancel an order, or the deadline of one.
+		Publishes: []saga.AnyTopic{event.OrderCreated, event.OrderCancelRequested, event.OrderCancelled},
 	}
 }
 
@@ -38,6 +43,14 @@ func notPaid(e event.PaymentFailedV1) news {
 
 func notReserved(e event.InventoryReservationFailedV1) news {
 	return news{order: e.OrderID, status: Cancelled, detail: e.Error}
+}
+
+func refunded(e event.PaymentRefundedV1) news {
+	return news{order: e.OrderID, undoes: true, detail: fmt.Sprintf("payment %s of %d", e.PaymentID, e.Amount)}
+}
+
+func notRefunded(e event.PaymentRefundFailedV1) news {
+	return news{order: e.OrderID, undoes: true, detail: e.Error}
 }
 
 func released(e event.InventoryReleasedV1) news {
@@ -67,17 +80,21 @@ func hear[T any](metrics *metrics, read func(T) news) func(context.Context, pgx.
 				return nil, saga.Permanent(fmt.Errorf("order %s is not known here", n.order))
 			}
 			var did effect
+			was := o.Status
 			o.Progress, did = o.after(n, now)
 			o.changed = o.changed || did != ignored
-			switch did {
+			switch is := o.Status; did {
 			case settled:
 				outs = append(outs, announce(msgs[i], o)...)
-				saga.AfterCommit(ctx, func() { metrics.settled(o.Status, now.Sub(o.createdAt)) })
+				saga.AfterCommit(ctx, func() { metrics.moved(was, is, now.Sub(o.createdAt)) })
 			case contradicted:
-				saga.AfterCommit(ctx, func() { metrics.contradicted(n.event, o.Status) })
+				saga.AfterCommit(ctx, func() { metrics.contradicted(n.event, is) })
+			}
+			if did != ignored && n.event == event.PaymentRefundFailed.Name() {
+				saga.AfterCommit(ctx, func() { metrics.compensationFailed(refund) })
 			}
 		}
-		return outs, save(ctx, tx, orders)
+		return outs, save(ctx, tx, maps.Values(orders))
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package order takes orders over HTTP and settles them: an order begins PENDING, and becomes CONFIRMED or CANCELLED by what
-// inventory and payment tell.
+// inventory and payment tell. Its user may cancel it; so does its deadline, if they tell nothing.
 package order
 
 import (
@@ -8,6 +8,7 @@ import (
 
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 )
@@ -22,6 +23,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 	s := app.NewSettings(getenv)
 	keys := idempotency.Keys{Retention: s.Duration("ORDER_IDEMPOTENCY_TTL", 24*time.Hour, time.Minute, 30*24*time.Hour,
 		"how long the answer to a POST with an Idempotency-Key is kept")}
+	deadline := s.Duration("ORDER_DEADLINE", 15*time.Minute, time.Second, 30*24*time.Hour,
+		"how long an order may be PENDING; one that is for longer is cancelled as expired")
 	m := newMetrics()
 	return app.Run(ctx, s, app.Service{
 		Service:    choreography(m),
@@ -30,9 +33,12 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Blocks:     []pg.Migration{idempotency.Migration()},
 		Setup: func(rt *app.Runtime) error {
 			m.register(rt.Metrics)
+			rt.Metrics.MustRegister(newCancellingCollector(rt.Pool))
 			p := placer{db: rt.Pool, keys: keys, relay: rt.Relay, metrics: m}
-			h := handlers{db: rt.Pool, place: pg.NewBatcher(postingsPerCommit, commitTimeout, p.place).Do}
+			c := &canceller{db: rt.Pool, relay: rt.Relay, metrics: m, now: clock.Now}
+			h := handlers{db: rt.Pool, place: pg.NewBatcher(postingsPerCommit, commitTimeout, p.place).Do, cancel: c.request}
 			h.register(rt.Web.API)
+			rt.Go(newSweeper(c, deadline, rt.Log).run)
 			rt.Go(idempotency.Pruner{DB: rt.Pool, Keys: keys, Log: rt.Log}.Run)
 			return nil
 		},

@@ -3,6 +3,7 @@ package order
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 type lockedOrder struct {
 	id        uuid.UUID
 	createdAt time.Time
+	was       Status // as it is stored
 	Progress
 	changed bool
 }
@@ -29,7 +31,9 @@ func lock(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]*locke
 	rows, _ := tx.Query(ctx, lockSQL, ids) // the error surfaces in the collector
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*lockedOrder, error) {
 		o := &lockedOrder{}
-		return o, row.Scan(&o.id, &o.createdAt, &o.Status, &o.Reason, &o.History, &o.SettledAt)
+		err := row.Scan(&o.id, &o.createdAt, &o.Status, &o.Reason, &o.History, &o.SettledAt)
+		o.was = o.Status
+		return o, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("lock %d orders: %w", len(ids), err)
@@ -41,23 +45,36 @@ func lock(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]*locke
 	return orders, nil
 }
 
-const saveSQL = `UPDATE orders AS o
+const (
+	saveSQL = `UPDATE orders AS o
 SET status = n.status, reason = n.reason, history = n.history, settled_at = n.settled_at
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS n (id, status, reason, history, settled_at)
 WHERE o.id = n.id`
 
+	beginCancellingSQL = `INSERT INTO cancelling (order_id) SELECT unnest($1::uuid[])`
+	endCancellingSQL   = `DELETE FROM cancelling WHERE order_id = ANY($1)`
+)
+
 // save writes the progress of the orders that have made any, on the way to the commit.
-func save(ctx context.Context, tx pgx.Tx, orders map[uuid.UUID]*lockedOrder) error {
+func save(ctx context.Context, tx pgx.Tx, orders iter.Seq[*lockedOrder]) error {
 	var (
-		ids               []uuid.UUID
+		ids, begin, end   []uuid.UUID
 		statuses, reasons []string
 		histories         [][]Entry
 		settledAt         []*time.Time
 	)
-	for _, o := range orders {
-		if o.changed {
-			ids, statuses, reasons = append(ids, o.id), append(statuses, string(o.Status)), append(reasons, o.Reason)
-			histories, settledAt = append(histories, o.History), append(settledAt, o.SettledAt)
+	for o := range orders {
+		if !o.changed {
+			continue
+		}
+		ids, statuses, reasons = append(ids, o.id), append(statuses, string(o.Status)), append(reasons, o.Reason)
+		histories, settledAt = append(histories, o.History), append(settledAt, o.SettledAt)
+		switch {
+		case o.was == o.Status:
+		case o.Status == Cancelling:
+			begin = append(begin, o.id)
+		case o.was == Cancelling:
+			end = append(end, o.id)
 		}
 	}
 	if len(ids) == 0 {
@@ -65,5 +82,11 @@ func save(ctx context.Context, tx pgx.Tx, orders map[uuid.UUID]*lockedOrder) err
 	}
 	var b pgx.Batch
 	b.Queue(saveSQL, ids, statuses, reasons, jsons(histories), settledAt)
+	if len(begin) > 0 {
+		b.Queue(beginCancellingSQL, begin)
+	}
+	if len(end) > 0 {
+		b.Queue(endCancellingSQL, end)
+	}
 	return pg.Defer(ctx, tx, &b)
 }

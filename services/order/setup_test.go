@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/pgtest"
@@ -37,7 +38,9 @@ type client struct {
 	db      *pgxpool.Pool
 	metrics *metrics
 	placer  *placer
-	commits *atomic.Int64 // of postings
+	cancels *canceller
+	clock   *atomic.Pointer[time.Time] // of cancels; nil: the real one
+	commits *atomic.Int64              // of postings
 }
 
 func setup(t testing.TB) client {
@@ -56,10 +59,17 @@ func serve(t testing.TB, db *pgxpool.Pool) client {
 		return p.place(ctx, postings)
 	})
 	t.Cleanup(batcher.Wait)
-	h := handlers{db: db, place: batcher.Do}
+	var set atomic.Pointer[time.Time]
+	cancels := &canceller{db: db, metrics: m, now: func() time.Time {
+		if at := set.Load(); at != nil {
+			return *at
+		}
+		return clock.Now()
+	}}
+	h := handlers{db: db, place: batcher.Do, cancel: cancels.request}
 	s := web.New(web.Config{Service: "order"})
 	h.register(s.API)
-	return client{Handler: s, db: db, metrics: m, placer: p, commits: &commits}
+	return client{Handler: s, db: db, metrics: m, placer: p, cancels: cancels, clock: &set, commits: &commits}
 }
 
 func (c client) post(body, key string) *httptest.ResponseRecorder {

@@ -64,6 +64,7 @@ func get(ctx context.Context, db *pgxpool.Pool, id uuid.UUID) (o Order, ok bool,
 
 func scanOrder(row pgx.CollectableRow) (o Order, err error) {
 	err = row.Scan(orderFields(&o)...)
+	o.Compensations = o.compensations()
 	return o, err
 }
 
@@ -105,6 +106,7 @@ func list(ctx context.Context, db *pgxpool.Pool, f filter) (page []Order, next u
 	rows, _ := db.Query(ctx, query, args...) // the error surfaces in the collector
 	page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Order, err error) {
 		err = row.Scan(append(orderFields(&o), &edge)...)
+		o.Compensations = o.compensations()
 		return o, err
 	})
 	if err != nil {

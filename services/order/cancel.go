@@ -1,0 +1,132 @@
+package order
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/outbox"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/saga"
+)
+
+// canceller cancels orders because somebody asks for it: their users, or their deadlines.
+type canceller struct {
+	db      *pgxpool.Pool
+	relay   *outbox.Relay // nil: events wait in the outbox
+	metrics *metrics
+	now     func() time.Time
+}
+
+// request cancels an order if it is the user's, and returns it as it is then, whose ever it is. There may be none.
+func (c *canceller) request(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error) {
+	orders, _, err := c.cancel(ctx, []uuid.UUID{id}, reason, func(o *Order) bool { return o.UserID == user })
+	if err != nil || len(orders) == 0 {
+		return nil, err
+	}
+	return orders[0], nil
+}
+
+// expired is why an order is cancelled whose deadline is over.
+const expired = "expired"
+
+// expire cancels those of the orders that are PENDING still, and counts them.
+func (c *canceller) expire(ctx context.Context, ids []uuid.UUID) (n int, err error) {
+	_, n, err = c.cancel(ctx, ids, expired, func(o *Order) bool { return o.Status == Pending })
+	c.metrics.expired(n)
+	return n, err
+}
+
+// cancel cancels the orders for which allowed says so, in one transaction: new states, histories and events. It returns
+// all the orders that exist, as they are then, and how many of them it has changed. Whoever comes second, from another
+// instance too, waits for the order's lock and finds it cancelled. When it fails, nothing is changed, unless the connection was
+// lost during the commit; then the same again finds what was done.
+//
+// It locks rows in the order of their ids and only those, so two of it never wait for each other. A consumer may hold the
+// orders of two topics, in an order of its own; PostgreSQL ends one of the two then, and that one is done again.
+func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, allowed func(*Order) bool) (orders []*Order, changed int, err error) {
+	type move struct {
+		was, is Status
+		took    time.Duration
+	}
+	var moves []move
+	var handover *outbox.Handover
+	err = pg.InTx(ctx, c.db, func(tx pgx.Tx) (err error) {
+		if orders, err = lockWhole(ctx, tx, ids); err != nil {
+			return err
+		}
+		now := c.now()
+		var todo []*lockedOrder
+		var outs []saga.Out
+		for _, o := range orders {
+			if !allowed(o) {
+				continue
+			}
+			l := &lockedOrder{id: o.ID, was: o.Status}
+			if l.Progress, l.changed = o.cancel(reason, now); !l.changed {
+				continue
+			}
+			o.Progress, o.Compensations = l.Progress, l.compensations()
+			todo, outs = append(todo, l), append(outs, requested(ctx, o)...)
+			moves = append(moves, move{l.was, l.Status, now.Sub(o.CreatedAt)})
+		}
+		if len(todo) == 0 {
+			return nil
+		}
+		if err := save(ctx, tx, slices.Values(todo)); err != nil {
+			return err
+		}
+		var b pgx.Batch
+		if handover, err = saga.Queue(&b, c.relay, "order", outs...); err != nil {
+			return err
+		}
+		return pg.Defer(ctx, tx, &b)
+	})
+	handover.Done(err == nil)
+	if err != nil {
+		return nil, 0, fmt.Errorf("cancel %d orders: %w", len(ids), err)
+	}
+	for _, m := range moves {
+		c.metrics.moved(m.was, m.is, m.took)
+	}
+	return orders, len(moves), nil
+}
+
+// requested tells that an order was asked to be cancelled, which payment undoes, and that it is cancelled, if it is: that
+// is for inventory, which has no other sign of it where payment has not heard of the order.
+func requested(ctx context.Context, o *Order) []saga.Out {
+	key := o.ID.String()
+	outs := []saga.Out{saga.New(ctx, event.OrderCancelRequested, key, event.OrderCancelRequestedV1{OrderID: o.ID, Reason: o.Reason})}
+	if o.Status == Cancelled {
+		outs = append(outs, saga.New(ctx, event.OrderCancelled, key, event.OrderCancelledV1{OrderID: o.ID, Reason: o.Reason}))
+	}
+	return outs
+}
+
+const lockWholeSQL = `SELECT ` + columns + ` FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+
+// lockWhole is [lock] of all that is known of the orders, by id.
+func lockWhole(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) ([]*Order, error) {
+	rows, _ := tx.Query(ctx, lockWholeSQL, ids) // the error surfaces in the collector
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Order, error) {
+		o, err := scanOrder(row)
+		return &o, err
+	})
+}
+
+const cancellingSQL = `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::float8 FROM cancelling`
+
+// readCancelling returns how many orders are CANCELLING, and how long the oldest has been.
+func readCancelling(ctx context.Context, db *pgxpool.Pool) (n int, oldest time.Duration, err error) {
+	var age float64
+	if err := db.QueryRow(ctx, cancellingSQL).Scan(&n, &age); err != nil {
+		return 0, 0, fmt.Errorf("count the orders that are CANCELLING: %w", err)
+	}
+	return n, max(0, time.Duration(age*float64(time.Second))), nil
+}

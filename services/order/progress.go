@@ -1,0 +1,186 @@
+package order
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/event"
+)
+
+// Status is how far an order is.
+type Status string
+
+// An order begins PENDING, and becomes CONFIRMED or CANCELLED. A CONFIRMED one that its user cancels is CANCELLING until all
+// that was done for it is undone, and then CANCELLED, for ever.
+const (
+	Pending    Status = "PENDING"
+	Confirmed  Status = "CONFIRMED"
+	Cancelling Status = "CANCELLING"
+	Cancelled  Status = "CANCELLED"
+)
+
+// Progress is the part of an order that events and requests change.
+type Progress struct {
+	Status    Status     `json:"status" enum:"PENDING,CONFIRMED,CANCELLING,CANCELLED"`
+	Reason    string     `json:"reason,omitempty" doc:"why the order was cancelled"`
+	History   []Entry    `json:"history" nullable:"false" doc:"what happened to the order, oldest first"`
+	SettledAt *time.Time `json:"settledAt,omitempty" doc:"when the order became CONFIRMED or CANCELLED; not while it is CANCELLING"`
+}
+
+// Entry is one line of an order's history.
+type Entry struct {
+	At     time.Time `json:"at" doc:"when this service learned of it"`
+	Status Status    `json:"status" enum:"PENDING,CONFIRMED,CANCELLING,CANCELLED" doc:"the order's status from then on"`
+	Event  string    `json:"event" example:"payment.completed"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// stamp is a time as the database keeps it, in microseconds.
+func stamp(at time.Time) time.Time { return at.UTC().Truncate(time.Microsecond) }
+
+// news is what another service tells about an order.
+type news struct {
+	order  uuid.UUID
+	event  string
+	status Status // what the order becomes if it is PENDING; empty where it stays what it is
+	undoes bool   // it tells of something that is only done for an order that was asked to be cancelled
+	detail string // the reason, of a cancellation
+}
+
+// after returns the progress after the news, in a history of its own, and what the news did.
+//
+// Where an order has settled, news that calls for something else is only noted. An event is told once in a history, so what
+// comes again, even under another id, changes nothing, and a history stays short.
+func (p Progress) after(n news, at time.Time) (Progress, effect) {
+	if p.heard(n.event) {
+		return p, ignored
+	}
+	at = stamp(at)
+	did := noted
+	switch {
+	case n.undoes && !p.asked():
+		did = contradicted
+		n.detail = "nobody asked for it: " + n.detail
+	case n.status == "" || n.status == p.Status:
+	case p.Status == Pending:
+		did = settled
+		p.Status, p.SettledAt = n.status, &at
+		if n.status == Cancelled {
+			p.Reason = n.detail
+		}
+	default:
+		if !p.overtook(n) {
+			did = contradicted
+		}
+		n.detail = fmt.Sprintf("too late, the order is %s: %s", p.Status, n.detail)
+	}
+	p = p.noting(at, n.event, n.detail)
+	if p.unwound(at) {
+		did = settled
+	}
+	return p, did
+}
+
+// cancel returns the progress after a request to cancel the order, in a history of its own, and whether it changed. What is
+// PENDING is CANCELLED at once: whatever the others have done or will do for it is theirs to undo. What is CONFIRMED is
+// CANCELLING first. What is cancelled already, or about to be, stays as it is.
+func (p Progress) cancel(reason string, at time.Time) (Progress, bool) {
+	at = stamp(at)
+	switch p.Status {
+	case Pending:
+		p.Status, p.SettledAt = Cancelled, &at
+	case Confirmed:
+		p.Status, p.SettledAt = Cancelling, nil
+	default:
+		return p, false
+	}
+	p.Reason = reason
+	p = p.noting(at, event.OrderCancelRequested.Name(), reason)
+	p.unwound(at)
+	return p, true
+}
+
+// noting is the progress with one more line of history.
+func (p Progress) noting(at time.Time, event, detail string) Progress {
+	p.History = append(slices.Clip(p.History), Entry{At: at, Status: p.Status, Event: event, Detail: detail})
+	return p
+}
+
+// unwound makes a CANCELLING order CANCELLED, as of the last line of its history, when all that was done for it is undone:
+// in whatever order that was told.
+func (p *Progress) unwound(at time.Time) bool {
+	if p.Status != Cancelling || !p.heard(event.PaymentRefunded.Name()) || !p.heard(event.InventoryReleased.Name()) {
+		return false
+	}
+	p.Status, p.SettledAt = Cancelled, &at
+	p.History[len(p.History)-1].Status = Cancelled
+	return true
+}
+
+// line is the history's line of an event, or nil.
+func (p Progress) line(event string) *Entry {
+	if i := slices.IndexFunc(p.History, func(e Entry) bool { return e.Event == event }); i >= 0 {
+		return &p.History[i]
+	}
+	return nil
+}
+
+func (p Progress) heard(event string) bool { return p.line(event) != nil }
+
+// asked tells whether somebody has asked for the order to be cancelled. Where nobody has, the saga itself may have failed.
+func (p Progress) asked() bool { return p.heard(event.OrderCancelRequested.Name()) }
+
+// overtook tells whether the order was cancelled on request before news that was on its way by then: payment had charged,
+// and pays back because it was asked to.
+func (p Progress) overtook(n news) bool {
+	return p.Status == Cancelled && p.asked() && n.event == event.PaymentCompleted.Name()
+}
+
+// effect is what news did to an order.
+type effect int
+
+const (
+	ignored      effect = iota // told before
+	noted                      // a line of history
+	settled                    // the order became CONFIRMED or CANCELLED
+	contradicted               // noted, though it calls for something else than what the order is
+)
+
+// Compensation is something that is undone for an order that is cancelled.
+type Compensation struct {
+	What  string `json:"what" enum:"refund,release"`
+	State string `json:"state" enum:"PENDING,FAILED,DONE" doc:"FAILED is tried again until it is DONE"`
+	Error string `json:"error,omitempty" doc:"why it failed"`
+}
+
+// compensations follow from what was heard, in the order in which they are due: the last thing that was done first. Where
+// nothing was charged, or nothing reserved, there is nothing to undo; as long as that is not known it is PENDING.
+func (p Progress) compensations() []Compensation {
+	if p.Status != Cancelling && p.Status != Cancelled {
+		return nil
+	}
+	var all []Compensation
+	failure := p.line(event.PaymentRefundFailed.Name())
+	switch {
+	case !p.asked():
+	case p.heard(event.PaymentRefunded.Name()):
+		all = append(all, Compensation{What: refund, State: "DONE"})
+	case failure != nil:
+		all = append(all, Compensation{What: refund, State: "FAILED", Error: failure.Detail})
+	case p.heard(event.PaymentCompleted.Name()) || !p.heard(event.PaymentFailed.Name()):
+		all = append(all, Compensation{What: refund, State: "PENDING"})
+	}
+	switch {
+	case p.heard(event.InventoryReservationFailed.Name()):
+	case p.heard(event.InventoryReleased.Name()):
+		all = append(all, Compensation{What: "release", State: "DONE"})
+	default:
+		all = append(all, Compensation{What: "release", State: "PENDING"})
+	}
+	return all
+}
+
+const refund = "refund"

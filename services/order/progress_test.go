@@ -1,0 +1,169 @@
+package order
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+)
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	pending := place(uuid.Max, Draft{}, at(0)).Progress
+	one, two := at(1), at(2)
+	paid := news{event: "payment.completed", status: Confirmed, detail: "payment 1"}
+	failed := news{event: "payment.failed", status: Cancelled, detail: "declined"}
+	noStock := news{event: "inventory.reservation.failed", status: Cancelled, detail: "out of stock: p-1"}
+	back := news{event: "inventory.released"}
+	moneyBack := news{event: "payment.refunded", undoes: true, detail: "payment 1"}
+	noMoney := news{event: "payment.refund.failed", undoes: true, detail: "frozen"}
+
+	confirmed := Progress{Status: Confirmed, SettledAt: &one, History: []Entry{
+		{At: at(0), Status: Pending, Event: "order.created"},
+		{At: one, Status: Confirmed, Event: "payment.completed", Detail: "payment 1"},
+	}}
+	cancelled := Progress{Status: Cancelled, SettledAt: &one, Reason: "declined", History: []Entry{
+		{At: at(0), Status: Pending, Event: "order.created"},
+		{At: one, Status: Cancelled, Event: "payment.failed", Detail: "declined"},
+	}}
+	with := func(p Progress, e Entry) Progress {
+		p.History = append(slices.Clip(p.History), e)
+		return p
+	}
+	asked := with(cancelled, Entry{})
+	asked.Reason, asked.History = "mistake", []Entry{pending.History[0], {one, Cancelled, "order.cancel.requested", "mistake"}}
+	cancelling := Progress{Status: Cancelling, Reason: "mistake", History: append(slices.Clip(confirmed.History),
+		Entry{one, Cancelling, "order.cancel.requested", "mistake"})}
+	released := with(cancelling, Entry{one, Cancelling, "inventory.released", ""})
+	undone := with(released, Entry{one, Cancelled, "payment.refunded", "payment 1"})
+	undone.Status, undone.SettledAt = Cancelled, &one
+
+	for name, c := range map[string]struct {
+		from Progress
+		news news
+		want Progress
+		did  effect
+	}{
+		"paid":                     {pending, paid, confirmed, settled},
+		"not paid":                 {pending, failed, cancelled, settled},
+		"released before anything": {pending, back, with(pending, Entry{two, Pending, "inventory.released", ""}), noted},
+		"released afterwards":      {cancelled, back, with(cancelled, Entry{two, Cancelled, "inventory.released", ""}), noted},
+		"paid again":               {confirmed, paid, confirmed, ignored},
+		"cancelled by another too": {cancelled, noStock, with(cancelled, Entry{two, Cancelled, noStock.event, noStock.detail}), noted},
+		"paid though cancelled": {cancelled, paid, with(cancelled,
+			Entry{two, Cancelled, paid.event, "too late, the order is CANCELLED: payment 1"}), contradicted},
+		"refused though confirmed": {confirmed, failed, with(confirmed,
+			Entry{two, Confirmed, failed.event, "too late, the order is CONFIRMED: declined"}), contradicted},
+		"paid though asked to cancel": {asked, paid, with(asked,
+			Entry{two, Cancelled, paid.event, "too late, the order is CANCELLED: payment 1"}), noted},
+		"not paid as asked":     {asked, failed, with(asked, Entry{two, Cancelled, failed.event, "declined"}), noted},
+		"refused while undoing": {cancelling, failed, with(cancelling, Entry{two, Cancelling, failed.event, "too late, the order is CANCELLING: declined"}), contradicted},
+		"not refunded yet":      {cancelling, noMoney, with(cancelling, Entry{two, Cancelling, noMoney.event, "frozen"}), noted},
+		"refunded, still held":  {cancelling, moneyBack, with(cancelling, Entry{two, Cancelling, moneyBack.event, "payment 1"}), noted},
+		"refunded at last":      {released, moneyBack, undone, settled},
+		"refunded again":        {undone, moneyBack, undone, ignored},
+		"refunded for no reason": {confirmed, moneyBack, with(confirmed,
+			Entry{two, Confirmed, moneyBack.event, "nobody asked for it: payment 1"}), contradicted},
+	} {
+		now := two
+		if c.did == settled {
+			now = one
+		}
+		c.from.History = slices.Grow(c.from.History, 1) // room to write into by mistake
+		got, did := c.from.after(c.news, now)
+		c.from.after(news{event: "another"}, at(3))
+		if diff := cmp.Diff(c.want, got); diff != "" || did != c.did {
+			t.Errorf("%s: did %v, want %v, and (-want +got):\n%s", name, did, c.did, diff)
+		}
+	}
+}
+
+// Whatever is told of an order that nobody cancels, in whatever order, it settles at most once, on the first news that settles, and each event
+// leaves one line.
+func TestProgressIsFinal(t *testing.T) {
+	t.Parallel()
+	all := []news{
+		{event: "payment.completed", status: Confirmed}, {event: "payment.failed", status: Cancelled, detail: "a"},
+		{event: "inventory.reservation.failed", status: Cancelled, detail: "b"}, {event: "inventory.released"},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		told := rapid.SliceOf(rapid.SampledFrom(all)).Draw(t, "told")
+		p := place(uuid.Max, Draft{}, at(0)).Progress
+		want, events, settlings := Pending, map[string]bool{}, 0
+		for i, n := range told {
+			var did effect
+			p, did = p.after(n, at(i))
+			if did == settled {
+				settlings++
+			}
+			if want == Pending && n.status != "" {
+				want = n.status
+			}
+			events[n.event] = true
+		}
+		if p.Status != want || (settlings == 1) != (want != Pending) || settlings > 1 {
+			t.Errorf("status %s after %d settlings, want %s", p.Status, settlings, want)
+		}
+		if (p.SettledAt == nil) != (want == Pending) || (p.Reason != "") != (want == Cancelled) {
+			t.Errorf("settled at %v with the reason %q, though %s", p.SettledAt, p.Reason, want)
+		}
+		if len(p.History) != len(events)+1 {
+			t.Errorf("%d lines of history for %d events", len(p.History), len(events))
+		}
+	})
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	pending := place(uuid.Max, Draft{}, at(0)).Progress
+	confirmed, _ := pending.after(news{event: "payment.completed", status: Confirmed}, at(1))
+	for name, c := range map[string]struct {
+		from Progress
+		want Status
+	}{
+		"PENDING":   {pending, Cancelled},
+		"CONFIRMED": {confirmed, Cancelling},
+	} {
+		got, changed := c.from.cancel("mistake", at(2))
+		last := got.History[len(got.History)-1]
+		if !changed || got.Status != c.want || got.Reason != "mistake" || (got.SettledAt == nil) != (c.want == Cancelling) ||
+			last != (Entry{at(2), c.want, "order.cancel.requested", "mistake"}) {
+			t.Errorf("%s: %t, %+v", name, changed, got)
+		}
+		again, changed := got.cancel("another reason", at(3))
+		if diff := cmp.Diff(got, again); diff != "" || changed {
+			t.Errorf("%s, again: changed %t (-want +got):\n%s", name, changed, diff)
+		}
+	}
+}
+
+func TestCompensations(t *testing.T) {
+	t.Parallel()
+	const asked, charged, failed, refunded, notRefunded, released, refused = "order.cancel.requested", "payment.completed", "payment.failed",
+		"payment.refunded", "payment.refund.failed", "inventory.released", "inventory.reservation.failed"
+	for name, c := range map[string]struct {
+		status Status
+		heard  []string
+		want   []Compensation
+	}{
+		"nothing to undo":                 {Confirmed, []string{charged}, nil},
+		"asked, and nothing known":        {Cancelled, []string{asked}, []Compensation{{"refund", "PENDING", ""}, {"release", "PENDING", ""}}},
+		"nothing was charged":             {Cancelled, []string{asked, failed}, []Compensation{{"release", "PENDING", ""}}},
+		"charged, and to be undone":       {Cancelling, []string{charged, asked, released}, []Compensation{{"refund", "PENDING", ""}, {"release", "DONE", ""}}},
+		"cannot pay back":                 {Cancelling, []string{charged, asked, notRefunded}, []Compensation{{"refund", "FAILED", "why"}, {"release", "PENDING", ""}}},
+		"paid back in the end":            {Cancelled, []string{charged, asked, refunded, notRefunded, released}, []Compensation{{"refund", "DONE", ""}, {"release", "DONE", ""}}},
+		"declined":                        {Cancelled, []string{failed, released}, []Compensation{{"release", "DONE", ""}}},
+		"out of stock":                    {Cancelled, []string{refused, released}, nil},
+		"asked, but nothing was in stock": {Cancelled, []string{asked, refused, failed}, nil},
+	} {
+		p := Progress{Status: c.status}
+		for _, e := range c.heard {
+			p.History = append(p.History, Entry{Event: e, Detail: "why"})
+		}
+		if diff := cmp.Diff(c.want, p.compensations()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
