@@ -140,10 +140,13 @@ func (f *facts) checkBooks(v *verdict) {
 			if paid {
 				v.order(id, "a cancelled order holds money")
 			}
+			if o.heard("payment.completed") && !paid && (p == nil || p.Status != "REFUNDED") {
+				v.order(id, "a cancelled order was paid and is not refunded")
+			}
 		default:
 			v.order(id, "an order is not terminal")
 		}
-		if (o.Status == "PENDING") != (o.Settled == nil) {
+		if open := o.Status == "PENDING" || o.Status == "CANCELLING"; open != (o.Settled == nil) {
 			v.order(id, "an order's status and the time it settled disagree")
 		}
 	}
@@ -181,20 +184,20 @@ func (f *facts) checkProducts(v *verdict) {
 func (f *facts) checkWitness(v *verdict) {
 	want := map[string]int64{}
 	for id, o := range f.orders {
-		if o.Status != "CONFIRMED" {
+		if !o.confirmed() {
 			continue
 		}
 		want[witness.BucketOf(id)]++
 		switch n := f.counted[id]; {
 		case n == 0:
-			v.order(id, "the witness has not counted a confirmed order")
+			v.order(id, "the witness has not counted an order that was confirmed")
 		case n > 1:
 			v.order(id, "the witness has counted an order more than once")
 		}
 	}
 	for id := range f.counted {
-		if o := f.orders[id]; o == nil || o.Status != "CONFIRMED" {
-			v.order(id, "the witness has counted an order that is not confirmed")
+		if o := f.orders[id]; o == nil || !o.confirmed() {
+			v.order(id, "the witness has counted an order that was not confirmed")
 		}
 	}
 	for bucket, n := range f.tally {

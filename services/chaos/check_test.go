@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// sound is facts about three orders, one of each outcome, with which nothing is wrong; and the ids of the orders.
-func sound() (f *facts, confirmed, declined, refused uuid.UUID) {
+// sound is facts about four orders, one of each outcome, with which nothing is wrong; and the ids of the orders.
+func sound() (f *facts, confirmed, declined, refused, refunded uuid.UUID) {
 	f = &facts{
 		stock:  map[string]int64{"plenty-0": 100, "scarce-0": 0},
 		orders: map[uuid.UUID]*orderRow{}, reservations: map[uuid.UUID]*reservationRow{}, payments: map[uuid.UUID]*paymentRow{},
@@ -31,7 +31,7 @@ func sound() (f *facts, confirmed, declined, refused uuid.UUID) {
 		var cause uuid.UUID
 		for _, topic := range topics {
 			r := record{id: uuid.New(), cause: cause, partition: 3, at: now, amount: f.orders[id].Amount}
-			if topic == "payment.completed" {
+			if strings.HasPrefix(topic, "payment.") && f.payments[id] != nil {
 				r.payment = f.payments[id].ID
 			}
 			if topic != "inventory.released" { // which comes beside the cancellation, not before it
@@ -45,8 +45,13 @@ func sound() (f *facts, confirmed, declined, refused uuid.UUID) {
 	f.reservations[confirmed] = &reservationRow{Status: "RESERVED", Items: []item{one}, Created: now}
 	f.payments[confirmed] = &paymentRow{ID: uuid.New(), User: "user-1", Amount: 1, Currency: "EUR", Status: "COMPLETED", Created: now}
 	tell(confirmed, "order.created", "inventory.reserved", "payment.completed", "order.confirmed")
-	bucket := confirmed.String()[35:]
-	f.counted[confirmed], f.tally[bucket], f.counts[bucket] = 1, 1, []int64{1, 1}
+	witnessed := func(id uuid.UUID) {
+		bucket := id.String()[35:]
+		f.counted[id]++
+		f.tally[bucket]++
+		f.counts[bucket] = append(f.counts[bucket], f.tally[bucket], f.tally[bucket])
+	}
+	witnessed(confirmed)
 
 	declined = place("CANCELLED", one)
 	f.reservations[declined] = &reservationRow{Status: "RELEASED", Items: []item{one}, Created: now}
@@ -55,7 +60,20 @@ func sound() (f *facts, confirmed, declined, refused uuid.UUID) {
 
 	refused = place("CANCELLED", item{"scarce-0", 1})
 	f.reservations[refused] = &reservationRow{Status: "REFUSED", Reason: "out of stock"}
-	tell(refused, "order.created", "inventory.reservation.failed", "order.cancelled")
+	tell(refused, "order.created", "inventory.reservation.failed", "order.cancelled", "inventory.released")
+
+	refunded = place("CANCELLED", one)
+	f.orders[refunded].History = []entry{
+		{Status: "CONFIRMED", Event: "payment.completed"}, {Status: "CANCELLING", Event: "order.cancel.requested"},
+		{Status: "CANCELLING", Event: "inventory.released"}, {Status: "CANCELLED", Event: "payment.refunded"},
+	}
+	f.reservations[refunded] = &reservationRow{Status: "RELEASED", Items: []item{one}, Created: now}
+	f.payments[refunded] = &paymentRow{ID: uuid.New(), User: "user-1", Amount: 4, Currency: "EUR", Status: "REFUNDED", Created: now}
+	tell(refunded, "order.created", "inventory.reserved", "payment.completed", "order.confirmed")
+	tell(refunded, "order.cancel.requested", "payment.refunded", "inventory.released", "order.cancelled")
+	f.topics["inventory.released"][refunded] = append(f.topics["inventory.released"][refunded],
+		record{id: uuid.New(), cause: f.topics["order.cancelled"][refunded][0].id, partition: 3}) // each cause has its own
+	witnessed(refunded)
 
 	f.ledger = ledger{
 		balances: map[string]int64{"external.EUR": -100, "user-1": 99, "merchant.EUR": 1},
@@ -68,11 +86,11 @@ func sound() (f *facts, confirmed, declined, refused uuid.UUID) {
 	f.products = []productRow{{"plenty-0", 100, 99, 1}, {"scarce-0", 0, 0, 0}}
 	f.poisoned = []poisoned{{id: "p", topic: "order.created", value: "{"}}
 	f.dead = []deadLetter{{place: "inventory.dlq/0 at 0", group: "inventory", topic: "order.created", reason: "decode", poison: "p"}}
-	return f, confirmed, declined, refused
+	return f, confirmed, declined, refused, refunded
 }
 
 func TestNothingIsWrongWithSoundFacts(t *testing.T) {
-	f, _, _, _ := sound()
+	f, _, _, _, _ := sound()
 	if found := check(f); len(found) > 0 {
 		t.Errorf("violations %v", found)
 	}
@@ -121,9 +139,9 @@ func TestEachBrokenFactIsNamed(t *testing.T) {
 		"one order's events are in more than one partition":         func(f *facts, c, _, _ uuid.UUID) { f.topics["order.confirmed"][c][0].partition = 4 },
 		"order.confirmed has no cause in the topics":                func(f *facts, c, _, _ uuid.UUID) { f.topics["order.confirmed"][c][0].cause = uuid.New() },
 		"payment.completed tells of another payment than is stored": func(f *facts, c, _, _ uuid.UUID) { f.payments[c].ID = uuid.New() },
-		"the witness has not counted a confirmed order":             func(f *facts, c, _, _ uuid.UUID) { delete(f.counted, c) },
+		"the witness has not counted an order that was confirmed":   func(f *facts, c, _, _ uuid.UUID) { delete(f.counted, c) },
 		"the witness has counted an order more than once":           func(f *facts, c, _, _ uuid.UUID) { f.counted[c] = 2 },
-		"the witness has counted an order that is not confirmed":    func(f *facts, _, d, _ uuid.UUID) { f.counted[d] = 1 },
+		"the witness has counted an order that was not confirmed":   func(f *facts, _, d, _ uuid.UUID) { f.counted[d] = 1 },
 		"the witness's tally is wrong":                              func(f *facts, c, _, _ uuid.UUID) { f.tally[c.String()[35:]]++ },
 		"events of one key are missing or out of order":             func(f *facts, c, _, _ uuid.UUID) { f.counts[c.String()[35:]] = []int64{2, 1} },
 		"poison is not in the dead letter topic":                    func(f *facts, _, _, _ uuid.UUID) { f.dead = nil },
@@ -132,7 +150,7 @@ func TestEachBrokenFactIsNamed(t *testing.T) {
 		"a process misbehaved":                                      func(f *facts, _, _, _ uuid.UUID) { f.machine = []string{"panic"} },
 	} {
 		t.Run(rule, func(t *testing.T) {
-			f, confirmed, declined, refused := sound()
+			f, confirmed, declined, refused, _ := sound()
 			damage(f, confirmed, declined, refused)
 			found := check(f)
 			if !slices.ContainsFunc(found, func(v Violation) bool { return v.Rule == rule }) {
@@ -142,8 +160,35 @@ func TestEachBrokenFactIsNamed(t *testing.T) {
 	}
 }
 
+// And so of the order that was cancelled after all.
+func TestEachBrokenFactOfARefundIsNamed(t *testing.T) {
+	for rule, damage := range map[string]func(f *facts, id uuid.UUID){
+		"an order is not terminal":                           func(f *facts, id uuid.UUID) { f.orders[id].Status = "CANCELLING" },
+		"a cancelled order holds money":                      func(f *facts, id uuid.UUID) { f.payments[id].Status = "COMPLETED" },
+		"a cancelled order was paid and is not refunded":     func(f *facts, id uuid.UUID) { f.payments[id].Status = "FAILED" },
+		"a cancelled order holds stock":                      func(f *facts, id uuid.UUID) { f.reservations[id].Status = "RESERVED" },
+		"a state has no payment.refunded in its topic":       func(f *facts, id uuid.UUID) { delete(f.topics["payment.refunded"], id) },
+		"a state has no order.cancel.requested in its topic": func(f *facts, id uuid.UUID) { delete(f.topics["order.cancel.requested"], id) },
+		"order.cancelled has no cause in the topics":         func(f *facts, id uuid.UUID) { f.topics["order.cancelled"][id][0].cause = uuid.New() },
+		"two different inventory.released are in the topic": func(f *facts, id uuid.UUID) {
+			twin := f.topics["inventory.released"][id][0]
+			twin.id = uuid.New()
+			f.topics["inventory.released"][id] = append(f.topics["inventory.released"][id], twin)
+		},
+		"the witness has not counted an order that was confirmed": func(f *facts, id uuid.UUID) { delete(f.counted, id) },
+	} {
+		t.Run(rule, func(t *testing.T) {
+			f, _, _, _, refunded := sound()
+			damage(f, refunded)
+			if found := check(f); !slices.ContainsFunc(found, func(v Violation) bool { return v.Rule == rule }) {
+				t.Errorf("violations %v", found)
+			}
+		})
+	}
+}
+
 func TestTimelineHoldsTheFaultsAround(t *testing.T) {
-	f, confirmed, _, _ := sound()
+	f, confirmed, _, _, _ := sound()
 	now := time.Now()
 	text := timeline(confirmed, f.moments(confirmed, f.requests[0]), []Episode{
 		{Fault: "kill", On: "payment", Start: now.Add(-time.Second), End: now},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,6 +49,16 @@ type orderRow struct {
 	History  []entry
 	Created  time.Time
 	Settled  *time.Time
+}
+
+// confirmed tells whether the order was CONFIRMED, though it may have been cancelled since.
+func (o *orderRow) confirmed() bool {
+	return o.Status == "CONFIRMED" || slices.ContainsFunc(o.History, func(e entry) bool { return e.Status == "CONFIRMED" })
+}
+
+// heard tells whether an event is in the order's history.
+func (o *orderRow) heard(event string) bool {
+	return slices.ContainsFunc(o.History, func(e entry) bool { return e.Event == event })
 }
 
 type entry struct {

@@ -16,7 +16,8 @@ import (
 func eventTopics() []string {
 	return []string{
 		"order.created", "inventory.reserved", "inventory.reservation.failed", "inventory.released",
-		"payment.completed", "payment.failed", "order.confirmed", "order.cancelled",
+		"payment.completed", "payment.failed", "payment.refunded", "payment.refund.failed",
+		"order.confirmed", "order.cancel.requested", "order.cancelled",
 	}
 }
 

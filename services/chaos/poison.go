@@ -23,8 +23,9 @@ func groupsOf() map[string][]string {
 	return map[string][]string{
 		"order.created": {"inventory"}, "inventory.reserved": {"payment"},
 		"payment.completed": {"order"}, "payment.failed": {"order", "inventory.release"},
+		"payment.refunded": {"order", "inventory.release"}, "payment.refund.failed": {"order", "inventory.release"},
 		"inventory.reservation.failed": {"order"}, "inventory.released": {"order"},
-		"order.confirmed": {witness.Name},
+		"order.cancelled": {"inventory.release"}, "order.confirmed": {witness.Name},
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/converge-dev/converge/services/rig"
 )
 
@@ -86,7 +88,11 @@ func (r *Report) judged(f *facts, h *history, found []Violation) {
 	var settled []time.Time
 	for topic, byOrder := range f.topics {
 		for _, records := range byOrder {
-			r.Duplicates += len(records) - 1
+			ids := map[uuid.UUID]bool{}
+			for _, one := range records {
+				ids[one.id] = true
+			}
+			r.Duplicates += len(records) - len(ids)
 			if topic == "order.confirmed" || topic == "order.cancelled" {
 				settled = append(settled, records[0].at)
 			}

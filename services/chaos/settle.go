@@ -13,17 +13,32 @@ import (
 
 // standing is where everything is, in a few numbers that cost little to read. While they change, something moves.
 type standing struct {
-	pending, confirmed, reserved, counted int64
-	outboxes                              [4]int64
+	open                int64 // orders that still wait to hear something
+	confirmed, reserved int64
+	ever, counted       int64 // were CONFIRMED, though some were cancelled since
+	outboxes            [4]int64
 }
 
 func (s standing) settled() bool {
-	return s.pending == 0 && s.reserved == s.confirmed && s.counted == s.confirmed && s.outboxes == [4]int64{}
+	return s.open == 0 && s.reserved == s.confirmed && s.counted == s.ever && s.outboxes == [4]int64{}
 }
 
 func (s standing) String() string {
-	return fmt.Sprintf("%d pending, %d confirmed, %d reserved, %d counted by the witness, outboxes %v", s.pending, s.confirmed, s.reserved, s.counted, s.outboxes)
+	return fmt.Sprintf("%d orders open, %d confirmed, %d reserved, %d were confirmed, %d counted by the witness, outboxes %v",
+		s.open, s.confirmed, s.reserved, s.ever, s.counted, s.outboxes)
 }
+
+// An order that is cancelled has heard the end of it when its items were released and, where it was asked for, payment has
+// answered.
+const standingOfOrdersSQL = `SELECT
+	count(*) FILTER (WHERE CASE status
+		WHEN 'CONFIRMED' THEN false
+		WHEN 'CANCELLED' THEN NOT (history @> '[{"event": "inventory.released"}]' AND (NOT history @> '[{"event": "order.cancel.requested"}]'
+			OR history @> '[{"event": "payment.failed"}]' OR history @> '[{"event": "payment.refunded"}]'))
+		ELSE true END),
+	count(*) FILTER (WHERE status = 'CONFIRMED'),
+	count(*) FILTER (WHERE CASE status WHEN 'CONFIRMED' THEN true WHEN 'PENDING' THEN false ELSE history @> '[{"status": "CONFIRMED"}]' END)
+FROM orders`
 
 // standing reads them. Every statement is answered from all rows, for which the checker's connections may plan as they like.
 func (w *world) standing(ctx context.Context) (s standing, err error) {
@@ -31,7 +46,7 @@ func (w *world) standing(ctx context.Context) (s standing, err error) {
 		service, sql string
 		to           []any
 	}{
-		{"order", `SELECT count(*) FILTER (WHERE status = 'PENDING'), count(*) FILTER (WHERE status = 'CONFIRMED') FROM orders`, []any{&s.pending, &s.confirmed}},
+		{"order", standingOfOrdersSQL, []any{&s.open, &s.confirmed, &s.ever}},
 		{"inventory", `SELECT count(*) FILTER (WHERE status = 'RESERVED') FROM reservations`, []any{&s.reserved}},
 		{witness.Name, `SELECT coalesce(sum(n), 0)::bigint FROM tally`, []any{&s.counted}},
 	} {
@@ -47,6 +62,9 @@ func (w *world) standing(ctx context.Context) (s standing, err error) {
 	return s, nil
 }
 
+// still is how long nothing may move before it counts as settled: a message that changes nothing may be on its way.
+const still = time.Second
+
 // settle waits until nothing is under way any more, or nothing has moved for as long as patience lasts, and returns when
 // that was first so.
 func (w *world) settle(ctx context.Context) (at time.Time, s standing, err error) {
@@ -55,10 +73,10 @@ func (w *world) settle(ctx context.Context) (at time.Time, s standing, err error
 	for ctx.Err() == nil {
 		s, err = w.standing(ctx)
 		switch {
-		case err == nil && s.settled():
-			return time.Now(), s, nil
 		case err == nil && s != before:
 			before, moved = s, time.Now()
+		case err == nil && s.settled() && time.Since(moved) > still:
+			return moved, s, nil
 		case time.Since(moved) > w.opts.Patience:
 			return time.Now(), s, err
 		}

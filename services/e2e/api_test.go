@@ -67,9 +67,10 @@ type (
 )
 
 const (
-	pending   = "PENDING"
-	confirmed = "CONFIRMED"
-	cancelled = "CANCELLED"
+	pending    = "PENDING"
+	confirmed  = "CONFIRMED"
+	cancelling = "CANCELLING"
+	cancelled  = "CANCELLED"
 )
 
 // tooMuch is an amount that payment declines by default.

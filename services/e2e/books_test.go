@@ -15,9 +15,9 @@ import (
 )
 
 // tally counts how a user's orders ended.
-type tally struct{ confirmed, outOfStock, declined int }
+type tally struct{ confirmed, outOfStock, declined, refunded, unpaid int }
 
-func (n tally) total() int { return n.confirmed + n.outOfStock + n.declined }
+func (n tally) total() int { return n.confirmed + n.outOfStock + n.declined + n.refunded + n.unpaid }
 
 // balance waits until all orders of a user have settled, and holds the services' books against each other: every accepted
 // order is there, what is confirmed is reserved and paid, what is not is neither, the user's account has paid for just that,
@@ -31,12 +31,12 @@ func (s *spine) balance(t testing.TB, user string, accepted []string, stock map[
 		}
 		open := 0
 		for _, o := range orders {
-			if o.Status == pending {
+			if o.Status == pending || o.Status == cancelling {
 				open++
 			}
 		}
 		if open > 0 {
-			return fmt.Errorf("%d of %d are PENDING", open, len(orders))
+			return fmt.Errorf("%d of %d are PENDING or CANCELLING", open, len(orders))
 		}
 		return nil
 	})
@@ -118,11 +118,17 @@ func (s *spine) agree(t testing.TB, o order) (func(*tally), error) {
 	case o.Status == confirmed && told == "order.created payment.completed" && r.Status == "RESERVED" && slices.Equal(byProduct(r.Items), byProduct(o.Items)) &&
 		p.Status == "COMPLETED" && p.UserID == o.UserID && p.Amount == o.Amount && p.Currency == o.Currency:
 		return func(n *tally) { n.confirmed++ }, nil
-	case o.Status == cancelled && told == "order.created inventory.reservation.failed" && r.Status == "REFUSED" && !paid && o.Reason == r.Reason:
+	case o.Status == cancelled && told == "order.created inventory.released inventory.reservation.failed" && r.Status == "REFUSED" && !paid && o.Reason == r.Reason:
 		return func(n *tally) { n.outOfStock++ }, nil
 	case o.Status == cancelled && told == "order.created inventory.released payment.failed" && r.Status == "RELEASED" &&
 		p.Status == "FAILED" && o.Reason == p.Reason:
 		return func(n *tally) { n.declined++ }, nil
+	case o.Status == cancelled && told == "order.created inventory.released order.cancel.requested payment.completed payment.refunded" &&
+		r.Status == "RELEASED" && p.Status == "REFUNDED" && p.Amount == o.Amount:
+		return func(n *tally) { n.refunded++ }, nil
+	case o.Status == cancelled && slices.Contains(o.events(), "order.cancel.requested") && slices.Contains(o.events(), "inventory.released") &&
+		slices.Contains(o.events(), "payment.failed") && r.Status != "RESERVED" && p.Status == "FAILED": // cancelled before it was paid
+		return func(n *tally) { n.unpaid++ }, nil
 	}
 	return nil, fmt.Errorf("after %s its reservation is %+v and its payment %+v", told, r, p)
 }

@@ -47,10 +47,15 @@ func eventsFollowTheContract(t *testing.T, s *spine) {
 				}
 				return nil
 			})
-			if len(records) != 1 {
+			if len(records) != 1 && topic != "inventory.released" { // which is told for each of its causes
 				t.Errorf("%s holds %d records of order %s", topic, len(records), o.ID)
 			}
 			found[topic] = records[0]
+		}
+		for _, r := range s.records(t, "inventory.released")[o.ID] {
+			if because := found[saga.events["inventory.released"]]; r.Header("ce_causationid") == because.Header("ce_id") {
+				found["inventory.released"] = r
+			}
 		}
 		first := found["order.created"]
 		for topic, cause := range saga.events {

@@ -68,7 +68,7 @@ func orderIsOutOfStock(t *testing.T, s *spine) {
 	var ids []string
 	for missing, items := range map[string][]item{cup: {{tea, 1}, {cup, 2}}, unknown: {{unknown, 1}, {tea, 1}}} {
 		o := s.place(t, draft{UserID: user, Items: items, Amount: 4200, Currency: "EUR"})
-		o = s.settled(t, o.ID, cancelled, "order.created", "inventory.reservation.failed")
+		o = s.settled(t, o.ID, cancelled, "order.created", "inventory.released", "inventory.reservation.failed")
 		if !strings.Contains(o.Reason, missing) {
 			t.Errorf("the reason is %q; want one that names %s", o.Reason, missing)
 		}
