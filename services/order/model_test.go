@@ -166,7 +166,13 @@ func TestCancelledAtAnyMoment(t *testing.T) {
 		m.tell("order.created")
 		var delivered []message // of messages, in that order: the first of them
 		left := func() int { return len(m.messages) - len(delivered) }
+		confirmed := func() bool {
+			return slices.ContainsFunc(m.order.History, func(e Entry) bool { return e.Status == Confirmed })
+		}
 		step := func(was Progress) {
+			if m.order.Status == Cancelled && confirmed() && (m.money != "REFUNDED" || m.stock != "RELEASED") {
+				t.Fatalf("a confirmed order is cancelled, its payment %s and its stock %s", m.money, m.stock)
+			}
 			if was.Status == Cancelled && m.order.Status != Cancelled || was.Status == Cancelling && m.order.Status == Confirmed || m.order.Status == Pending && was.Status != Pending {
 				t.Fatalf("went from %s to %s", was.Status, m.order.Status)
 			}
@@ -214,8 +220,7 @@ func TestCancelledAtAnyMoment(t *testing.T) {
 		default:
 			t.Errorf("the order is %s, its payment %s, its stock %s", is.Status, m.money, m.stock)
 		}
-		wasConfirmed := slices.ContainsFunc(is.History, func(e Entry) bool { return e.Status == Confirmed })
-		if m.told("order.confirmed") == 1 != wasConfirmed || m.told("order.cancelled") == 1 != (is.Status == Cancelled) {
+		if m.told("order.confirmed") == 1 != confirmed() || m.told("order.cancelled") == 1 != (is.Status == Cancelled) {
 			t.Errorf("told of %d confirmations and %d cancellations of an order after %+v", m.told("order.confirmed"), m.told("order.cancelled"), is.History)
 		}
 		for _, c := range is.compensations() {

@@ -11,12 +11,14 @@ import (
 	"github.com/converge-dev/converge/pkg/pgtest"
 )
 
-// The whole service, as its binary runs it, accepts orders while there is no Kafka, and stops when it is told to.
+// The whole service, as its binary runs it, accepts orders while there is no Kafka, cancels those of which it hears nothing
+// until their deadline, and stops when it is told to.
 func TestRunWithoutKafka(t *testing.T) {
 	t.Parallel()
 	addr := pgtest.FreeAddr(t)
 	settings := map[string]string{
 		"ORDER_ADDR": addr, "ORDER_DATABASE_URL": pgtest.URL(t), "KAFKA_BROKERS": pgtest.FreeAddr(t), "LOG_LEVEL": "error",
+		"ORDER_DEADLINE": "1s",
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -38,11 +40,18 @@ func TestRunWithoutKafka(t *testing.T) {
 	if body := read(t, resp); resp.StatusCode != http.StatusAccepted {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
+	await(t, ended, func() bool {
+		resp, err := http.Get(url + "/orders?status=CANCELLED")
+		return err == nil && strings.Contains(read(t, resp), `"reason":"expired"`)
+	})
 	if resp, err = http.Get(url + "/metrics"); err != nil {
 		t.Fatal(err)
 	}
-	if body := read(t, resp); !strings.Contains(body, `converge_orders_total{status="PENDING"} 1`) {
-		t.Errorf("the metrics do not count the order:\n%s", body)
+	body := read(t, resp)
+	for _, metric := range []string{`converge_orders_total{status="PENDING"} 1`, "converge_orders_expired_total 1", "converge_orders_cancelling 0"} {
+		if !strings.Contains(body, metric) {
+			t.Errorf("the metrics do not tell %s:\n%s", metric, body)
+		}
 	}
 
 	stop()
@@ -58,9 +67,11 @@ func TestRunWithoutKafka(t *testing.T) {
 
 func TestRunNamesAWrongSetting(t *testing.T) {
 	t.Parallel()
-	err := Run(t.Context(), func(name string) string { return map[string]string{"ORDER_IDEMPOTENCY_TTL": "1s"}[name] })
-	if err == nil || !strings.Contains(err.Error(), "ORDER_IDEMPOTENCY_TTL") {
-		t.Errorf("ended with %v, want an error that names the setting", err)
+	for setting, value := range map[string]string{"ORDER_IDEMPOTENCY_TTL": "1s", "ORDER_DEADLINE": "0s"} {
+		err := Run(t.Context(), func(name string) string { return map[string]string{setting: value}[name] })
+		if err == nil || !strings.Contains(err.Error(), setting) {
+			t.Errorf("ended with %v, want an error that names %s", err, setting)
+		}
 	}
 }
 
