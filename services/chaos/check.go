@@ -109,6 +109,8 @@ func (f *facts) checkRequests(v *verdict) {
 			v.order(r.order, "an order that was acknowledged is lost")
 		} else if id != r.order {
 			v.order(r.order, "a request was acknowledged with another order than is stored")
+		} else if !r.cancelled.IsZero() && f.orders[id].Status != "CANCELLED" {
+			v.order(id, "an order whose cancellation was acknowledged is not cancelled")
 		}
 	}
 }

@@ -81,6 +81,8 @@ func sound() (f *facts, confirmed, declined, refused, refunded uuid.UUID) {
 		moved: map[uuid.UUID]movement{
 			uuid.New():               {kind: "opening", entries: 2, from: "external.EUR", to: "user-1", amount: 100},
 			f.payments[confirmed].ID: {kind: "charge", entries: 2, from: "user-1", to: "merchant.EUR", amount: 1},
+			f.payments[refunded].ID:  {kind: "charge", entries: 2, from: "user-1", to: "merchant.EUR", amount: 4},
+			uuid.New():               {kind: "refund", entries: 2, from: "merchant.EUR", to: "user-1", amount: 4},
 		},
 	}
 	f.products = []productRow{{"plenty-0", 100, 99, 1}, {"scarce-0", 0, 0, 0}}
@@ -136,18 +138,19 @@ func TestEachBrokenFactIsNamed(t *testing.T) {
 		"two different payment.completed are in the topic": func(f *facts, c, _, _ uuid.UUID) {
 			f.topics["payment.completed"][c] = append(f.topics["payment.completed"][c], record{id: uuid.New(), partition: 3})
 		},
-		"one order's events are in more than one partition":         func(f *facts, c, _, _ uuid.UUID) { f.topics["order.confirmed"][c][0].partition = 4 },
-		"order.confirmed has no cause in the topics":                func(f *facts, c, _, _ uuid.UUID) { f.topics["order.confirmed"][c][0].cause = uuid.New() },
-		"payment.completed tells of another payment than is stored": func(f *facts, c, _, _ uuid.UUID) { f.payments[c].ID = uuid.New() },
-		"the witness has not counted an order that was confirmed":   func(f *facts, c, _, _ uuid.UUID) { delete(f.counted, c) },
-		"the witness has counted an order more than once":           func(f *facts, c, _, _ uuid.UUID) { f.counted[c] = 2 },
-		"the witness has counted an order that was not confirmed":   func(f *facts, _, d, _ uuid.UUID) { f.counted[d] = 1 },
-		"the witness's tally is wrong":                              func(f *facts, c, _, _ uuid.UUID) { f.tally[c.String()[35:]]++ },
-		"events of one key are missing or out of order":             func(f *facts, c, _, _ uuid.UUID) { f.counts[c.String()[35:]] = []int64{2, 1} },
-		"poison is not in the dead letter topic":                    func(f *facts, _, _, _ uuid.UUID) { f.dead = nil },
-		"a message that is no poison was buried":                    func(f *facts, _, _, _ uuid.UUID) { f.dead[0].poison = "" },
-		"a request never got an answer":                             func(f *facts, _, _, _ uuid.UUID) { f.unanswered = 1 },
-		"a process misbehaved":                                      func(f *facts, _, _, _ uuid.UUID) { f.machine = []string{"panic"} },
+		"one order's events are in more than one partition":             func(f *facts, c, _, _ uuid.UUID) { f.topics["order.confirmed"][c][0].partition = 4 },
+		"order.confirmed has no cause in the topics":                    func(f *facts, c, _, _ uuid.UUID) { f.topics["order.confirmed"][c][0].cause = uuid.New() },
+		"payment.completed tells of another payment than is stored":     func(f *facts, c, _, _ uuid.UUID) { f.payments[c].ID = uuid.New() },
+		"an order whose cancellation was acknowledged is not cancelled": func(f *facts, c, _, _ uuid.UUID) { f.requests[0].cancelled = time.Now() },
+		"the witness has not counted an order that was confirmed":       func(f *facts, c, _, _ uuid.UUID) { delete(f.counted, c) },
+		"the witness has counted an order more than once":               func(f *facts, c, _, _ uuid.UUID) { f.counted[c] = 2 },
+		"the witness has counted an order that was not confirmed":       func(f *facts, _, d, _ uuid.UUID) { f.counted[d] = 1 },
+		"the witness's tally is wrong":                                  func(f *facts, c, _, _ uuid.UUID) { f.tally[c.String()[35:]]++ },
+		"events of one key are missing or out of order":                 func(f *facts, c, _, _ uuid.UUID) { f.counts[c.String()[35:]] = []int64{2, 1} },
+		"poison is not in the dead letter topic":                        func(f *facts, _, _, _ uuid.UUID) { f.dead = nil },
+		"a message that is no poison was buried":                        func(f *facts, _, _, _ uuid.UUID) { f.dead[0].poison = "" },
+		"a request never got an answer":                                 func(f *facts, _, _, _ uuid.UUID) { f.unanswered = 1 },
+		"a process misbehaved":                                          func(f *facts, _, _, _ uuid.UUID) { f.machine = []string{"panic"} },
 	} {
 		t.Run(rule, func(t *testing.T) {
 			f, confirmed, declined, refused, _ := sound()

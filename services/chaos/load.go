@@ -40,6 +40,7 @@ type counts struct {
 	Unknown  int `json:"unanswered"` // without a key, so nobody asked again
 	Retries  int `json:"retries"`
 	Refusals int `json:"unavailable"` // answers of 503 and 409
+	Cancels  int `json:"cancels"`     // acknowledged
 }
 
 func newLoad(opts *Options, addrs func() []string) *load {
@@ -122,6 +123,9 @@ func (l *load) carryOut(ctx context.Context, r *request) {
 			l.complain("request %d was answered with order %s and, sent again under its key, with %s", r.n, r.order, id)
 		}
 	}
+	if victim := l.victim(r); victim != nil {
+		l.cancel(ctx, victim)
+	}
 }
 
 // errAgain says that a request may be sent again.
@@ -129,31 +133,9 @@ var errAgain = errors.New("not now")
 
 // send places the order and returns its id.
 func (l *load) send(ctx context.Context, addr string, r *request) (uuid.UUID, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/orders", bytes.NewReader(r.body()))
+	body, err := l.post(ctx, addr, "/orders", r.key, r.body())
 	if err != nil {
-		return uuid.Nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if r.key != "" {
-		req.Header.Set("Idempotency-Key", r.key)
-		req.GetBody = nil // this client decides when to send again
-	}
-	res, err := l.client.Do(req)
-	if err != nil {
-		return uuid.Nil, errAgain
-	}
-	defer res.Body.Close() //nolint:errcheck // read to its end
-	body, err := io.ReadAll(res.Body)
-	switch {
-	case err != nil:
-		return uuid.Nil, errAgain
-	case res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusConflict && r.key != "":
-		l.mu.Lock()
-		l.sum.Refusals++
-		l.mu.Unlock()
-		return uuid.Nil, errAgain
-	case res.StatusCode != http.StatusAccepted:
-		return uuid.Nil, fmt.Errorf("request %d: %s: %s", r.n, res.Status, bytes.TrimSpace(body))
+		return uuid.Nil, fmt.Errorf("request %d: %w", r.n, err)
 	}
 	var answer struct {
 		OrderID uuid.UUID `json:"orderId"`
@@ -162,6 +144,37 @@ func (l *load) send(ctx context.Context, addr string, r *request) (uuid.UUID, er
 		return uuid.Nil, fmt.Errorf("request %d: 202 without an order's id: %q", r.n, body)
 	}
 	return answer.OrderID, nil
+}
+
+// post returns the body of a 202, or errAgain, or what no client should get.
+func (l *load) post(ctx context.Context, addr, path, key string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+		req.GetBody = nil // this client decides when to send again
+	}
+	res, err := l.client.Do(req)
+	if err != nil {
+		return nil, errAgain
+	}
+	defer res.Body.Close() //nolint:errcheck // read to its end
+	answer, err := io.ReadAll(res.Body)
+	switch {
+	case err != nil:
+		return nil, errAgain
+	case res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusConflict && key != "":
+		l.mu.Lock()
+		l.sum.Refusals++
+		l.mu.Unlock()
+		return nil, errAgain
+	case res.StatusCode != http.StatusAccepted:
+		return nil, fmt.Errorf("%s: %s", res.Status, bytes.TrimSpace(answer))
+	}
+	return answer, nil
 }
 
 // note records an attempt, and tells whether it was the last.

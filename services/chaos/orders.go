@@ -50,6 +50,8 @@ type request struct {
 	sent  time.Time
 	acked time.Time
 	order uuid.UUID // of the answer
+
+	cancelled time.Time // when that was acknowledged, if it was asked for
 }
 
 // newRequest makes up the n-th order.

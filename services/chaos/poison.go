@@ -25,7 +25,8 @@ func groupsOf() map[string][]string {
 		"payment.completed": {"order"}, "payment.failed": {"order", "inventory.release"},
 		"payment.refunded": {"order", "inventory.release"}, "payment.refund.failed": {"order", "inventory.release"},
 		"inventory.reservation.failed": {"order"}, "inventory.released": {"order"},
-		"order.cancelled": {"inventory.release"}, "order.confirmed": {witness.Name},
+		"order.cancel.requested": {"payment.refund"},
+		"order.cancelled":        {"inventory.release"}, "order.confirmed": {witness.Name},
 	}
 }
 

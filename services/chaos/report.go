@@ -206,6 +206,7 @@ func (r *Report) Print(w io.Writer) {
 	line("| acknowledged with 202 | %d |", r.Load.Acked)
 	line("| sent without a key and not answered | %d |", r.Load.Unknown)
 	line("| sent again under their keys | %d times |", r.Load.Retries)
+	line("| cancelled by their users | %d |", r.Load.Cancels)
 	line("| stored | %d: %d confirmed, %d cancelled |", r.Stored, r.Confirmed, r.Cancelled)
 	line("| events published more than once, and recognised | %d |", r.Duplicates)
 	line("| poison, dead letters | %d, %d |", r.Poison, r.DeadLetters)

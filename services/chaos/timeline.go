@@ -60,6 +60,7 @@ func (f *facts) moments(id uuid.UUID, r *request) []moment {
 	if r != nil {
 		add(r.sent, "client: request %d of %s, key %q", r.n, r.user, r.key)
 		add(r.acked, "client: acknowledged")
+		add(r.cancelled, "client: cancellation acknowledged")
 	}
 	if s := f.reservations[id]; s != nil {
 		add(s.Created, "inventory: reservation of %v, now %s %s", s.Items, s.Status, s.Reason)
