@@ -1,6 +1,7 @@
 package floor
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -133,7 +134,7 @@ func charge(b *pgx.Batch, orders []Order) {
 		payers, moved = append(payers, user), append(moved, amount)
 	}
 	b.Queue(recordSQL, "payment", fresh(n))
-	b.Queue(openAccountsSQL, append(payers[:len(payers):len(payers)], merchant))
+	b.Queue(openAccountsSQL, append(slices.Clip(payers), merchant))
 	b.Queue(lockAccountsSQL, payers)
 	b.Queue(takePendingSQL, payers)
 	b.Queue(readAccountsSQL, []string{merchant})
