@@ -73,6 +73,9 @@ bench: go docker ## Measure against real Kafka and PostgreSQL (ARGS=-full: every
 soak: go docker ## Break a system of its own for a while and check that nothing was lost (ARGS="-duration 1h -seed 1")
 	go run ./services/cmd/soak $(ARGS)
 
+compare: go docker ## Hold the system against a synchronous design, all well and not (ARGS=-smoke: that it works)
+	go run ./services/cmd/compare $(ARGS)
+
 ##@ Build
 build: go ## Compile every binary into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/cmd/...
@@ -95,4 +98,4 @@ docker:
 	@docker compose version >/dev/null 2>&1 || { echo "Docker with compose v2 is missing: https://docs.docker.com/engine/install/ (make run needs neither)" >&2; exit 1; }
 	@docker info >/dev/null 2>&1 || { echo "The Docker engine does not answer: docker info says why (make run works without it)" >&2; exit 1; }
 
-.PHONY: run up down logs clean test lint verify fuzz cover bench soak build fmt help go docker
+.PHONY: run up down logs clean test lint verify fuzz cover bench soak compare build fmt help go docker

@@ -142,7 +142,7 @@ func (o *orders) fail(ctx context.Context, id uuid.UUID, cause error, h held) er
 	}
 	o.log.Warn("order failed", "order", id, "error", cause)
 	o.cleanUp(id, h, service+" did not answer")
-	return web.Problem(http.StatusServiceUnavailable, web.TypeUnavailable, "Temporarily unavailable", service+" does not answer; the order is being undone, try again")
+	return web.Problem(http.StatusServiceUnavailable, web.TypeUnavailable, "Temporarily unavailable", service+" does not answer")
 }
 
 // undo compensates in reverse order, each step on its own, and cancels the order when nothing is held any more.
