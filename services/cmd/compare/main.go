@@ -18,7 +18,9 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == string(bench.Synchronous) { // it starts itself as a service of that design
 		service := os.Args[2]
 		os.Args = os.Args[:1]
-		app.Main(func(ctx context.Context, getenv func(string) string) error { return synchronous.Run(ctx, service, getenv) })
+		app.Main(func(ctx context.Context, getenv func(string) string) error {
+			return synchronous.Run(ctx, service, getenv)
+		})
 	}
 	opts := bench.CompareDefaults()
 	flag.Float64Var(&opts.Rate, "rate", opts.Rate, "orders per second, whatever becomes of them")
