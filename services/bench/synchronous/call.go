@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	attemptTimeout = 2 * time.Second // of one try of one call
-	attempts       = 3
+	attemptTimeout = 4 * time.Second        // of one try of one call
+	attempts       = 3                      // but one after a time-out: to ask who is late once more makes it later
 	firstBackoff   = 100 * time.Millisecond // doubled from try to try, and up to half more or less at random
 )
 
@@ -76,7 +76,7 @@ func (r remote) call(ctx context.Context, method, path string, body any) error {
 		var reached bool
 		reached, last = r.attempt(ctx, method, path, payload)
 		sent = sent || reached
-		if no := (*refusal)(nil); errors.As(last, &no) {
+		if no := (*refusal)(nil); errors.As(last, &no) || errors.Is(last, context.DeadlineExceeded) {
 			return struct{}{}, backoff.Permanent(last)
 		}
 		return struct{}{}, last

@@ -167,7 +167,7 @@ func (o *orders) cleanUp(id uuid.UUID, h held, reason string) {
 		ctx, cancel := context.WithTimeout(o.life, cleanUpFor)
 		defer cancel()
 		growing := backoff.NewExponentialBackOff()
-		growing.MaxInterval = cleanUpBackoff
+		growing.InitialInterval, growing.MaxInterval = cleanUpBackoff/3, cleanUpBackoff
 		if _, err := backoff.Retry(ctx, func() (struct{}, error) {
 			return struct{}{}, o.undo(ctx, id, h, reason)
 		}, backoff.WithBackOff(growing)); err != nil {
