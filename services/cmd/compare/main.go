@@ -37,11 +37,10 @@ func main() {
 		os.Exit(2)
 	}
 
-	ctx, stop := rig.Interruptible()
-	err := bench.Compare(ctx, opts, os.Stdout, os.Stderr)
-	stop()
+	term := rig.Interruptible()
+	err := bench.Compare(term.Context, opts, term.Out, term.Err)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "compare:", err)
+		fmt.Fprintln(term.Err, "compare:", err)
 	}
 	if err != nil {
 		os.Exit(1)
