@@ -41,6 +41,7 @@ type Runtime struct {
 	Web     *web.Server
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	Broker  *broker.Client // for questions and scans; events leave by the outbox
 
 	// Relay publishes the outbox: events of a transaction are handed to it, see [outbox.Relay.Queue].
 	Relay *outbox.Relay
@@ -101,7 +102,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	// Two stages, so that the relay outlives all that emits.
 	front, frontCtx := errgroup.WithContext(ctx)
 	rt := &Runtime{
-		Pool: pool, Web: server, Log: log, Metrics: registry, Relay: relay,
+		Pool: pool, Web: server, Log: log, Metrics: registry, Broker: client, Relay: relay,
 		Go: func(fn func(context.Context) error) { front.Go(func() error { return fn(frontCtx) }) },
 	}
 	if svc.Setup != nil {

@@ -59,11 +59,13 @@ func (s Service) emitted() []string {
 }
 
 // Topics lists every topic of the services, sorted: what they react to, what they emit, and the dead letter topic of
-// each consumer group. Dead letters are few, have one partition, and must fit a message of the largest size with what is
+// each consumer group. Events are kept: read sides are built from them, the next one from the first of them. Dead letters are few, have one partition, and must fit a message of the largest size with what is
 // said about it.
 func Topics(partitions int, services ...Service) ([]broker.TopicSpec, error) {
 	specs := map[string]broker.TopicSpec{}
-	add := func(name string) { specs[name] = broker.TopicSpec{Name: name, Partitions: partitions} }
+	add := func(name string) {
+		specs[name] = broker.TopicSpec{Name: name, Partitions: partitions, Config: map[string]string{"retention.ms": "-1"}}
+	}
 	for _, s := range services {
 		groups, err := s.groups()
 		if err != nil {

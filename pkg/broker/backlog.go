@@ -1,0 +1,147 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// partitionsOf lists every partition of the topics. One that the cluster does not know yet is an error.
+func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPartition, map[string][]int, error) {
+	leaders, err := c.leadersOf(ctx, topics...)
+	if err != nil {
+		return nil, nil, err
+	}
+	var tps []TopicPartition
+	for _, t := range topics {
+		if len(leaders[t]) == 0 {
+			return nil, nil, fmt.Errorf("%s: %w", t, errNoTopic)
+		}
+		for p := range leaders[t] {
+			tps = append(tps, TopicPartition{t, p})
+		}
+	}
+	return tps, leaders, nil
+}
+
+// Trimmed tells of which of the topics the beginning is gone: deleted by retention, so that reading them gives no longer
+// all there was. A topic that does not exist has lost nothing.
+func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error) {
+	var gone []string
+	for _, t := range topics {
+		tps, _, err := c.partitionsOf(ctx, []string{t})
+		if errors.Is(err, errNoTopic) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look for the beginning of %s: %w", t, err)
+		}
+		first, err := c.offsets(ctx, earliest, tps)
+		if err != nil {
+			return nil, err
+		}
+		for _, offset := range first {
+			if offset > 0 {
+				gone = append(gone, t)
+				break
+			}
+		}
+	}
+	return gone, nil
+}
+
+// Oldest returns when the oldest record was written that the group has not committed, over all partitions of the topics; zero
+// when it has committed all. It costs two requests while nothing waits, and one more for each leader of a partition
+// in which something does.
+func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (time.Time, error) {
+	at, err := c.oldest(ctx, group, topics)
+	if err != nil {
+		c.forget(topics...) // a leader may have moved
+		return time.Time{}, fmt.Errorf("look for what %s has not handled: %w", group, err)
+	}
+	return at, nil
+}
+
+func (c *Client) oldest(ctx context.Context, group string, topics []string) (at time.Time, err error) {
+	tps, leaders, err := c.partitionsOf(ctx, topics)
+	if err != nil {
+		return at, err
+	}
+	ends, err := c.offsets(ctx, latest, tps)
+	if err != nil {
+		return at, err
+	}
+	committed, err := c.committed(ctx, group, tps)
+	if err != nil {
+		return at, err
+	}
+	byLeader := map[int]map[TopicPartition]int64{}
+	for _, tp := range tps {
+		if committed[tp] >= ends[tp] {
+			continue
+		}
+		l := leaders[tp.Topic][tp.Partition]
+		if byLeader[l] == nil {
+			byLeader[l] = map[TopicPartition]int64{}
+		}
+		byLeader[l][tp] = committed[tp]
+	}
+	for _, from := range byLeader {
+		f, err := c.fetch(ctx, from, 0, nil)
+		if err != nil {
+			return at, err
+		}
+		for tp, err := range f.errs {
+			return at, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, err)
+		}
+		for _, r := range f.records {
+			if at.IsZero() || r.Time.Before(at) {
+				at = r.Time
+			}
+		}
+	}
+	return at, nil
+}
+
+// committed returns where the group goes on in each partition: at the first record that there is where it has never been.
+func (c *Client) committed(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]int64, error) {
+	req := &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{}}
+	for _, tp := range tps {
+		req.Topics[tp.Topic] = append(req.Topics[tp.Topic], tp.Partition)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	res, err := c.client.OffsetFetch(ctx, req)
+	if err == nil {
+		err = res.Error
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[TopicPartition]int64, len(tps))
+	var never []TopicPartition
+	for topic, parts := range res.Topics {
+		for _, p := range parts {
+			if p.Error != nil {
+				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, p.Error)
+			}
+			tp := TopicPartition{topic, p.Partition}
+			if out[tp] = p.CommittedOffset; p.CommittedOffset < 0 {
+				never = append(never, tp)
+			}
+		}
+	}
+	if len(never) > 0 {
+		first, err := c.offsets(ctx, earliest, never)
+		if err != nil {
+			return nil, err
+		}
+		for tp, offset := range first {
+			out[tp] = offset
+		}
+	}
+	return out, nil
+}
