@@ -1,5 +1,6 @@
 // Package event holds the contracts between the services: one file per service that produces, one topic per event, named
-// after it. The key of every topic here is the order's id.
+// after it. The key of every topic is the id of what it tells about: the order's, or the user's or product's where the event
+// carries that one's state and a version, which tells what is newer when events overtake each other.
 //
 // Contracts only grow. A field may be added; consumers ignore those they do not know. To remove or change one, make a new
 // topic. A missing required field is a message that no code can handle, which Validate says.

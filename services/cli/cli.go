@@ -41,6 +41,7 @@ func commands() []command {
 		{"topics", "[-partitions N]", "create the topics of all services; those that exist stay as they are", createTopics},
 		{"graph", "[-check FILE]", "print the choreography as a Mermaid flowchart, or check that a document shows it", graph},
 		{"seed", "[-inventory URL]", "put the demonstration's products in stock", seed},
+		{"rebuild", "search|analytics [-url URL] [-partial]", "have a read side build itself anew from the topics, while it serves", rebuild},
 		{"dlq list", "[-group GROUP]", "list dead letters: where they lie, where they come from, why", dlqList},
 		{"dlq show", "TOPIC/PARTITION/OFFSET", "print one dead letter with its headers and value", dlqShow},
 		{"dlq redrive", "TOPIC/PARTITION/OFFSET... | -group GROUP", "put dead letters back where they came from; twice is as good as once", dlqRedrive},

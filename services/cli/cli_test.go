@@ -97,7 +97,8 @@ func (t terminal) records(topic string) map[string][]string {
 
 func TestTopics(t *testing.T) {
 	term := setup(t)
-	want := `inventory.dlq (1)
+	want := `analytics.dlq (1)
+inventory.dlq (1)
 inventory.release.dlq (1)
 inventory.released (2)
 inventory.reservation.failed (2)
@@ -109,6 +110,9 @@ order.dlq (1)
 payment.completed (2)
 payment.dlq (1)
 payment.failed (2)
+product.updated (2)
+search.dlq (1)
+user.profile.updated (2)
 `
 	if diff := cmp.Diff(want, term.run("topics", "-partitions", "2")); diff != "" { // once more than setup: they are there
 		t.Errorf("topics (-want +got):\n%s", diff)

@@ -81,7 +81,8 @@ func up(t *testing.T) compose {
 	t.Helper()
 	c := compose{env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+unique("converge-e2e"))}
 	for _, port := range []string{
-		"KAFKA_PORT", "ORDER_DB_PORT", "INVENTORY_DB_PORT", "PAYMENT_DB_PORT", "INVENTORY_PORT", "PAYMENT_PORT", "PROMETHEUS_PORT", "ORDER_PORT",
+		"KAFKA_PORT", "ORDER_DB_PORT", "INVENTORY_DB_PORT", "PAYMENT_DB_PORT", "INVENTORY_PORT", "PAYMENT_PORT", "PROMETHEUS_PORT",
+		"PROFILE_DB_PORT", "SEARCH_DB_PORT", "ANALYTICS_DB_PORT", "PROFILE_PORT", "SEARCH_PORT", "ANALYTICS_PORT", "ORDER_PORT",
 	} {
 		addr := pgtest.FreeAddr(t)
 		_, number, err := net.SplitHostPort(addr)
@@ -244,7 +245,7 @@ func caughtUp(line, description string) error {
 		}
 		rows[f[0]]++
 	}
-	for group, topics := range map[string]int{"order": 4, "inventory": 1, "inventory.release": 1, "payment": 1, "payment.refund": 1} {
+	for group, topics := range map[string]int{"order": 4, "inventory": 1, "inventory.release": 1, "payment": 1, "payment.refund": 1, "search": 2, "analytics": 7} {
 		asked := strings.Contains(line, "--all-groups") || slices.Contains(strings.Fields(line), group)
 		if want := 6 * topics; asked && rows[group] != want {
 			return fmt.Errorf("%d partitions of %s, want %d, in\n%s", rows[group], group, want, description)

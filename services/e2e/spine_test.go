@@ -25,6 +25,7 @@ func TestSpine(t *testing.T) {
 		{name: "a declined order gives its stock back", run: orderIsDeclined},
 		{name: "a request sent again is one order", run: requestSentAgain},
 		{name: "a frozen merchant pays back when it is thawed", run: merchantIsFrozen},
+		{name: "what is told can be found and counted", run: readsFollow},
 		{name: "events follow the contract", run: eventsFollowTheContract},
 		{name: "300 orders at once", run: manyOrdersAtOnce},
 		{name: "orders are taken while all others are down", run: othersAreDown},

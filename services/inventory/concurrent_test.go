@@ -64,7 +64,7 @@ func TestHotProductFromManyInstances(t *testing.T) {
 		return work
 	})
 	said := map[string]int{}
-	for _, r := range sagatest.Drain(t, b.db) {
+	for _, r := range b.ofOrders(sagatest.Drain(t, b.db)) {
 		said[r.Topic]++
 	}
 	want := map[string]int{
@@ -197,7 +197,7 @@ func TestReserveAndReleaseRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := map[string][]string{}
-	for _, r := range sagatest.Drain(t, b.db) {
+	for _, r := range b.ofOrders(sagatest.Drain(t, b.db)) {
 		said[string(r.Key)] = append(said[string(r.Key)], r.Topic)
 	}
 	for _, r := range b.reservations() {

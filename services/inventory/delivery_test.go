@@ -109,7 +109,7 @@ func (b bundle) said(polls [][]broker.Record) {
 	b.Helper()
 	outcomes := map[string]string{}
 	for _, poll := range polls {
-		for _, r := range sagatest.Deliver(b.T, b.db, Choreography(), poll...) {
+		for _, r := range b.ofOrders(sagatest.Deliver(b.T, b.db, Choreography(), poll...)) {
 			about := string(r.Key)
 			if r.Topic == event.InventoryReleased.Name() {
 				about += " released"

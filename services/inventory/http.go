@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -23,8 +25,16 @@ type Product struct {
 	Stock     int64     `json:"stock" doc:"units put in" example:"100"`
 	Available int64     `json:"available" doc:"units that can be reserved" example:"97"`
 	Reserved  int64     `json:"reserved" doc:"units that orders hold" example:"3"`
+	Version   int64     `json:"version" doc:"of what product.updated tells: it grows when the product is set, restocked, sold out or in stock again"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// updated is what is told of the product.
+func (p Product) updated() event.ProductUpdatedV1 {
+	return event.ProductUpdatedV1{
+		ProductID: p.ID, Version: p.Version, Name: p.Name, Price: p.Price, Currency: p.Currency, Stock: stockOf(p.Available),
+	}
 }
 
 // Draft is what a product is set to. The limits in the tags are the ones that the API describes and holds it to.
@@ -78,11 +88,14 @@ type (
 )
 
 // handlers answer the API's requests.
-type handlers struct{ db *pgxpool.Pool }
+type handlers struct {
+	db    *pgxpool.Pool
+	relay *outbox.Relay // nil: events wait in the outbox
+}
 
 // register adds inventory's operations to an API.
-func register(api huma.API, db *pgxpool.Pool) {
-	h := handlers{db}
+func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
+	h := handlers{db, relay}
 	huma.Register(api, huma.Operation{
 		OperationID: "put-product", Method: http.MethodPut, Path: "/products/{id}", Summary: "Create a product or change it",
 		Description: "Sets everything about the product. Of the stock, what orders hold stays reserved and the rest becomes available; " +
@@ -123,7 +136,9 @@ func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error)
 		detail := fmt.Sprintf("orders hold %d units of %s, a stock of %d cannot be", p.Reserved, in.ID, in.Body.Stock)
 		return nil, web.Problem(http.StatusConflict, "stock-below-reserved", "Stock below what is reserved", detail,
 			web.Field("body.stock", fmt.Sprintf("expected at least %d", p.Reserved), in.Body.Stock))
-	case created:
+	}
+	h.relay.Wake()
+	if created {
 		return &productOutput{Status: http.StatusCreated, Body: p}, nil
 	}
 	return &productOutput{Status: http.StatusOK, Body: p}, nil
@@ -135,6 +150,7 @@ func (h handlers) restock(ctx context.Context, in *restockInput) (*productOutput
 	case err != nil:
 		return nil, web.Fault(ctx, err)
 	case ok:
+		h.relay.Wake()
 		return &productOutput{Status: http.StatusOK, Body: p}, nil
 	case p.ID == "":
 		return nil, noProduct(in.ID)

@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/event"
 )
 
 // maxUnits bounds a product's stock, far from where sums of units overflow.
@@ -92,6 +94,25 @@ func (b *books) release(order uuid.UUID) {
 		b.released = append(b.released, order)
 	}
 	b.reservations[order] = r
+}
+
+// turned lists, by id, the products that the batch as a whole sold out or brought back in stock.
+func (b *books) turned() []string {
+	var ids []string
+	for id, units := range b.moved {
+		if stockOf(b.available[id]+units) != stockOf(b.available[id]) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func stockOf(available int64) event.Stock {
+	if available > 0 {
+		return event.InStock
+	}
+	return event.SoldOut
 }
 
 func (b *books) move(items []Line, sign int64) {

@@ -8,20 +8,25 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// These are the statements behind the API. Each is one row and a transaction of its own, so it can stand in no one's way
-// for longer than a moment.
+// These are the statements behind the API. Each is one row and a transaction of its own, with the event that tells of it, so
+// it can stand in no one's way for longer than a moment.
 const (
-	productColumns = `id, name, price, currency, stock, available, reserved, created_at, updated_at`
+	productColumns = `id, name, price, currency, stock, available, reserved, version, created_at, updated_at`
 
 	putProductSQL = `INSERT INTO products AS p (id, name, price, currency, stock, available, reserved)
 VALUES ($1, $2, $3, $4, $5, $5, 0)
-ON CONFLICT (id) DO UPDATE SET name = $2, price = $3, currency = $4, stock = $5, available = $5 - p.reserved, updated_at = now()
+ON CONFLICT (id) DO UPDATE SET name = $2, price = $3, currency = $4, stock = $5, available = $5 - p.reserved,
+    version = p.version + 1, updated_at = now()
 WHERE p.reserved <= $5
 RETURNING ` + productColumns + `, old.id IS NULL AS created`
 
-	restockProductSQL = `UPDATE products SET stock = stock + $2, available = available + $2, updated_at = now()
+	restockProductSQL = `UPDATE products SET stock = stock + $2, available = available + $2, version = version + 1, updated_at = now()
 WHERE id = $1 AND stock + $2 <= $3 RETURNING ` + productColumns
 
 	findProductSQL = `SELECT ` + productColumns + ` FROM products WHERE id = $1`
@@ -35,10 +40,21 @@ WHERE id = $1 AND stock + $2 <= $3 RETURNING ` + productColumns
 // units than the draft's stock.
 func putProduct(ctx context.Context, db *pgxpool.Pool, id string, d Draft) (p Product, created bool, err error) {
 	for { // again when a release has come between the two statements
-		put, ok, err := one[struct {
+		var put struct {
 			Product
 			Created bool
-		}](ctx, db, putProductSQL, id, d.Name, d.Price, d.Currency, d.Stock)
+		}
+		var ok bool
+		err := pg.InTx(ctx, db, func(tx pgx.Tx) (err error) {
+			put, ok, err = one[struct {
+				Product
+				Created bool
+			}](ctx, tx, putProductSQL, id, d.Name, d.Price, d.Currency, d.Stock)
+			if err != nil || !ok {
+				return err
+			}
+			return tell(ctx, tx, put.Product)
+		})
 		if err != nil {
 			return Product{}, false, fmt.Errorf("put product %s: %w", id, err)
 		}
@@ -51,11 +67,24 @@ func putProduct(ctx context.Context, db *pgxpool.Pool, id string, d Draft) (p Pr
 	}
 }
 
+// tell publishes the product as it is now. Its row is locked, so versions leave in order.
+func tell(ctx context.Context, tx pgx.Tx, p Product) error {
+	return saga.Publish(ctx, tx, "inventory", saga.New(ctx, event.ProductUpdated, p.ID, p.updated()))
+}
+
 // restockProduct adds units to the product. It changes nothing, and returns false with what there is, where there is no
 // such product or no room for so many units.
 func restockProduct(ctx context.Context, db *pgxpool.Pool, id string, units int64) (Product, bool, error) {
 	for { // again when the product was changed between the two statements
-		p, ok, err := one[Product](ctx, db, restockProductSQL, id, units, int64(maxUnits))
+		var p Product
+		var ok bool
+		err := pg.InTx(ctx, db, func(tx pgx.Tx) (err error) {
+			p, ok, err = one[Product](ctx, tx, restockProductSQL, id, units, int64(maxUnits))
+			if err != nil || !ok {
+				return err
+			}
+			return tell(ctx, tx, p)
+		})
 		if err != nil {
 			return Product{}, false, fmt.Errorf("restock product %s: %w", id, err)
 		}
@@ -95,8 +124,13 @@ func findReservation(ctx context.Context, db *pgxpool.Pool, order uuid.UUID) (Re
 	return r, ok, err
 }
 
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
 // one reads a query's one row, if there is one.
-func one[T any](ctx context.Context, db *pgxpool.Pool, sql string, args ...any) (T, bool, error) {
+func one[T any](ctx context.Context, db querier, sql string, args ...any) (T, bool, error) {
 	rows, _ := db.Query(ctx, sql, args...) // the error surfaces in the collector
 	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
 	if errors.Is(err, pgx.ErrNoRows) {

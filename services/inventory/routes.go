@@ -21,12 +21,13 @@ func Choreography() saga.Service {
 	return saga.Service{
 		Name: "inventory",
 		Routes: []saga.Route{
-			saga.OnBatch(event.OrderCreated, reserve, event.InventoryReserved, event.InventoryReservationFailed),
+			saga.OnBatch(event.OrderCreated, reserve, event.InventoryReserved, event.InventoryReservationFailed, event.ProductUpdated),
 			releasing(event.PaymentFailed, func(e event.PaymentFailedV1) uuid.UUID { return e.OrderID }),
 			releasing(event.PaymentRefunded, func(e event.PaymentRefundedV1) uuid.UUID { return e.OrderID }),
 			releasing(event.PaymentRefundFailed, func(e event.PaymentRefundFailedV1) uuid.UUID { return e.OrderID }),
 			releasing(event.OrderCancelled, func(e event.OrderCancelledV1) uuid.UUID { return e.OrderID }),
 		},
+		Publishes: []saga.AnyTopic{event.ProductUpdated},
 	}
 }
 
@@ -51,7 +52,11 @@ func reserve(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCreatedV
 		r := b.reserve(m.Data.OrderID, linesOf(m.Data.Items))
 		outs = append(outs, outcome(m, r)...)
 	}
-	return outs, save(ctx, tx, b)
+	turned, err := tellTurned(ctx, tx, b, msgs[len(msgs)-1])
+	if err != nil {
+		return nil, err
+	}
+	return append(outs, turned...), save(ctx, tx, b)
 }
 
 // outcome tells what became of an order's attempt to reserve, which stays a fact when the items are released later.
@@ -69,7 +74,7 @@ func outcome(m saga.Msg[event.OrderCreatedV1], r Reservation) []saga.Out {
 func releasing[T any](topic saga.Topic[T], order func(T) uuid.UUID) saga.Route {
 	return saga.OnBatch(topic, func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T]) ([]saga.Out, error) {
 		return release(ctx, tx, msgs, order)
-	}, event.InventoryReleased).Named("release")
+	}, event.InventoryReleased, event.ProductUpdated).Named("release")
 }
 
 // release gives back what each order holds. Its event says that nothing is reserved for the order from now on, which is
@@ -88,7 +93,11 @@ func release[T any](ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T], order fu
 		b.release(orders[i])
 		outs = append(outs, saga.Emit(m, event.InventoryReleased, event.InventoryReleasedV1{OrderID: orders[i]})...)
 	}
-	return outs, save(ctx, tx, b)
+	turned, err := tellTurned(ctx, tx, b, msgs[len(msgs)-1])
+	if err != nil {
+		return nil, err
+	}
+	return append(outs, turned...), save(ctx, tx, b)
 }
 
 func linesOf(items []event.Item) []Line {

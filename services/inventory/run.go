@@ -14,7 +14,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Addr:       "127.0.0.1:8082",
 		Migrations: migrations.For("inventory"),
 		Setup: func(rt *app.Runtime) error {
-			register(rt.Web.API, rt.Pool)
+			register(rt.Web.API, rt.Pool, rt.Relay)
 			return nil
 		},
 	})

@@ -181,7 +181,9 @@ func (st *stack) welcome(ctx context.Context, addrs []string) error {
 	if err := system.Seed(ctx, "http://"+addrs[1]); err != nil {
 		return err
 	}
+	addrOf := map[string]string{}
 	for i, svc := range system.Services() {
+		addrOf[svc.Name] = addrs[i]
 		fmt.Fprintf(st.out, "%-11s http://%s  (metrics: /metrics, API: /openapi.json)\n", svc.Name, addrs[i])
 	}
 	fmt.Fprintf(st.out, `
@@ -190,9 +192,11 @@ Place an order, and then look how it went:
   curl -i http://%[1]s/orders -H 'content-type: application/json' \
     -d '{"userId":"ada","items":[{"productId":"coffee-beans","quantity":2}],"amount":2500,"currency":"EUR"}'
   curl 'http://%[1]s/orders?userId=ada'
-  curl http://%[2]s/accounts/ada
+  curl http://%[4]s/accounts/ada
+  curl http://%[2]s/analytics/orders
+  curl 'http://%[3]s/search?q=cofee'
 
 Out of stock: order 5 of "grinder". Declined: order as "declined-user". Stop with Ctrl-C.
-`, addrs[0], addrs[2])
+`, addrOf["order"], addrOf["analytics"], addrOf["search"], addrOf["payment"])
 	return nil
 }

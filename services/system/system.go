@@ -6,9 +6,12 @@ import (
 	"context"
 
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/services/analytics"
 	"github.com/converge-dev/converge/services/inventory"
 	"github.com/converge-dev/converge/services/order"
 	"github.com/converge-dev/converge/services/payment"
+	"github.com/converge-dev/converge/services/profile"
+	"github.com/converge-dev/converge/services/search"
 )
 
 // Service is one of the system's services.
@@ -18,16 +21,22 @@ type Service struct {
 	Run  func(ctx context.Context, getenv func(string) string) error
 }
 
-// Services lists them in the order in which an order meets them.
+// Services lists them: first in the order in which an order meets them, then who is told.
 func Services() []Service {
 	return []Service{
 		{Name: "order", Addr: "127.0.0.1:8081", Run: order.Run},
 		{Name: "inventory", Addr: "127.0.0.1:8082", Run: inventory.Run},
 		{Name: "payment", Addr: "127.0.0.1:8083", Run: payment.Run},
+		{Name: "profile", Addr: "127.0.0.1:8084", Run: profile.Run},
+		{Name: "search", Addr: "127.0.0.1:8085", Run: search.Run},
+		{Name: "analytics", Addr: "127.0.0.1:8086", Run: analytics.Run},
 	}
 }
 
 // Choreography is what they react to and emit.
 func Choreography() []saga.Service {
-	return []saga.Service{order.Choreography(), inventory.Choreography(), payment.Choreography(payment.Config{})}
+	return []saga.Service{
+		order.Choreography(), inventory.Choreography(), payment.Choreography(payment.Config{}),
+		profile.Choreography(), search.Choreography(), analytics.Choreography(),
+	}
 }

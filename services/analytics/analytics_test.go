@@ -1,0 +1,231 @@
+package analytics
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/pkg/readside"
+	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/pkg/web"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// bundle is the service on a database of its own, without Kafka.
+type bundle struct {
+	*testing.T
+	db  *pgxpool.Pool
+	api http.Handler
+}
+
+func setup(t *testing.T) bundle {
+	t.Helper()
+	db := pgtest.New(t, "analytics", sagatest.Migrate(readside.Migration(), pg.Migration{Name: "analytics", FS: migrations.For("analytics")}))
+	nowhere, err := broker.Open(broker.Config{Brokers: []string{pgtest.FreeAddr(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nowhere.Close)
+	server := web.New(web.Config{Service: "analytics"})
+	register(server.API, db, readside.NewFreshness(Side(), nowhere))
+	return bundle{t, db, server}
+}
+
+func (b bundle) deliver(records ...broker.Record) {
+	b.Helper()
+	for _, r := range sagatest.Deliver(b.T, b.db, Choreography(), records...) {
+		b.Errorf("it says %s: %s", r.Topic, r.Header("dlq-reason"))
+	}
+}
+
+// noon is when the orders of the tests begin.
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// at is a message about something at so many milliseconds after noon.
+func at[T any](t *testing.T, ms int, topic saga.Topic[T], key string, data T) broker.Record {
+	t.Helper()
+	r := sagatest.Record(t, saga.New(t.Context(), topic, key, data))
+	for i := range r.Headers {
+		if r.Headers[i].Key == "ce_time" {
+			r.Headers[i].Value = []byte(noon.Add(time.Duration(ms) * time.Millisecond).Format(time.RFC3339Nano))
+		}
+	}
+	return r
+}
+
+func order(n int) uuid.UUID { return uuid.MustParse(fmt.Sprintf("01980d2e-0000-7000-8000-%012d", n)) }
+
+// story is all that is told of some orders: 1 and 2 confirmed, 3 out of stock, 4 declined, 5 pending, 6 in the next hour and confirmed,
+// and cancelled later.
+func story(t *testing.T) []broker.Record {
+	t.Helper()
+	var rs []broker.Record
+	created := func(n, ms int, amount int64, currency string) {
+		rs = append(rs, at(t, ms, event.OrderCreated, order(n).String(), event.OrderCreatedV1{
+			OrderID: order(n), UserID: "ada", Amount: amount, Currency: currency, Items: []event.Item{{ProductID: "tea", Quantity: 1}},
+		}))
+	}
+	paid := func(n, ms int, amount int64) {
+		rs = append(rs, at(t, ms, event.PaymentCompleted, order(n).String(), event.PaymentCompletedV1{OrderID: order(n), PaymentID: uuid.New(), Amount: amount}),
+			at(t, ms+10, event.OrderConfirmed, order(n).String(), event.OrderConfirmedV1{OrderID: order(n)}))
+	}
+	cancelled := func(n, ms int) {
+		rs = append(rs, at(t, ms, event.OrderCancelled, order(n).String(), event.OrderCancelledV1{OrderID: order(n), Reason: "so"}))
+	}
+	created(1, 0, 1000, "EUR")
+	paid(1, 90, 1000)
+	created(2, 1000, 500, "JPY")
+	paid(2, 1290, 500)
+	created(3, 2000, 700, "EUR")
+	rs = append(rs, at(t, 2020, event.InventoryReservationFailed, order(3).String(), event.InventoryReservationFailedV1{OrderID: order(3), Error: "out of stock: cup: 2 wanted, 1 available"}))
+	cancelled(3, 2040)
+	created(4, 3000, 800, "EUR")
+	rs = append(rs, at(t, 3020, event.PaymentFailed, order(4).String(), event.PaymentFailedV1{OrderID: order(4), Error: "user ada is declined"}))
+	cancelled(4, 3060)
+	created(5, 4000, 900, "EUR")
+	created(6, 3_600_000, 100, "EUR")
+	paid(6, 3_600_100, 100)
+	cancelled(6, 3_601_000)
+	for v := range 3 {
+		rs = append(rs, at(t, 100*v, event.UserProfileUpdated, "ada", event.UserProfileUpdatedV1{UserID: "ada", Version: int64(v + 1), Name: "Ada"}))
+	}
+	return append(rs, at(t, 3_700_000, event.UserProfileUpdated, "bob", event.UserProfileUpdatedV1{UserID: "bob", Version: 1, Name: "Bob"}))
+}
+
+// report returns the rows of a report on the day of the story.
+func (b bundle) report(name string) []any {
+	b.Helper()
+	window := url.Values{"from": {"2026-11-23T00:00:00Z"}, "to": {"2026-11-24T00:00:00Z"}}
+	status, body := b.get("/analytics/" + name + "?" + window.Encode())
+	if status != http.StatusOK {
+		b.Fatalf("%s: %d %v", name, status, body)
+	}
+	return body["rows"].([]any)
+}
+
+func (b bundle) get(path string) (int, map[string]any) {
+	b.Helper()
+	w := httptest.NewRecorder()
+	b.api.ServeHTTP(w, httptest.NewRequestWithContext(b.Context(), "GET", path, nil))
+	var body map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+		b.Fatalf("%s: %d %q: %v", path, w.Code, w.Body, err)
+	}
+	return w.Code, body
+}
+
+type row = map[string]any
+
+const hour12, hour13 = "2026-11-23T12:00:00Z", "2026-11-23T13:00:00Z"
+
+func reports() map[string][]any {
+	return map[string][]any{
+		"orders":   {row{"hour": hour12, "pending": 1.0, "confirmed": 2.0, "cancelled": 2.0}, row{"hour": hour13, "pending": 0.0, "confirmed": 0.0, "cancelled": 1.0}},
+		"revenue":  {row{"hour": hour12, "currency": "EUR", "orders": 1.0, "amount": 1000.0}, row{"hour": hour12, "currency": "JPY", "orders": 1.0, "amount": 500.0}},
+		"refusals": {row{"by": "inventory", "reason": "out of stock: cup", "orders": 1.0}, row{"by": "payment", "reason": "user is declined", "orders": 1.0}},
+		"durations": {
+			row{"state": "CONFIRMED", "orders": 2.0, "p50Ms": 200.0, "p90Ms": 280.0, "p99Ms": 298.0, "maxMs": 300.0},
+			row{"state": "CANCELLED", "orders": 3.0, "p50Ms": 60.0, "p90Ms": 812.0, "p99Ms": 981.2, "maxMs": 1000.0},
+		},
+		"profile-updates": {row{"hour": hour12, "updates": 3.0, "users": 1.0}, row{"hour": hour13, "updates": 1.0, "users": 1.0}},
+	}
+}
+
+func TestStatementsFitTheSchema(t *testing.T) {
+	t.Parallel()
+	pgtest.Prepare(t, setup(t).db)
+}
+
+// Reports come out the same however the messages come: in order, or late, twice, said once more later, and in polls of any size.
+func TestReportsWhateverTheOrder(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"in order", "shuffled", "shuffled", "shuffled"} {
+		seed := uint64(time.Now().UnixNano())
+		t.Run(fmt.Sprintf("%s, seed %d", way, seed), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			records := story(t)
+			if way == "shuffled" {
+				records = append(records, records[:8]...)
+				records = append(records, // a service that gives its stored outcome again says it under a new id and with a later time
+					at(t, 9000, event.OrderConfirmed, order(1).String(), event.OrderConfirmedV1{OrderID: order(1)}),
+					at(t, 9000, event.UserProfileUpdated, "ada", event.UserProfileUpdatedV1{UserID: "ada", Version: 2, Name: "Ada"}),
+					at(t, 9000, event.OrderCancelled, order(4).String(), event.OrderCancelledV1{OrderID: order(4), Reason: "so"}))
+				rnd.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
+			}
+			for poll := range slices.Chunk(records, 1+rnd.IntN(10)) {
+				b.deliver(poll...)
+			}
+			for name, want := range reports() {
+				if diff := cmp.Diff(want, b.report(name), cmp.Comparer(func(a, b float64) bool { return a-b < 1e-6 && b-a < 1e-6 })); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", name, diff)
+				}
+			}
+		})
+	}
+}
+
+// What an order's other events tell is kept until its order.created comes.
+func TestOrderOfWhichTheBeginningIsMissing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	rs := story(t)
+	b.deliver(rs[1:3]...)
+	if got := b.report("orders"); len(got) != 0 {
+		t.Errorf("before it comes: %v", got)
+	}
+	b.deliver(rs[0])
+	if diff := cmp.Diff([]any{row{"hour": hour12, "pending": 0.0, "confirmed": 1.0, "cancelled": 0.0}}, b.report("orders")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWindows(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for query, want := range map[string]int{
+		"": 200, "?from=2026-11-23T00:00:00Z&to=2026-11-23T00:00:00Z": 422, "?from=2026-01-01T00:00:00Z&to=2026-11-23T00:00:00Z": 422,
+		"?from=yesterday": 422, "?minVersion=user:ada:1&waitMs=10": 504, "?minVersion=product:tea:1": 422,
+	} {
+		if got, body := b.get("/analytics/orders" + query); got != want {
+			t.Errorf("%q: %d %v; want %d", query, got, body, want)
+		}
+	}
+	b.deliver(story(t)...)
+	if got, body := b.get("/analytics/orders?minVersion=user:ada:3"); got != 200 {
+		t.Errorf("what has come: %d %v", got, body)
+	}
+}
+
+func TestKindsOfRefusals(t *testing.T) {
+	for reason, want := range map[string]string{
+		"out of stock: grinder: 5 wanted, 3 available":     "out of stock: grinder",
+		"unknown product: sku-9":                           "unknown product",
+		"user declined-user is declined":                   "user is declined",
+		"amount 2000000 is above the limit of 1000000":     "amount N is above the limit of N",
+		"released before it was reserved":                  "released before it was reserved",
+		"user x is declined\nand something is is declined": "user is declined",
+	} {
+		if got := kindOf(reason); got != want {
+			t.Errorf("%q is %q, want %q", reason, got, want)
+		}
+	}
+}

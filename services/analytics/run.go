@@ -1,0 +1,27 @@
+package analytics
+
+import (
+	"context"
+
+	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/readside"
+)
+
+// Run runs the service until ctx ends, with settings from getenv.
+func Run(ctx context.Context, getenv func(string) string) error {
+	return app.Run(ctx, app.NewSettings(getenv), app.Service{
+		Service:    Choreography(),
+		Addr:       "127.0.0.1:8086",
+		Migrations: migrations.For("analytics"),
+		Blocks:     []pg.Migration{readside.Migration()},
+		Setup: func(rt *app.Runtime) error {
+			rebuilder := &readside.Rebuilder{Side: Side(), DB: rt.Pool, Broker: rt.Broker, Log: rt.Log, Go: rt.Go}
+			rebuilder.Register(rt.Web.API)
+			rt.Go(rebuilder.Recover)
+			register(rt.Web.API, rt.Pool, readside.NewFreshness(Side(), rt.Broker))
+			return nil
+		},
+	})
+}

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/converge-dev/converge/pkg/readside"
+	"github.com/converge-dev/converge/services/system"
+)
+
+// readSides are the services that can be rebuilt from the topics.
+var readSides = []string{"search", "analytics"}
+
+// rebuild has a read side build itself anew, and waits until it serves what it has built.
+func rebuild(ctx context.Context, c *call) error {
+	url := c.flags.String("url", "", "URL of the service (default: where it listens unless told otherwise)")
+	partial := c.flags.Bool("partial", false, "rebuild although the topics no longer hold all there was")
+	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") { // rebuild search -partial reads better than the other way round
+		c.args = append(c.args[1:len(c.args):len(c.args)], c.args[0])
+	}
+	if err := c.parse(1, 1); err != nil {
+		return err
+	}
+	name := c.flags.Arg(0)
+	base, err := addressOf(name, *url)
+	if err != nil {
+		return err
+	}
+	path := "/rebuilds"
+	if *partial {
+		path += "?partial=true"
+	}
+	var g readside.Generation
+	if err := ask(ctx, http.MethodPost, base+path, http.StatusAccepted, &g); err != nil {
+		return fmt.Errorf("rebuild %s: %w", name, err)
+	}
+	fmt.Fprintf(c.out, "%s: building generation %d\n", name, g.ID)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for g.State == "BUILDING" {
+		select {
+		case <-ctx.Done():
+			fmt.Fprintf(c.out, "%s goes on with it: %s/rebuilds/%d\n", name, base, g.ID)
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := ask(ctx, http.MethodGet, fmt.Sprintf("%s/rebuilds/%d", base, g.ID), http.StatusOK, &g); err != nil {
+			return fmt.Errorf("rebuild %s: %w", name, err)
+		}
+	}
+	if g.State == "FAILED" {
+		return fmt.Errorf("rebuild %s: %s; the generation before it goes on serving", name, g.Error)
+	}
+	fmt.Fprintf(c.out, "%s: generation %d serves, from %d records", name, g.ID, g.Records)
+	if g.LeftOut > 0 {
+		fmt.Fprintf(c.out, ", %d of which no code could handle", g.LeftOut)
+	}
+	fmt.Fprintln(c.out)
+	return nil
+}
+
+func addressOf(name, url string) (string, error) {
+	for _, svc := range system.Services() {
+		for _, side := range readSides {
+			if svc.Name != name || side != name {
+				continue
+			}
+			if url == "" {
+				url = "http://" + svc.Addr
+			}
+			return strings.TrimSuffix(url, "/"), nil
+		}
+	}
+	return "", fmt.Errorf("%q cannot be rebuilt; %s can", name, strings.Join(readSides, " and "))
+}
+
+// ask sends a request without a body and reads the answer.
+func ask(ctx context.Context, method, url string, want int, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // read to its end
+	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != want {
+		var problem struct{ Detail string }
+		if json.Unmarshal(body, &problem) == nil && problem.Detail != "" {
+			return errors.New(problem.Detail)
+		}
+		return fmt.Errorf("%s answers %s: %s", url, res.Status, body)
+	}
+	return json.Unmarshal(body, into)
+}

@@ -1,0 +1,102 @@
+// Package profile is the service that owns what users say of themselves. Others learn of it by user.profile.updated, and
+// eventually: nothing here is needed to decide about money or stock.
+//
+// Here are the rules, without I/O; routes.go says what the service tells, store.go holds the SQL, http.go the API.
+package profile
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/converge-dev/converge/pkg/event"
+)
+
+// Draft is what a profile is set to.
+type Draft struct {
+	Name  string `json:"name" minLength:"1" maxLength:"200" pattern:"[^\\s\\x00-\\x1f\\x7f-\\x9f]" patternDescription:"text of 1 to 200 characters, not only blanks" example:"Ada Lovelace"`
+	Email string `json:"email,omitempty" maxLength:"254" pattern:"^[^@\\s\\x00-\\x1f\\x7f]+@[^@\\s\\x00-\\x1f\\x7f]+$|^$" patternDescription:"an e-mail address, or nothing" example:"ada@example.com"`
+	Bio   string `json:"bio,omitempty" maxLength:"2000" example:"Writes programs for machines that are not built yet."`
+}
+
+// Profile is a user's profile as it is.
+type Profile struct {
+	UserID string `json:"userId" example:"ada"`
+	Draft
+	Version   int64     `json:"version" doc:"counts the changes, from 1; the ETag has it, too" example:"1"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// etag is the version as HTTP has it.
+func (p Profile) etag() string { return strconv.Quote(strconv.FormatInt(p.Version, 10)) }
+
+func (p Profile) updated() event.UserProfileUpdatedV1 {
+	return event.UserProfileUpdatedV1{UserID: p.UserID, Version: p.Version, Name: p.Name, Email: p.Email, Bio: p.Bio}
+}
+
+// condition is what a writer demands of the profile that it is about to replace: what If-Match and If-None-Match say.
+type condition struct {
+	absent  bool     // there is none yet
+	any     bool     // there is one, whatever its version
+	matches []string // it has one of these ETags
+}
+
+// parseCondition reads the two headers. ok is false where one of them is nothing that is understood here.
+func parseCondition(ifMatch, ifNoneMatch string) (c condition, ok bool) {
+	if ifNoneMatch != "" {
+		return condition{absent: true}, ifNoneMatch == "*" && ifMatch == ""
+	}
+	if ifMatch == "*" {
+		return condition{any: true}, true
+	}
+	if ifMatch == "" {
+		return c, true
+	}
+	for tag := range strings.SplitSeq(ifMatch, ",") {
+		tag = strings.TrimSpace(tag)
+		if _, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64); err != nil || len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
+			return c, false
+		}
+		c.matches = append(c.matches, tag)
+	}
+	return c, true
+}
+
+func (c condition) none() bool { return !c.absent && !c.any && len(c.matches) == 0 }
+
+// verdict is what becomes of a write.
+type verdict int
+
+const (
+	write    verdict = iota
+	keep             // it has been done: this is the same request once more
+	conflict         // the profile is not what the writer takes it for
+	blind            // the writer does not say what it replaces
+)
+
+// judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what another
+// has written. A change whose answer was lost may be sent again: it finds its own version, one above the one that it names.
+func judge(now Profile, exists bool, d Draft, c condition) verdict {
+	switch {
+	case !exists && (c.absent || c.none()):
+		return write
+	case !exists:
+		return conflict
+	case now.Draft == d && now.Version == 1 && (c.absent || c.none()):
+		return keep
+	case c.none():
+		return blind
+	case c.any:
+		return write
+	}
+	for _, tag := range c.matches {
+		if tag == now.etag() {
+			return write
+		}
+		if before := (Profile{Version: now.Version - 1}); tag == before.etag() && now.Draft == d {
+			return keep
+		}
+	}
+	return conflict
+}

@@ -1,0 +1,21 @@
+package profile
+
+import (
+	"context"
+
+	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/app"
+)
+
+// Run runs the service until ctx ends, with settings from getenv.
+func Run(ctx context.Context, getenv func(string) string) error {
+	return app.Run(ctx, app.NewSettings(getenv), app.Service{
+		Service:    Choreography(),
+		Addr:       "127.0.0.1:8084",
+		Migrations: migrations.For("profile"),
+		Setup: func(rt *app.Runtime) error {
+			register(rt.Web.API, rt.Pool, rt.Relay)
+			return nil
+		},
+	})
+}
