@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -118,6 +119,9 @@ func (c *Client) committed(ctx context.Context, group string, tps []TopicPartiti
 	if err == nil {
 		err = res.Error
 	}
+	if errors.Is(err, kafka.GroupIdNotFound) {
+		return c.offsets(ctx, earliest, tps)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -139,9 +143,7 @@ func (c *Client) committed(ctx context.Context, group string, tps []TopicPartiti
 		if err != nil {
 			return nil, err
 		}
-		for tp, offset := range first {
-			out[tp] = offset
-		}
+		maps.Copy(out, first)
 	}
 	return out, nil
 }

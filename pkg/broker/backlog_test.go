@@ -19,23 +19,15 @@ func TestOldest(t *testing.T) {
 		t.Cleanup(client.Close)
 		a, b, group := c.Topic(t, 3), c.Topic(t, 1), brokertest.Name(t)
 		first := time.Now().Add(-time.Hour).Truncate(time.Millisecond).UTC()
-		produce := func(records ...broker.Record) {
-			t.Helper()
-			for _, err := range client.Produce(t.Context(), records) {
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
 		oldest := func(want time.Time) {
 			t.Helper()
 			if got, err := client.Oldest(t.Context(), group, a, b); err != nil || !got.Equal(want) {
 				t.Errorf("oldest %s, %v; want %s", got, err, want)
 			}
 		}
-		oldest(time.Time{})
-		produce(broker.Record{Topic: b, Key: []byte("x"), Time: first.Add(time.Second)}, broker.Record{Topic: a, Key: []byte("y"), Time: first},
-			broker.Record{Topic: a, Key: []byte("z"), Time: first.Add(time.Minute)})
+		produce(t, client, []broker.Record{
+			{Topic: b, Key: []byte("x"), Time: first.Add(time.Second)}, {Topic: a, Key: []byte("y"), Time: first}, {Topic: a, Key: []byte("z"), Time: first.Add(time.Minute)},
+		})
 		oldest(first)
 
 		ctx, stop := context.WithCancel(t.Context())
@@ -65,7 +57,7 @@ func TestOldest(t *testing.T) {
 			t.Fatal(err)
 		}
 		oldest(time.Time{})
-		produce(broker.Record{Topic: a, Key: []byte("y"), Time: first.Add(time.Hour)})
+		produce(t, client, []broker.Record{{Topic: a, Key: []byte("y"), Time: first.Add(time.Hour)}})
 		oldest(first.Add(time.Hour))
 		if gone, err := client.Trimmed(t.Context(), a, b, "no-such-topic"); err != nil || len(gone) > 0 {
 			t.Errorf("trimmed: %v, %v", gone, err)

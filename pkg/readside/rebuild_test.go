@@ -94,11 +94,16 @@ func (b *bundle) tell(topic int, records ...broker.Record) {
 	for i := range records {
 		records[i].Topic = b.topics[topic].Name()
 	}
-	for _, err := range b.client.Produce(b.Context(), records) {
-		if err != nil {
-			b.Fatal(err)
+	b.eventually("the records are taken", func() bool {
+		var failed []broker.Record // such as those of a topic that was made a moment ago
+		for i, err := range b.client.Produce(b.Context(), records) {
+			if err != nil {
+				failed = append(failed, records[i])
+			}
 		}
-	}
+		records = failed
+		return len(failed) == 0
+	})
 }
 
 func (b *bundle) thing(key string, version int64) broker.Record {

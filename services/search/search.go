@@ -144,5 +144,3 @@ func parseQuery(q string) query {
 	}
 	return out
 }
-
-func (q query) empty() bool { return q.prefixes == "" && q.grams[0] == "" }
