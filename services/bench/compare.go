@@ -120,6 +120,11 @@ func (c *comparing) run(ctx context.Context, design Mode) (results []Compared, e
 	if err := seed(ctx, s.processes["inventory"].Addr); err != nil {
 		return nil, err
 	}
+	if design == Converge { // the other one's payment has no accounts
+		if err := fund(ctx, s.databases["payment"]); err != nil {
+			return nil, err
+		}
+	}
 	warm := c.opts.Length / 2
 	c.say("%s: warming up for %s", design, warm)
 	if err := c.warm(ctx, s, warm); err != nil {

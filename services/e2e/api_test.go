@@ -30,6 +30,13 @@ type (
 		History   []entry    `json:"history"`
 		CreatedAt time.Time  `json:"createdAt"`
 		SettledAt *time.Time `json:"settledAt"`
+
+		Compensations []compensation `json:"compensations"`
+	}
+	compensation struct {
+		What  string `json:"what"`
+		State string `json:"state"`
+		Error string `json:"error"`
 	}
 	entry struct {
 		At     time.Time `json:"at"`

@@ -1,11 +1,11 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
-
-	"github.com/converge-dev/converge/pkg/broker"
 )
 
 // What has to be undone and cannot be yet is told of, and done when it can be, without anybody asking again.
@@ -15,12 +15,8 @@ func merchantIsFrozen(t *testing.T, s *spine) {
 	s.settled(t, o.ID, confirmed, "order.created", "payment.completed")
 	s.freeze(t, "merchant.EUR", true)
 	defer s.freeze(t, "merchant.EUR", false)
-	for _, err := range s.client(t).Produce(t.Context(), []broker.Record{{
-		Topic: "order.cancel.requested", Key: []byte(o.ID), Value: fmt.Appendf(nil, `{"orderId":%q,"reason":"changed my mind"}`, o.ID),
-	}}) {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if o = s.cancel(t, o); o.Status != cancelling {
+		t.Errorf("the order is %s, want %s", o.Status, cancelling)
 	}
 	paidBack := func(status, state string, attempts int) {
 		t.Helper()
@@ -36,8 +32,18 @@ func merchantIsFrozen(t *testing.T, s *spine) {
 	if n := s.services["payment"].metric(t, "converge_refunds_waiting"); n != 1 {
 		t.Errorf("%g refunds wait, want 1", n)
 	}
+	// What can be undone is undone all the same, and the order tells what cannot.
+	eventually(t, "the release is done and the refund is not", func() (err error) {
+		o, err = fetch[order](t.Context(), s.url("order")+"/orders/"+o.ID)
+		want := []compensation{{"refund", "FAILED", "account merchant.EUR is frozen"}, {"release", "DONE", ""}}
+		if err == nil && (o.Status != cancelling || !slices.Equal(o.Compensations, want)) {
+			err = fmt.Errorf("it is %s, %v", o.Status, o.Compensations)
+		}
+		return err
+	})
 	s.freeze(t, "merchant.EUR", false)
 	paidBack("REFUNDED", "DONE", 3)
+	s.settled(t, o.ID, cancelled, "order.created", "inventory.released", "order.cancel.requested", "payment.completed", "payment.refund.failed", "payment.refunded")
 	a, err := fetch[account](t.Context(), s.url("payment")+"/accounts/"+user)
 	if err != nil || a.Balance != opening {
 		t.Errorf("account %+v, %v; want what it opened with", a, err)
@@ -50,6 +56,62 @@ func merchantIsFrozen(t *testing.T, s *spine) {
 			return nil
 		})
 	}
+}
+
+// A user who cancels gets everything back, however far the order was.
+func ordersAreCancelled(t *testing.T, s *spine) {
+	const orders = 30
+	tea, user := s.product(t, 10*orders), unique("user")
+	late := s.place(t, cart(user, tea, 1, 2500))
+	s.settled(t, late.ID, confirmed, "order.created", "payment.completed")
+	all := []order{late}
+	for range orders { // some are in the middle of their sagas by then
+		all = append(all, s.place(t, cart(user, tea, 2, 700)))
+	}
+	for _, o := range all {
+		s.cancel(t, o)
+		s.cancel(t, o) // which changes nothing
+	}
+	for _, o := range all {
+		eventually(t, "order "+o.ID+" is undone", func() error {
+			o, err := fetch[order](t.Context(), s.url("order")+"/orders/"+o.ID)
+			if err != nil || o.Status != cancelled || o.Reason != "changed my mind" {
+				return fmt.Errorf("it is %s (%s), %w", o.Status, o.Reason, err)
+			}
+			return nil
+		})
+	}
+	eventually(t, "stock and money are where they were", func() error {
+		p, err := fetch[product](t.Context(), s.url("inventory")+"/products/"+tea)
+		if err != nil || p.Reserved != 0 {
+			return fmt.Errorf("product %+v, %w", p, err)
+		}
+		a, err := fetch[account](t.Context(), s.url("payment")+"/accounts/"+user)
+		if err != nil || a.Balance != opening {
+			return fmt.Errorf("account %+v, %w", a, err)
+		}
+		return nil
+	})
+	a, err := request(t.Context(), http.MethodPost, s.url("order")+"/orders/"+late.ID+"/cancel", map[string]any{"userId": "somebody-else", "reason": "spite"})
+	if err != nil || a.status != http.StatusForbidden {
+		t.Errorf("somebody else's cancellation: %d %s %v, want 403", a.status, a.body, err)
+	}
+}
+
+// cancel cancels an order for its user, and returns it as it is then.
+func (s *spine) cancel(t testing.TB, o order) order {
+	t.Helper()
+	a, err := request(t.Context(), http.MethodPost, s.url("order")+"/orders/"+o.ID+"/cancel", map[string]any{"userId": o.UserID, "reason": "changed my mind"})
+	if err == nil && a.status != http.StatusAccepted {
+		err = fmt.Errorf("%d %s", a.status, a.body)
+	}
+	if err == nil {
+		err = json.Unmarshal(a.body, &o)
+	}
+	if err != nil {
+		t.Fatalf("cancel order %s: %v", o.ID, err)
+	}
+	return o
 }
 
 func (s *spine) freeze(t testing.TB, account string, frozen bool) {

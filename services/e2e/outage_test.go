@@ -87,6 +87,9 @@ func secondInstance(t *testing.T, s *spine) {
 	}
 	for _, i := range second {
 		i.ready(t)
+		if i.name == "profile" || i.name == "search" {
+			continue // orders do not come by there
+		}
 		eventually(t, "the second "+i.name+" takes part", func() error {
 			if i.metric(t, "converge_consumer_batch_size_count") == 0 {
 				return fmt.Errorf("it has handled nothing")

@@ -24,6 +24,7 @@ func TestSpine(t *testing.T) {
 		{name: "an order finds nothing in stock", run: orderIsOutOfStock},
 		{name: "a declined order gives its stock back", run: orderIsDeclined},
 		{name: "a request sent again is one order", run: requestSentAgain},
+		{name: "orders are cancelled", run: ordersAreCancelled},
 		{name: "a frozen merchant pays back when it is thawed", run: merchantIsFrozen},
 		{name: "what is told can be found and counted", run: readsFollow},
 		{name: "events follow the contract", run: eventsFollowTheContract},
