@@ -11,7 +11,7 @@ import (
 )
 
 // behind is how many requests ago an order was placed that is cancelled late: by then it has settled, unless something is broken.
-const behind = 300
+const behind = 310
 
 // victim is the order to cancel when a request is done with, if there is one: for one request in forty its own, which is
 // cancelled in the middle of its saga, and for another an older one.

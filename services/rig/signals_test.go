@@ -34,7 +34,7 @@ func TestInterruptible(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer out.Close() //nolint:errcheck // closed before, or of no interest
+			defer out.Close()
 			var said strings.Builder
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestInterruptible$")
 			cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), "RIG_TEST_COMMAND=yes"), write, &said
@@ -92,11 +92,11 @@ func command() {
 
 // breakConnection returns the error of writing to a connection whose other end has gone, as servers that are killed go.
 func breakConnection() error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it ends with the process
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	conn, err := net.Dial("tcp", listener.Addr().String()) //nolint:noctx // likewise
+	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		return err
 	}
