@@ -10,8 +10,9 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// partitionsOf lists every partition of the topics. One that the cluster does not know yet is an error.
+// partitionsOf lists every partition of the topics, as many as there are by now. A topic that the cluster does not know is an error.
 func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPartition, map[string][]int, error) {
+	c.forget(topics...)
 	leaders, err := c.leadersOf(ctx, topics...)
 	if err != nil {
 		return nil, nil, err
@@ -29,12 +30,13 @@ func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPart
 }
 
 // Trimmed tells of which of the topics the beginning is gone: deleted by retention, so that reading them gives no longer
-// all there was. A topic that does not exist has lost nothing.
+// all there was. Of a topic that the cluster does not know, all is gone.
 func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error) {
 	var gone []string
 	for _, t := range topics {
 		tps, _, err := c.partitionsOf(ctx, []string{t})
 		if errors.Is(err, errNoTopic) {
+			gone = append(gone, t)
 			continue
 		}
 		if err != nil {

@@ -238,6 +238,7 @@ func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartitio
 // Scan reads a topic from its beginning to where it ended when Scan began, one partition after the other, and hands fn
 // each record. It is for tools: no group, nothing committed. An unknown topic has no records.
 func (c *Client) Scan(ctx context.Context, topic string, fn func(Record) error) error {
+	c.forget(topic) // it may have grown
 	leaders, err := c.leadersOf(ctx, topic)
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", topic, err)

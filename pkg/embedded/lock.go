@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -35,7 +36,7 @@ func lock(ctx context.Context, path string, patience time.Duration) (*os.File, e
 		select {
 		case <-ctx.Done():
 			_ = f.Close() // the error that ends this tells
-			return nil, fmt.Errorf("another server holds %s: %w", path, ctx.Err())
+			return nil, fmt.Errorf("another process uses %s; stop it, or take another directory: %w", filepath.Dir(path), ctx.Err())
 		case <-tick.C:
 		}
 	}

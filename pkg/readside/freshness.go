@@ -57,7 +57,8 @@ func (f *Freshness) Since(ctx context.Context) time.Time {
 	if began.Sub(asked) < measureEvery { // somebody else has, while this one waited
 		return since
 	}
-	ctx, cancel := context.WithTimeout(ctx, measureWithin)
+	// Others use the answer, too: it is not lost with the one who happened to ask.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), measureWithin)
 	defer cancel()
 	at, err := f.oldest(ctx)
 

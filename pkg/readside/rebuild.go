@@ -157,9 +157,7 @@ func (r *Rebuilder) run(ctx context.Context, id int64) {
 	err := r.build(ctx, id)
 	if err != nil {
 		r.Log.Error("rebuild failed; the generation before it goes on serving", "generation", id, "error", err)
-		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		_, err = r.DB.Exec(bye, abandonSQL, err.Error(), id)
+		err = r.abandon(ctx, id, err)
 	} else {
 		r.Log.Info("rebuild serves", "generation", id, "took", time.Since(began).String())
 	}
@@ -169,6 +167,22 @@ func (r *Rebuilder) run(ctx context.Context, id int64) {
 	if err != nil && ctx.Err() == nil {
 		r.Log.Warn("rows of other generations are still there; the next start or rebuild takes them away", "error", err)
 	}
+}
+
+// abandon gives a generation up, for the reason. The database may be what failed, so it tries until that is back or ctx ends; at
+// a stop it tries once. What is not given up then, the next start does.
+func (r *Rebuilder) abandon(ctx context.Context, id int64, why error) error {
+	try := func() (struct{}, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_, err := r.DB.Exec(ctx, abandonSQL, why.Error(), id)
+		return struct{}{}, err
+	}
+	_, err := try()
+	if err != nil {
+		_, err = backoff.Retry(ctx, try, backoff.WithMaxElapsedTime(0))
+	}
+	return err
 }
 
 // batch is how many records are replayed in a transaction, and rows deleted.

@@ -236,13 +236,15 @@ func (c *consumer) retryDue(ctx, work context.Context, lanes *lanes) error {
 }
 
 // persist runs the transaction until it passes or fails for a reason of the messages' own. Faults of the infrastructure
-// are tried again for as long as the generation lasts: the partitions wait. look: some may have been handled before.
+// are tried again for as long as the generation lasts: the partitions wait. So many messages that their time is over are
+// none of these: fewer may do. look: some may have been handled before.
 func (c *consumer) persist(ctx, work context.Context, items []*item, look bool) error {
 	wait := backoff.NewExponentialBackOff() // jittered
 	wait.InitialInterval, wait.MaxInterval = 20*time.Millisecond, 2*time.Second
 	for {
 		attempt, cancel := context.WithTimeout(work, c.Timeout)
 		err := c.transact(attempt, items, look)
+		tooMuch := len(items) > 1 && errors.Is(attempt.Err(), context.DeadlineExceeded)
 		cancel()
 		if err == nil {
 			return nil
@@ -252,6 +254,9 @@ func (c *consumer) persist(ctx, work context.Context, items []*item, look bool) 
 		}
 		if ctx.Err() != nil {
 			return errStopped
+		}
+		if tooMuch {
+			return err
 		}
 		c.Metrics.retries.WithLabelValues(c.group, "fault").Inc()
 		c.Log.Warn("infrastructure fault; trying the batch again", "group", c.group, "messages", len(items), "error", err)

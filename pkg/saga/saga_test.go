@@ -297,6 +297,30 @@ func TestFaultsAreTriedUntilTheyPass(t *testing.T) {
 	}
 }
 
+// Messages that are too many for the time of one transaction are handled all the same: one by one.
+func TestBatchThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	handler := func(ctx context.Context, tx pgx.Tx, m saga.Msg[asked]) ([]saga.Out, error) {
+		if _, err := tx.Exec(ctx, `SELECT pg_sleep(0.4)`); err != nil {
+			return nil, err
+		}
+		return work(ctx, tx, m)
+	}
+	cfg := saga.Config{DB: db, Timeout: 2 * time.Second}
+	var polled []broker.Record
+	var want []string
+	for n := 1; n <= 8; n++ {
+		polled, want = append(polled, ask(t, "a", n)), append(want, fmt.Sprintf("a=%d", n))
+	}
+	if err := saga.Deliver(t.Context(), service(handler), cfg, polled...); err != nil {
+		t.Fatal(err)
+	}
+	if got := effects(t, db); !slices.Equal(got, want) {
+		t.Errorf("effects %v, want %v", got, want)
+	}
+}
+
 func TestAfterCommitRunsOnceAndOnlyThen(t *testing.T) {
 	t.Parallel()
 	db := database(t)

@@ -131,7 +131,6 @@ func (c *comparing) measure(ctx context.Context, s *contender, sc ordeal) (Compa
 	}
 	r.count(customers.visits, settled, w)
 	r.Left = left.since(s.before).tally()
-	s.before = left
 	if s.design == Synchronous {
 		if err := s.reconcile(ctx); err != nil {
 			return r, err
@@ -140,10 +139,11 @@ func (c *comparing) measure(ctx context.Context, s *contender, sc ordeal) (Compa
 		if err != nil {
 			return r, err
 		}
-		again := after.tally()
+		again := after.since(s.before).tally()
 		r.Reconciled = &again
-		s.before = after
+		left = after
 	}
+	s.before = left
 	return r, rig.Alive(s.all)
 }
 

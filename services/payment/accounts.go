@@ -127,7 +127,7 @@ func (b *books) read(rows pgx.Rows, locked bool) error {
 func (b *books) take(rows pgx.Rows) error {
 	var id string
 	var amount int64
-	_, err := pgx.ForEachRow(rows, []any{&id, &amount}, func() error { b.fold(id, amount); return nil })
+	_, err := pgx.ForEachRow(rows, []any{&id, &amount}, func() error { return b.fold(id, amount) })
 	return err
 }
 

@@ -23,7 +23,7 @@ type folder struct {
 // The accounts are found by steps from one to the next, however many rows each has.
 const (
 	findPendingSQL = `WITH RECURSIVE next AS (
-    (SELECT account_id FROM pending ORDER BY account_id LIMIT 1)
+    (SELECT account_id FROM pending WHERE account_id > $2 ORDER BY account_id LIMIT 1)
     UNION ALL
     SELECT (SELECT p.account_id FROM pending p WHERE p.account_id > next.account_id ORDER BY p.account_id LIMIT 1)
     FROM next WHERE next.account_id IS NOT NULL
@@ -55,17 +55,27 @@ func (f *folder) Run(ctx context.Context) error {
 	}
 }
 
-// fold does it once. Rows that are deleted are those that their statement sees, be they numbered in whatever order.
+// fold does it once, for all accounts.
 func (f *folder) fold(ctx context.Context) error {
-	rows, _ := f.db.Query(ctx, findPendingSQL, foldAtOnce) // the error surfaces in the collector
-	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("find what is pending: %w", err)
+	for after := ""; ; {
+		rows, _ := f.db.Query(ctx, findPendingSQL, foldAtOnce, after) // the error surfaces in the collector
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("find what is pending: %w", err)
+		}
+		if len(found) == 0 {
+			return nil
+		}
+		if err := f.some(ctx, found); err != nil {
+			return err
+		}
+		after = found[len(found)-1]
 	}
-	if len(found) == 0 {
-		return nil
-	}
-	err = pg.InTx(ctx, f.db, func(tx pgx.Tx) error {
+}
+
+// some folds these accounts. Rows that are deleted are those that their statement sees, be they numbered in whatever order.
+func (f *folder) some(ctx context.Context, found []string) error {
+	err := pg.InTx(ctx, f.db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, lockToFoldSQL, found) // the error surfaces in the collector
 		free, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil {

@@ -69,7 +69,10 @@ func (b bank) internal(id string) (currency string, ok bool) {
 }
 
 // checked tells whether an account's balance must be looked at, under its lock, before it is debited.
-func checked(id string) bool { return !strings.HasPrefix(id, external+".") }
+func checked(id string) bool {
+	name, currency, _ := cutLast(id, ".")
+	return name != external || len(currency) != 3
+}
 
 func cutLast(s, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
@@ -135,7 +138,13 @@ func (b *books) post(a *account, amount int64) {
 	}
 }
 
-// fold takes what was pending of a locked account into its balance.
-func (b *books) fold(id string, amount int64) {
-	b.post(b.accounts[id], amount)
+// fold takes what was pending of a locked account into its balance. One that was not there to be locked, and has come since, is
+// unknown to this transaction.
+func (b *books) fold(id string, amount int64) error {
+	a := b.accounts[id]
+	if a == nil {
+		return unknownAccount(id)
+	}
+	b.post(a, amount)
+	return nil
 }

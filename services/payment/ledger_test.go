@@ -69,11 +69,15 @@ func TestAccountsOfTheSystem(t *testing.T) {
 	t.Parallel()
 	k := bank{merchant: "shop"}
 	for id, want := range map[string]string{
-		"shop.EUR": "EUR", "external.USD": "USD", "shop": "", "shop.": "", "external.": "", "merchant.EUR": "", "shop.EURO": "", "ada": "", "x.shop.EUR": "", "": "",
+		"shop.EUR": "EUR", "external.USD": "USD", "shop": "", "shop.": "", "external.": "", "merchant.EUR": "", "shop.EURO": "", "external.food": "", "external.a.EUR": "", "ada": "", "x.shop.EUR": "", "": "",
 	} {
 		currency, internal := k.internal(id)
 		if internal != (want != "") || (internal && currency != want) {
 			t.Errorf("%q: %q, %t", id, currency, internal)
+		}
+		// Where money comes from is one of them, and nothing that a user can be called.
+		if checked(id) != (id != "external.USD") {
+			t.Errorf("%q: checked %t", id, checked(id))
 		}
 	}
 }

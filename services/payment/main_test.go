@@ -144,7 +144,7 @@ var audits = map[string]string{
 		LATERAL (SELECT coalesce(sum(amount), 0) AS amount FROM entries WHERE account_id = a.id) e
 		WHERE a.balance + p.amount <> e.amount`,
 	"what is pending has an account":            `SELECT account_id FROM pending WHERE account_id NOT IN (SELECT id FROM accounts)`,
-	"no account but the external is below zero": `SELECT id || ': ' || balance FROM accounts WHERE balance < 0 AND id NOT LIKE 'external.%'`,
+	"no account but the external is below zero": `SELECT id || ': ' || balance FROM accounts WHERE balance < 0 AND id !~ '^external[.]...$'`,
 	"each payment that stands is two entries, and no other": `SELECT p.order_id || ': ' || p.status || ', charged ' || charged.amount || ', paid back ' || refunded.amount FROM payments p,
 		LATERAL (SELECT coalesce(sum(amount), 0) AS amount FROM entries WHERE transfer_id = p.id AND amount > 0) charged,
 		LATERAL (SELECT coalesce(sum(e.amount), 0) AS amount FROM entries e JOIN refunds r ON r.id = e.transfer_id WHERE r.order_id = p.order_id AND e.amount > 0) refunded

@@ -111,7 +111,8 @@ func (r *retrier) try(ctx context.Context, d *due) error {
 		if handover, err = saga.Queue(b, r.relay, "payment", d.refunded()); err != nil {
 			return err
 		}
-		return pg.Defer(ctx, tx, b)
+		// Not with the commit: a payment that is not to be paid back must keep it from happening.
+		return tx.SendBatch(ctx, b).Close()
 	})
 	handover.Done(err == nil)
 	if err != nil {

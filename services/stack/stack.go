@@ -58,6 +58,10 @@ func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer)
 	for _, svc := range system.Services() {
 		addrs = append(addrs, s.Addr(strings.ToUpper(svc.Name)+"_ADDR", svc.Addr, "where "+svc.Name+" serves HTTP"))
 	}
+	s.String("KAFKA_BROKERS", "", "host:port of a broker to use in place of the embedded one, or several with commas between them")
+	for _, svc := range system.Services() {
+		s.URL(databaseURL(svc), "", "a database to use in place of one on the embedded server", "postgres", "postgresql")
+	}
 	log := app.NewLogger(errOut, "stack", s)
 	if done, err := app.Intercept(ctx, s, addrs[0]); done {
 		return err
@@ -107,6 +111,9 @@ func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer)
 	return nil
 }
 
+// databaseURL is the setting that gives a service another database than one on the embedded server.
+func databaseURL(svc system.Service) string { return strings.ToUpper(svc.Name) + "_DATABASE_URL" }
+
 // lookup is the environment the services see.
 func (st *stack) lookup(name string) string {
 	if v, ok := st.set[name]; ok {
@@ -117,10 +124,10 @@ func (st *stack) lookup(name string) string {
 
 // startPostgres starts one server with a database and a role for each service that was not given a URL.
 func (st *stack) startPostgres(ctx context.Context, cfg embedded.PostgresConfig) error {
-	var missing []string
+	var missing []system.Service
 	for _, svc := range system.Services() {
-		if st.getenv(strings.ToUpper(svc.Name)+"_DATABASE_URL") == "" {
-			missing = append(missing, svc.Name)
+		if st.getenv(databaseURL(svc)) == "" {
+			missing = append(missing, svc)
 		}
 	}
 	if len(missing) == 0 {
@@ -132,14 +139,14 @@ func (st *stack) startPostgres(ctx context.Context, cfg embedded.PostgresConfig)
 		return portHint(err, "STACK_POSTGRES_PORT")
 	}
 	st.stops = append(st.stops, pg.Stop)
-	for _, name := range missing {
-		url, err := pg.Database(ctx, name)
-		if err != nil {
+	var names []string
+	for _, svc := range missing {
+		if st.set[databaseURL(svc)], err = pg.Database(ctx, svc.Name); err != nil {
 			return err
 		}
-		st.set[strings.ToUpper(name)+"_DATABASE_URL"] = url
+		names = append(names, svc.Name)
 	}
-	fmt.Fprintln(st.out, "PostgreSQL ", "127.0.0.1:"+strconv.Itoa(pg.Port()), " databases:", strings.Join(missing, ", "))
+	fmt.Fprintln(st.out, "PostgreSQL ", "127.0.0.1:"+strconv.Itoa(pg.Port()), " databases:", strings.Join(names, ", "))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -322,11 +323,15 @@ func TestTakenPort(t *testing.T) {
 
 // Wrong settings are told at once, all together, before anything is started.
 func TestWrongSettings(t *testing.T) {
-	env := map[string]string{"STACK_DIR": filepath.Join(t.TempDir(), "data"), "STACK_POSTGRES_PORT": "x", "ORDER_ADDR": "nowhere"}
+	wrong := map[string]string{"STACK_POSTGRES_PORT": "x", "ORDER_ADDR": "nowhere", "PAYMENT_DATABASE_URL": "mysql://payment"}
+	env := maps.Clone(wrong)
+	env["STACK_DIR"] = filepath.Join(t.TempDir(), "data")
 	var out, errOut output
 	err := run(t.Context(), func(name string) string { return env[name] }, &out, &errOut)
-	if err == nil || !strings.Contains(err.Error(), "STACK_POSTGRES_PORT") || !strings.Contains(err.Error(), "ORDER_ADDR") {
-		t.Errorf("the error is %v; want both settings named", err)
+	for setting := range wrong {
+		if err == nil || !strings.Contains(err.Error(), setting) {
+			t.Errorf("the error is %v; want it to name %s", err, setting)
+		}
 	}
 	if _, err := os.Stat(env["STACK_DIR"]); err == nil {
 		t.Error("servers were started all the same")
