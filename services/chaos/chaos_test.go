@@ -90,7 +90,7 @@ func TestCheckerSeesSabotage(t *testing.T) {
 	}{
 		{"", []string{"kill", "kafka-cut", "commit-cut"}, nil, nil},
 		{"skip-inbox", []string{"kill", "commit-cut"}, []string{"witness"}, []string{"the witness has counted an order more than once"}},
-		{"early-commit", []string{"kill"}, nil, []string{"an order is not terminal", "the witness has not counted a confirmed order"}},
+		{"early-commit", []string{"kill"}, nil, []string{"an order is not terminal", "the witness has not counted an order that was confirmed"}},
 		{"bypass-outbox", []string{"kill", "kafka-cut"}, nil, []string{
 			"a state has no inventory.reserved in its topic", "a state has no payment.completed in its topic", "a state has no order.confirmed in its topic",
 			"a state has no payment.failed in its topic", "events of one key are missing or out of order",
