@@ -10,6 +10,9 @@ import (
 	"github.com/converge-dev/converge/pkg/outbox"
 )
 
+// scrapeTimeout bounds one look at the database for a scrape.
+const scrapeTimeout = 2 * time.Second
+
 // databaseCollector looks at the database when it is scraped.
 type databaseCollector struct {
 	pool                       *pgxpool.Pool
@@ -41,7 +44,7 @@ func (c *databaseCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.used, float64(stat.AcquiredConns()))
 	gauge(c.size, float64(stat.MaxConns()))
 
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	s, err := outbox.ReadStats(ctx, c.pool)
 	if err != nil {

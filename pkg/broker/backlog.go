@@ -62,7 +62,6 @@ func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error
 func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (time.Time, error) {
 	at, err := c.oldest(ctx, group, topics)
 	if err != nil {
-		c.forget(topics...) // a leader may have moved
 		return time.Time{}, fmt.Errorf("look for what %s has not handled: %w", group, err)
 	}
 	return at, nil

@@ -93,13 +93,7 @@ func (c *Client) awaitTopics(ctx context.Context, cfg GroupConfig) bool {
 	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
 	var waits patience
 	for {
-		c.forget(cfg.Topics...)
-		leaders, err := c.leadersOf(ctx, cfg.Topics...)
-		for _, topic := range cfg.Topics {
-			if err == nil && len(leaders[topic]) == 0 {
-				err = fmt.Errorf("%s: %w", topic, errNoTopic)
-			}
-		}
+		_, _, err := c.partitionsOf(ctx, cfg.Topics)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err() == nil
 		}

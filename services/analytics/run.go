@@ -17,10 +17,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Migrations: migrations.For("analytics"),
 		Blocks:     []pg.Migration{readside.Migration()},
 		Setup: func(rt *app.Runtime) error {
-			rebuilder := &readside.Rebuilder{Side: Side(), DB: rt.Pool, Broker: rt.Broker, Log: rt.Log, Go: rt.Go}
-			rebuilder.Register(rt.Web.API)
-			rt.Go(rebuilder.Recover)
-			register(rt.Web.API, rt.Pool, readside.NewFreshness(Side(), rt.Broker))
+			register(rt.Web.API, rt.Pool, readside.Start(Side(), rt))
 			return nil
 		},
 	})

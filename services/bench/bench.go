@@ -20,36 +20,20 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 	if err := opts.validate(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
-		return err
-	}
-	bins, err := os.MkdirTemp("", "converge-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(bins)) }()
-
-	say := func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }
-	say("building the services")
-	if err := rig.Build(ctx, bins, serviceNames[:]); err != nil {
-		return err
-	}
-	say("starting %s and %s", rig.KafkaImage, rig.PostgresImage)
-	srv, err := startServers(ctx, opts.Servers, opts.Partitions)
-	defer func() { err = errors.Join(err, srv.Remove(context.WithoutCancel(ctx))) }()
-	if err != nil {
+	b := bench{opts: opts, say: func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }}
+	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	if err := b.open(ctx, opts.Dir, opts.Servers, opts.Partitions); err != nil {
 		return err
 	}
 
 	report := newReport(ctx, opts)
-	b := bench{opts: opts, servers: srv, bins: bins, say: say}
 	legs := opts.legs()
 	for i, l := range legs {
 		left := time.Duration(0)
 		for _, l := range legs[i:] {
 			left += l.expected(&opts)
 		}
-		say("%d of %d: %s; about %s left", i+1, len(legs), l, left.Round(10*time.Second))
+		b.say("%d of %d: %s; about %s left", i+1, len(legs), l, left.Round(10*time.Second))
 		var run ModeRun
 		run, err = b.run(ctx, l)
 		report.Runs = append(report.Runs, run) // also of a run that broke off: what it has measured stands
@@ -62,7 +46,7 @@ func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 	if writeErr := report.write(opts, out); writeErr != nil {
 		return errors.Join(err, writeErr)
 	}
-	say("report: %s and %s", opts.JSON, opts.Markdown)
+	b.say("report: %s and %s", opts.JSON, opts.Markdown)
 	if err == nil && report.violated() {
 		err = ErrViolated
 	}
@@ -74,4 +58,30 @@ type bench struct {
 	servers servers
 	bins    string
 	say     func(format string, args ...any)
+}
+
+// open makes the directory of the report, builds the services and starts the servers. What it made is to be closed even after an
+// error.
+func (b *bench) open(ctx context.Context, dir string, servers, partitions int) (err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if b.bins, err = os.MkdirTemp("", "converge-bench-"); err != nil {
+		return err
+	}
+	b.say("building the services")
+	if err := rig.Build(ctx, b.bins, serviceNames[:]); err != nil {
+		return err
+	}
+	b.say("starting %s and %s", rig.KafkaImage, rig.PostgresImage)
+	b.servers, err = startServers(ctx, servers, partitions)
+	return err
+}
+
+func (b *bench) close(ctx context.Context) error {
+	err := b.servers.Remove(context.WithoutCancel(ctx))
+	if b.bins != "" {
+		err = errors.Join(err, os.RemoveAll(b.bins))
+	}
+	return err
 }

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/converge-dev/converge/services/bench/synchronous"
-	"github.com/converge-dev/converge/services/rig"
 )
 
 // CompareOptions say how to hold the system against the synchronous design.
@@ -59,29 +57,14 @@ func Compare(ctx context.Context, opts CompareOptions, out, log io.Writer) (err 
 	if err := opts.validate(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
-		return err
-	}
-	bins, err := os.MkdirTemp("", "converge-compare-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(bins)) }()
-
-	say := func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }
-	say("building the services")
-	if err := rig.Build(ctx, bins, serviceNames[:]); err != nil {
-		return err
-	}
-	say("starting %s and %s", rig.KafkaImage, rig.PostgresImage)
-	srv, err := startServers(ctx, 1, comparePartitions)
-	defer func() { err = errors.Join(err, srv.Remove(context.WithoutCancel(ctx))) }()
-	if err != nil {
+	c := comparing{opts: opts}
+	c.say = func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }
+	defer func() { err = errors.Join(err, c.close(ctx)) }()
+	if err := c.open(ctx, opts.Dir, 1, comparePartitions); err != nil {
 		return err
 	}
 
 	report := newComparison(ctx, opts)
-	c := comparing{bench: bench{servers: srv, bins: bins, say: say}, opts: opts}
 	for _, design := range []Mode{Synchronous, Converge} {
 		results, runErr := c.run(ctx, design)
 		report.Results = append(report.Results, results...) // also of a run that broke off: what it has measured stands
@@ -94,7 +77,7 @@ func Compare(ctx context.Context, opts CompareOptions, out, log io.Writer) (err 
 		if writeErr := report.write(opts, out); writeErr != nil {
 			return errors.Join(err, writeErr)
 		}
-		say("report: %s and %s", opts.JSON, opts.Markdown)
+		c.say("report: %s and %s", opts.JSON, opts.Markdown)
 	}
 	if err == nil && report.violated() {
 		err = ErrViolated

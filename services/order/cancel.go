@@ -128,5 +128,5 @@ func readCancelling(ctx context.Context, db *pgxpool.Pool) (n int, oldest time.D
 	if err := db.QueryRow(ctx, cancellingSQL).Scan(&n, &age); err != nil {
 		return 0, 0, fmt.Errorf("count the orders that are CANCELLING: %w", err)
 	}
-	return n, max(0, time.Duration(age*float64(time.Second))), nil
+	return n, time.Duration(age * float64(time.Second)), nil
 }

@@ -125,7 +125,7 @@ func TestCancelConfirmed(t *testing.T) {
 	if got := parse[pageBody](t, c.get("/orders?status=CANCELLING")).Orders; len(got) != 1 {
 		t.Errorf("%d orders are listed as CANCELLING", len(got))
 	}
-	collector := newCancellingCollector(c.db)
+	collector := newCancelling(c.db)
 	gauges := func() (n float64) {
 		registry := prometheus.NewPedanticRegistry()
 		registry.MustRegister(collector)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/converge-dev/converge/pkg/app"
 )
 
 // metrics is what the service counts of its own.
@@ -70,34 +72,10 @@ func (m *metrics) expired(n int) { m.expirations.Add(float64(n)) }
 
 func (m *metrics) compensationFailed(what string) { m.compensations.WithLabelValues(what).Inc() }
 
-// cancellingCollector looks at the orders that are CANCELLING when it is scraped; every instance sees the same.
-type cancellingCollector struct {
-	db         *pgxpool.Pool
-	count, age *prometheus.Desc
-}
-
-func newCancellingCollector(db *pgxpool.Pool) *cancellingCollector {
-	return &cancellingCollector{
-		db:    db,
-		count: prometheus.NewDesc("converge_orders_cancelling", "Orders that are CANCELLING.", nil, nil),
-		age:   prometheus.NewDesc("converge_orders_cancelling_oldest_age_seconds", "How long the oldest of them has been; 0 when none is.", nil, nil),
-	}
-}
-
-// Describe implements prometheus.Collector.
-func (c *cancellingCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.count
-	ch <- c.age
-}
-
-// Collect implements prometheus.Collector. While the database does not answer there is nothing to tell.
-func (c *cancellingCollector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	n, oldest, err := readCancelling(ctx, c.db)
-	if err != nil {
-		return
-	}
-	ch <- prometheus.MustNewConstMetric(c.count, prometheus.GaugeValue, float64(n))
-	ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, oldest.Seconds())
+// newCancelling looks at the orders that are CANCELLING.
+func newCancelling(db *pgxpool.Pool) *app.Backlog {
+	return app.NewBacklog(
+		app.Gauge{Name: "converge_orders_cancelling", Help: "Orders that are CANCELLING."},
+		app.Gauge{Name: "converge_orders_cancelling_oldest_age_seconds", Help: "How long the oldest of them has been; 0 when none is."},
+		func(ctx context.Context) (int, time.Duration, error) { return readCancelling(ctx, db) })
 }

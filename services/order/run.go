@@ -33,7 +33,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Blocks:     []pg.Migration{idempotency.Migration()},
 		Setup: func(rt *app.Runtime) error {
 			m.register(rt.Metrics)
-			rt.Metrics.MustRegister(newCancellingCollector(rt.Pool))
+			rt.Metrics.MustRegister(newCancelling(rt.Pool))
 			p := placer{db: rt.Pool, keys: keys, relay: rt.Relay, metrics: m}
 			c := &canceller{db: rt.Pool, relay: rt.Relay, metrics: m, now: clock.Now}
 			h := handlers{db: rt.Pool, place: pg.NewBatcher(postingsPerCommit, commitTimeout, p.place).Do, cancel: c.request}

@@ -64,21 +64,23 @@ func (b bank) externalOf(currency string) string { return external + "." + curre
 
 // internal tells whether an id is that of an account of the system's own, which no user can have, and in which currency it is.
 func (b bank) internal(id string) (currency string, ok bool) {
-	name, currency, _ := cutLast(id, ".")
-	return currency, len(currency) == 3 && (name == external || name == b.merchant)
+	name, currency := nameOf(id)
+	return currency, currency != "" && (name == external || name == b.merchant)
 }
 
 // checked tells whether an account's balance must be looked at, under its lock, before it is debited.
 func checked(id string) bool {
-	name, currency, _ := cutLast(id, ".")
-	return name != external || len(currency) != 3
+	name, currency := nameOf(id)
+	return currency == "" || name != external
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+// nameOf takes the id of an account of the system's own apart. The currency is empty where the id cannot be one.
+func nameOf(id string) (name, currency string) {
+	i := strings.LastIndexByte(id, '.')
+	if i < 0 || len(id)-i-1 != 3 {
+		return id, ""
 	}
-	return s, "", false
+	return id[:i], id[i+1:]
 }
 
 // books are the accounts that a transaction works on, and what it changes. Transfers apply one after the other, so a batch

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/converge-dev/converge/pkg/app"
 )
 
 // What an attempt to pay back comes to.
@@ -31,37 +33,16 @@ func newMetrics() *metrics {
 
 func (m *metrics) attempted(result string) { m.attempts.WithLabelValues(result).Inc() }
 
-// refundsCollector looks at the refunds that wait when it is scraped.
-type refundsCollector struct {
-	db           *pgxpool.Pool
-	waiting, age *prometheus.Desc
-}
-
-func newRefundsCollector(db *pgxpool.Pool) *refundsCollector {
-	return &refundsCollector{
-		db:      db,
-		waiting: prometheus.NewDesc("converge_refunds_waiting", "Refunds that could not be made yet, of all instances.", nil, nil),
-		age:     prometheus.NewDesc("converge_refunds_oldest_age_seconds", "Age of the oldest refund that could not be made yet; 0 when none waits.", nil, nil),
-	}
-}
-
-// Describe implements prometheus.Collector.
-func (c *refundsCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.waiting
-	ch <- c.age
-}
-
 const waitingRefundsSQL = `SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM refunds WHERE state = 'WAITING'`
 
-// Collect implements prometheus.Collector. Without the database it says nothing; converge_database_up tells.
-func (c *refundsCollector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	var waiting int64
-	var age float64
-	if err := c.db.QueryRow(ctx, waitingRefundsSQL).Scan(&waiting, &age); err != nil {
-		return
-	}
-	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(waiting))
-	ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, max(0, age))
+// newWaitingRefunds looks at the refunds that wait.
+func newWaitingRefunds(db *pgxpool.Pool) *app.Backlog {
+	return app.NewBacklog(
+		app.Gauge{Name: "converge_refunds_waiting", Help: "Refunds that could not be made yet, of all instances."},
+		app.Gauge{Name: "converge_refunds_oldest_age_seconds", Help: "Age of the oldest refund that could not be made yet; 0 when none waits."},
+		func(ctx context.Context) (n int, oldest time.Duration, err error) {
+			var age float64
+			err = db.QueryRow(ctx, waitingRefundsSQL).Scan(&n, &age)
+			return n, time.Duration(age * float64(time.Second)), err
+		})
 }

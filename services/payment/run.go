@@ -46,7 +46,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Migrations: migrations.For("payment"),
 		Blocks:     []pg.Migration{idempotency.Migration()},
 		Setup: func(rt *app.Runtime) error {
-			rt.Metrics.MustRegister(c.metrics.attempts, newRefundsCollector(rt.Pool))
+			rt.Metrics.MustRegister(c.metrics.attempts, newWaitingRefunds(rt.Pool))
 			(&handlers{db: rt.Pool, bank: c.bank}).register(rt.Web.API)
 			rt.Go((&retrier{cashier: c, db: rt.Pool, relay: rt.Relay, log: rt.Log, every: retryEvery}).Run)
 			rt.Go((&folder{db: rt.Pool, log: rt.Log, every: foldEvery}).Run)

@@ -55,6 +55,7 @@ func main() {
 
 	term := rig.Interruptible()
 	err := bench.Run(term.Context, opts, term.Out, term.Err)
+	term.Release()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(term.Err, "bench:", err)
 	}

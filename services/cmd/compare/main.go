@@ -39,6 +39,7 @@ func main() {
 
 	term := rig.Interruptible()
 	err := bench.Compare(term.Context, opts, term.Out, term.Err)
+	term.Release()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(term.Err, "compare:", err)
 	}

@@ -47,6 +47,7 @@ func main() {
 
 	term := rig.Interruptible()
 	report, err := chaos.Run(term.Context, opts, term.Err)
+	term.Release()
 	if err == nil || errors.Is(err, chaos.ErrViolated) {
 		report.Print(term.Out)
 		fmt.Fprintf(term.Err, "report: %s and %s\n", opts.JSON, opts.Markdown)
