@@ -57,8 +57,8 @@ func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error
 }
 
 // Oldest returns when the oldest record was written that the group has not committed, over all partitions of the topics; zero
-// when it has committed all. It costs two requests while nothing waits, and one more for each leader of a partition
-// in which something does.
+// when it has committed all. It costs two requests while nothing waits, and one more, or a few, for each leader of a
+// partition in which something does.
 func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (time.Time, error) {
 	at, err := c.oldest(ctx, group, topics)
 	if err != nil {
@@ -92,6 +92,21 @@ func (c *Client) oldest(ctx context.Context, group string, topics []string) (at 
 		byLeader[l][tp] = committed[tp]
 	}
 	for _, from := range byLeader {
+		first, err := c.firstOf(ctx, from)
+		if err != nil {
+			return at, err
+		}
+		if at.IsZero() || (!first.IsZero() && first.Before(at)) {
+			at = first
+		}
+	}
+	return at, nil
+}
+
+// firstOf returns when the oldest of the first records from some offsets on was written, in partitions with one leader. A response does not hold
+// more than so many bytes: what has no place in it is asked for again.
+func (c *Client) firstOf(ctx context.Context, from map[TopicPartition]int64) (at time.Time, err error) {
+	for len(from) > 0 {
 		f, err := c.fetch(ctx, from, 0, nil)
 		if err != nil {
 			return at, err
@@ -103,6 +118,16 @@ func (c *Client) oldest(ctx context.Context, group string, topics []string) (at 
 			if at.IsZero() || r.Time.Before(at) {
 				at = r.Time
 			}
+		}
+		answered := 0
+		for tp, next := range f.next {
+			if next > from[tp] { // or markers of transactions, which are nobody's
+				delete(from, tp)
+				answered++
+			}
+		}
+		if answered == 0 { // deleted by retention since their ends were looked up
+			return at, nil
 		}
 	}
 	return at, nil

@@ -92,3 +92,18 @@ func (s Service) ReactsTo() []string {
 	}
 	return topics
 }
+
+// Groups lists the service's consumer groups, by name, with the topics of each.
+func (s Service) Groups() (map[string][]string, error) {
+	groups, err := s.groups()
+	if err != nil {
+		return nil, err
+	}
+	topics := make(map[string][]string, len(groups))
+	for name, routes := range groups {
+		for _, r := range routes {
+			topics[name] = append(topics[name], r.topic)
+		}
+	}
+	return topics, nil
+}

@@ -1,0 +1,157 @@
+package facts
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/pkg/web"
+)
+
+// TypeChanged is the type of the problem with a command that was decided by what is no longer so: 409. Look again, and decide again.
+const TypeChanged = "changed-meanwhile"
+
+// None is the status of what is not there, where a command says what its sender has seen.
+const None = "NONE"
+
+// Changed is the answer to a command whose sender has seen another status than there is.
+func Changed(seen, is string) *huma.ErrorModel {
+	return web.Problem(http.StatusConflict, TypeChanged, "Changed meanwhile", "it is "+is+" by now, and no longer "+seen, web.Field("body.seen", "expected "+is, seen))
+}
+
+const maxBuckets = 10_000 // of one digest
+
+// Server answers questions about what a service holds.
+type Server struct {
+	DB      *pgxpool.Pool
+	Broker  *broker.Client
+	Service saga.Service // whose consumer groups are asked how far they are
+	Source  Source
+	Rules   []Rule
+}
+
+// The answers, as they are read at the other end.
+type (
+	// Digests is the answer to GET /facts/digest.
+	Digests struct {
+		Set     string   `json:"set" example:"confirmed"`
+		Buckets []Bucket `json:"buckets" nullable:"false" doc:"by time; without those that are empty"`
+	}
+	// Facts is the answer to GET /facts and POST /facts/query.
+	Facts struct {
+		Facts []Fact    `json:"facts" nullable:"false" doc:"by id"`
+		Next  uuid.UUID `json:"next,omitzero" doc:"from, of the next page; none after the last one"`
+	}
+	// Breaches is the answer to GET /facts/audit.
+	Breaches struct {
+		Breaches []Breach `json:"breaches" nullable:"false"`
+	}
+)
+
+type (
+	// SpanQuery is exported because huma passes over what it embeds otherwise.
+	SpanQuery struct {
+		From uuid.UUID `query:"from" doc:"the first id; none: from the first one on"`
+		To   uuid.UUID `query:"to" required:"true" doc:"the id before which to stop"`
+	}
+	digestInput struct {
+		SpanQuery
+		WidthMs int64 `query:"widthMs" required:"true" minimum:"1" maximum:"281474976710656" doc:"of a bucket, in milliseconds"`
+	}
+	listInput struct {
+		SpanQuery
+		Limit int `query:"limit" default:"1000" minimum:"1" maximum:"1000"`
+	}
+	queryInput struct {
+		Body struct {
+			IDs []uuid.UUID `json:"ids" minItems:"1" maxItems:"1000" nullable:"false"`
+		}
+	}
+)
+
+func (q SpanQuery) span() Span { return Span(q) }
+
+// Register adds the operations to an API.
+func (s Server) Register(api huma.API) {
+	huma.Register(api, huma.Operation{
+		OperationID: "digest-facts", Method: http.MethodGet, Path: "/facts/digest", Summary: "Digest what is held, by spans of the ids' times",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, s.digest)
+	huma.Register(api, huma.Operation{
+		OperationID: "list-facts", Method: http.MethodGet, Path: "/facts", Summary: "List what is held, by id",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, s.list)
+	huma.Register(api, huma.Operation{
+		OperationID: "query-facts", Method: http.MethodPost, Path: "/facts/query", Summary: "List what is held of some ids",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, s.query)
+	huma.Register(api, huma.Operation{
+		OperationID: "read-flow", Method: http.MethodGet, Path: "/facts/flow", Summary: "Tell how far the service is with what it was told and has to tell",
+		Errors: []int{http.StatusServiceUnavailable},
+	}, s.flow)
+	huma.Register(api, huma.Operation{
+		OperationID: "audit", Method: http.MethodGet, Path: "/facts/audit", Summary: "Hold the database to what must always be true of it",
+		Errors: []int{http.StatusServiceUnavailable},
+	}, s.audit)
+}
+
+func (s Server) digest(ctx context.Context, in *digestInput) (*struct{ Body Digests }, error) {
+	buckets, err := s.Source.Digest(ctx, s.DB, in.span(), time.Duration(in.WidthMs)*time.Millisecond)
+	if err != nil {
+		return nil, web.Fault(ctx, err)
+	}
+	if len(buckets) > maxBuckets {
+		return nil, web.Invalid(web.Field("query.widthMs", fmt.Sprintf("expected a width at which no more than %d buckets have rows", maxBuckets), in.WidthMs))
+	}
+	return &struct{ Body Digests }{Digests{Set: s.Source.Set, Buckets: buckets}}, nil
+}
+
+func (s Server) list(ctx context.Context, in *listInput) (*struct{ Body Facts }, error) {
+	facts, err := s.Source.List(ctx, s.DB, in.span(), in.Limit+1)
+	if err != nil {
+		return nil, web.Fault(ctx, err)
+	}
+	out := Facts{Facts: facts}
+	if len(facts) > in.Limit {
+		out.Facts, out.Next = facts[:in.Limit], facts[in.Limit].ID
+	}
+	return &struct{ Body Facts }{out}, nil
+}
+
+func (s Server) query(ctx context.Context, in *queryInput) (*struct{ Body Facts }, error) {
+	facts, err := s.Source.Get(ctx, s.DB, in.Body.IDs...)
+	if err != nil {
+		return nil, web.Fault(ctx, err)
+	}
+	return &struct{ Body Facts }{Facts{Facts: facts}}, nil
+}
+
+func (s Server) flow(ctx context.Context, _ *struct{}) (*struct{ Body Flow }, error) {
+	groups, err := s.Service.Groups()
+	if err != nil {
+		return nil, err
+	}
+	f, err := ReadFlow(ctx, s.DB, s.Broker, groups)
+	if err != nil {
+		return nil, web.Unavailable(err) // Kafka or the database is away
+	}
+	return &struct{ Body Flow }{f}, nil
+}
+
+func (s Server) audit(ctx context.Context, _ *struct{}) (*struct{ Body Breaches }, error) {
+	found, err := Audit(ctx, s.DB, s.Rules)
+	if err != nil {
+		return nil, web.Fault(ctx, err)
+	}
+	if found == nil {
+		found = []Breach{}
+	}
+	return &struct{ Body Breaches }{Breaches{found}}, nil
+}
