@@ -30,6 +30,7 @@ type Service struct {
 	Addr       string         // default listen address, host:port
 	Migrations fs.FS          // the schema of its own tables: goose files
 	Blocks     []pg.Migration // the schemas of further building blocks, such as idempotency.Migration()
+	Timeout    time.Duration  // of one HTTP operation; zero: web's default
 	// Setup registers the HTTP operations and background work; nil: there are none. The database is migrated by then. An
 	// error ends the start.
 	Setup func(rt *Runtime) error
@@ -47,6 +48,8 @@ type Runtime struct {
 	Relay *outbox.Relay
 	// Go runs background work until its context ends at the stop. Its error stops the service.
 	Go func(func(ctx context.Context) error)
+	// Stopping ends at the stop, for requests that may take longer than the stop waits.
+	Stopping context.Context
 }
 
 // stopTimeout bounds the whole stop. Whatever is cut off was either committed or will be delivered again.
@@ -96,13 +99,13 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newDatabaseCollector(pool))
 	relay := outbox.NewRelay(pool, client, outbox.Config{Log: log, Metric: registry})
-	server := web.New(web.Config{Service: svc.Name, Log: log, Registry: registry, Grace: 4 * time.Second})
+	server := web.New(web.Config{Service: svc.Name, Log: log, Registry: registry, Timeout: svc.Timeout, Grace: 4 * time.Second})
 	server.Ready("database", pool.Ping)
 
 	// Two stages, so that the relay outlives all that emits.
 	front, frontCtx := errgroup.WithContext(ctx)
 	rt := &Runtime{
-		Pool: pool, Web: server, Log: log, Metrics: registry, Broker: client, Relay: relay,
+		Pool: pool, Web: server, Log: log, Metrics: registry, Broker: client, Relay: relay, Stopping: frontCtx,
 		Go: func(fn func(context.Context) error) { front.Go(func() error { return fn(frontCtx) }) },
 	}
 	if svc.Setup != nil {

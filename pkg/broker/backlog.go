@@ -57,28 +57,39 @@ func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error
 }
 
 // Oldest returns when the oldest record was written that the group has not committed, over all partitions of the topics; zero
-// when it has committed all. It costs two requests while nothing waits, and one more, or a few, for each leader of a
-// partition in which something does.
-func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (time.Time, error) {
-	at, err := c.oldest(ctx, group, topics)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("look for what %s has not handled: %w", group, err)
+// when it has committed all. See [Client.Unhandled].
+func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (at time.Time, err error) {
+	records, err := c.Unhandled(ctx, group, topics...)
+	for _, r := range records {
+		if at.IsZero() || r.Time.Before(at) {
+			at = r.Time
+		}
 	}
-	return at, nil
+	return at, err
 }
 
-func (c *Client) oldest(ctx context.Context, group string, topics []string) (at time.Time, err error) {
+// Unhandled returns the first records that the group has not committed: at least one of each partition in which there are any. It
+// costs two requests while nothing waits, and one more, or a few, for each leader of a partition in which something does.
+func (c *Client) Unhandled(ctx context.Context, group string, topics ...string) ([]Record, error) {
+	records, err := c.unhandled(ctx, group, topics)
+	if err != nil {
+		return nil, fmt.Errorf("look for what %s has not handled: %w", group, err)
+	}
+	return records, nil
+}
+
+func (c *Client) unhandled(ctx context.Context, group string, topics []string) (records []Record, err error) {
 	tps, leaders, err := c.partitionsOf(ctx, topics)
 	if err != nil {
-		return at, err
+		return nil, err
 	}
 	ends, err := c.offsets(ctx, latest, tps)
 	if err != nil {
-		return at, err
+		return nil, err
 	}
 	committed, err := c.committed(ctx, group, tps)
 	if err != nil {
-		return at, err
+		return nil, err
 	}
 	byLeader := map[int]map[TopicPartition]int64{}
 	for _, tp := range tps {
@@ -94,43 +105,37 @@ func (c *Client) oldest(ctx context.Context, group string, topics []string) (at 
 	for _, from := range byLeader {
 		first, err := c.firstOf(ctx, from)
 		if err != nil {
-			return at, err
+			return nil, err
 		}
-		if at.IsZero() || (!first.IsZero() && first.Before(at)) {
-			at = first
-		}
+		records = append(records, first...)
 	}
-	return at, nil
+	return records, nil
 }
 
-// firstOf returns when the oldest of the first records from some offsets on was written, in partitions with one leader. A response does not hold
-// more than so many bytes: what has no place in it is asked for again.
-func (c *Client) firstOf(ctx context.Context, from map[TopicPartition]int64) (at time.Time, err error) {
+// firstOf returns the first records from some offsets on, in partitions with one leader. A response does not hold more than so
+// many bytes: a partition that has no place in it is asked for again.
+func (c *Client) firstOf(ctx context.Context, from map[TopicPartition]int64) (records []Record, err error) {
 	for len(from) > 0 {
 		f, err := c.fetch(ctx, from, 0, nil)
 		if err != nil {
-			return at, err
+			return nil, err
 		}
 		for tp, err := range f.errs {
-			return at, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, err)
+			return nil, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, err)
 		}
-		for _, r := range f.records {
-			if at.IsZero() || r.Time.Before(at) {
-				at = r.Time
-			}
-		}
-		answered := 0
+		records = append(records, f.records...)
+		answered := false
 		for tp, next := range f.next {
 			if next > from[tp] { // or markers of transactions, which are nobody's
 				delete(from, tp)
-				answered++
+				answered = true
 			}
 		}
-		if answered == 0 { // deleted by retention since their ends were looked up
-			return at, nil
+		if !answered { // deleted by retention since their ends were looked up
+			break
 		}
 	}
-	return at, nil
+	return records, nil
 }
 
 // committed returns where the group goes on in each partition: at the first record that there is where it has never been.

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -62,6 +63,59 @@ func TestOldest(t *testing.T) {
 		oldest(first.Add(time.Hour))
 		if gone, err := client.Trimmed(t.Context(), a, b, "no-such-topic"); err != nil || !slices.Equal(gone, []string{"no-such-topic"}) {
 			t.Errorf("trimmed: %v, %v; want the topic that is not there", gone, err)
+		}
+	})
+}
+
+// Every partition is looked at, also when more waits than one response holds.
+func TestOldestOfMany(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
+		client, err := broker.Open(broker.Config{Brokers: c.Brokers()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		const partitions = 16 // of 250 KiB each: two responses at least
+		topic, written := c.Topic(t, partitions), time.Now().Add(-time.Hour).Truncate(time.Millisecond).UTC()
+		where := map[int][]byte{} // a key for each partition
+		for i := 0; len(where) < partitions; i++ {
+			key := fmt.Appendf(nil, "key-%d", i)
+			produce(t, client, []broker.Record{{Topic: topic, Key: key}})
+			if err := client.ScanFrom(t.Context(), "nobody", topic, func(r broker.Record) error {
+				where[r.Partition] = r.Key
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ends := map[broker.TopicPartition]int64{}
+		if err := client.Scan(t.Context(), topic, func(r broker.Record) error {
+			ends[broker.TopicPartition{Topic: topic, Partition: r.Partition}] = r.Offset + 1
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for oldest := range partitions { // each in turn: the order in a response is the broker's
+			group := brokertest.Name(t)
+			if err := client.CommitFor(t.Context(), group, ends); err != nil {
+				t.Fatal(err)
+			}
+			var records []broker.Record
+			for p, key := range where {
+				at := written
+				if p == oldest {
+					at = written.Add(-time.Duration(oldest+1) * time.Minute)
+				}
+				records = append(records, broker.Record{Topic: topic, Key: key, Value: make([]byte, 250<<10), Time: at})
+			}
+			produce(t, client, records)
+			for tp := range ends {
+				ends[tp]++
+			}
+			want := written.Add(-time.Duration(oldest+1) * time.Minute)
+			if got, err := client.Oldest(t.Context(), group, topic); err != nil || !got.Equal(want) {
+				t.Errorf("the oldest waits in partition %d: %s, %v; want %s", oldest, got, err, want)
+			}
 		}
 	})
 }

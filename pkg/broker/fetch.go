@@ -244,23 +244,24 @@ func (c *Client) Scan(ctx context.Context, topic string, fn func(Record) error) 
 		return fmt.Errorf("scan %s: %w", topic, err)
 	}
 	for p := range leaders[topic] {
-		if err := c.scanPartition(ctx, TopicPartition{topic, p}, fn); err != nil {
+		tp := TopicPartition{topic, p}
+		first, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.offsets(ctx, earliest, []TopicPartition{tp}) })
+		if err == nil {
+			err = c.scanPartition(ctx, tp, first[tp], fn)
+		}
+		if err != nil {
 			return fmt.Errorf("scan %s/%d: %w", topic, p, err)
 		}
 	}
 	return nil
 }
 
-func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, fn func(Record) error) error {
-	first, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.offsets(ctx, earliest, []TopicPartition{tp}) })
-	if err != nil {
-		return err
-	}
+func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, from int64, fn func(Record) error) error {
 	end, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.offsets(ctx, latest, []TopicPartition{tp}) })
 	if err != nil {
 		return err
 	}
-	for at := first[tp]; at < end[tp]; {
+	for at := from; at < end[tp]; {
 		f, err := patiently(ctx, func() (fetched, error) {
 			f, err := c.fetch(ctx, map[TopicPartition]int64{tp: at}, 500*time.Millisecond, nil)
 			return f, cmp.Or(err, f.errs[tp])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -13,6 +14,24 @@ type TopicSpec struct {
 	Name       string
 	Partitions int
 	Config     map[string]string
+}
+
+// Topics lists the topics that there are, by name.
+func (c *Client) Topics(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	var names []string
+	for _, t := range res.Topics {
+		if t.Error == nil && !t.Internal {
+			names = append(names, t.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // EnsureTopics creates the topics that do not exist, with as many replicas as the cluster's default says. One that exists

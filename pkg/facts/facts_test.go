@@ -10,11 +10,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { brokertest.Main(m) }
 
 var things = facts.Source{
 	Set: "kept", Table: "things", ID: "id", Member: "status = 'KEPT'", Open: "status = 'OPEN'", Amount: "amount",

@@ -9,14 +9,17 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/outbox"
+	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// Flow is how far a service is with what it was told and what it has to tell. Whatever happened longer ago than both ages together is told and
-// heard: what the services hold of it then is what they will hold, until something else happens.
+// Flow is how far a service is with what it was told and what it has to tell. Ages are those of what the events tell, not of their places in
+// Kafka, where an event may come long after its cause. So, of all services together: what happened before the oldest of both has been
+// told, and heard by all who listen. An event is dated within the transaction of its cause, after that began: who relies on this
+// leaves room for the longest transaction.
 type Flow struct {
 	Unpublished   int   `json:"unpublished" doc:"events that wait to be published"`
 	UnpublishedMs int64 `json:"unpublishedMs" doc:"for how long the oldest of them has waited"`
-	UnhandledMs   int64 `json:"unhandledMs" doc:"how long ago the oldest message came that is not handled yet; 0: there is none"`
+	UnhandledMs   int64 `json:"unhandledMs" doc:"how long ago that happened which the oldest message tells that is not handled yet; 0: there is none"`
 }
 
 // ReadFlow looks at the outbox first and then at the service's consumer groups, by name with their topics. It costs a statement, and for each group
@@ -28,11 +31,15 @@ func ReadFlow(ctx context.Context, db *pgxpool.Pool, client *broker.Client, grou
 	}
 	f := Flow{Unpublished: stats.Depth, UnpublishedMs: stats.OldestAge.Milliseconds()}
 	for group, topics := range groups {
-		at, err := client.Oldest(ctx, group, topics...)
+		waiting, err := client.Unhandled(ctx, group, topics...)
 		if err != nil {
 			return Flow{}, fmt.Errorf("ask how far the group %s is: %w", group, err)
 		}
-		if !at.IsZero() {
+		for _, r := range waiting {
+			at := saga.TimeOf(r)
+			if r.Time.Before(at) { // by a clock that is ahead: it cannot tell what was to come
+				at = r.Time
+			}
 			f.UnhandledMs = max(f.UnhandledMs, time.Since(at).Milliseconds(), 1)
 		}
 	}

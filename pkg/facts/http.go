@@ -35,6 +35,34 @@ type Server struct {
 	Service saga.Service // whose consumer groups are asked how far they are
 	Source  Source
 	Rules   []Rule
+
+	// Stopping ends when the service stops. What is asked then is not answered any more: who asks can ask again, and a look at millions of rows
+	// must not hold up the stop. nil: never.
+	Stopping context.Context
+}
+
+// longest is longer than any request may take: the server's own limit comes first.
+const longest = time.Hour
+
+// flowTimeout bounds how long Kafka may take to say how far a group is.
+const flowTimeout = 3 * time.Second
+
+// until is ctx, which also ends with the service, and after a time.
+func (s Server) until(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	if s.Stopping == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(s.Stopping, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// fault is the answer to an error: that of a service that stops passes.
+func (s Server) fault(ctx context.Context, err error) error {
+	if s.Stopping != nil && s.Stopping.Err() != nil {
+		return web.Unavailable(err)
+	}
+	return web.Fault(ctx, err)
 }
 
 // The answers, as they are read at the other end.
@@ -63,7 +91,7 @@ type (
 	}
 	digestInput struct {
 		SpanQuery
-		WidthMs int64 `query:"widthMs" required:"true" minimum:"1" maximum:"281474976710656" doc:"of a bucket, in milliseconds"`
+		WidthMs int64 `query:"widthMs" required:"true" minimum:"1" maximum:"9223372036854" doc:"of a bucket, in milliseconds"`
 	}
 	listInput struct {
 		SpanQuery
@@ -103,9 +131,11 @@ func (s Server) Register(api huma.API) {
 }
 
 func (s Server) digest(ctx context.Context, in *digestInput) (*struct{ Body Digests }, error) {
+	ctx, cancel := s.until(ctx, longest)
+	defer cancel()
 	buckets, err := s.Source.Digest(ctx, s.DB, in.span(), time.Duration(in.WidthMs)*time.Millisecond)
 	if err != nil {
-		return nil, web.Fault(ctx, err)
+		return nil, s.fault(ctx, err)
 	}
 	if len(buckets) > maxBuckets {
 		return nil, web.Invalid(web.Field("query.widthMs", fmt.Sprintf("expected a width at which no more than %d buckets have rows", maxBuckets), in.WidthMs))
@@ -116,7 +146,7 @@ func (s Server) digest(ctx context.Context, in *digestInput) (*struct{ Body Dige
 func (s Server) list(ctx context.Context, in *listInput) (*struct{ Body Facts }, error) {
 	facts, err := s.Source.List(ctx, s.DB, in.span(), in.Limit+1)
 	if err != nil {
-		return nil, web.Fault(ctx, err)
+		return nil, s.fault(ctx, err)
 	}
 	out := Facts{Facts: facts}
 	if len(facts) > in.Limit {
@@ -128,12 +158,14 @@ func (s Server) list(ctx context.Context, in *listInput) (*struct{ Body Facts },
 func (s Server) query(ctx context.Context, in *queryInput) (*struct{ Body Facts }, error) {
 	facts, err := s.Source.Get(ctx, s.DB, in.Body.IDs...)
 	if err != nil {
-		return nil, web.Fault(ctx, err)
+		return nil, s.fault(ctx, err)
 	}
 	return &struct{ Body Facts }{Facts{Facts: facts}}, nil
 }
 
 func (s Server) flow(ctx context.Context, _ *struct{}) (*struct{ Body Flow }, error) {
+	ctx, cancel := s.until(ctx, flowTimeout)
+	defer cancel()
 	groups, err := s.Service.Groups()
 	if err != nil {
 		return nil, err
@@ -146,9 +178,11 @@ func (s Server) flow(ctx context.Context, _ *struct{}) (*struct{ Body Flow }, er
 }
 
 func (s Server) audit(ctx context.Context, _ *struct{}) (*struct{ Body Breaches }, error) {
+	ctx, cancel := s.until(ctx, longest)
+	defer cancel()
 	found, err := Audit(ctx, s.DB, s.Rules)
 	if err != nil {
-		return nil, web.Fault(ctx, err)
+		return nil, s.fault(ctx, err)
 	}
 	if found == nil {
 		found = []Breach{}

@@ -187,6 +187,12 @@ func encode(header map[string]string) string {
 	return string(text)
 }
 
+const forgetSQL = `DELETE FROM idempotency WHERE scope = $1 AND key = $2`
+
+// Forget adds the removal of a key's answer to a batch of statements of one transaction: what is asked for under the key then runs again. It is for
+// work that was undone, or turned out not to have been done.
+func (Keys) Forget(b *pgx.Batch, key Key) { b.Queue(forgetSQL, key.Scope, key.Key) }
+
 const pruneSQL = `DELETE FROM idempotency WHERE expires_at <= $1 AND (scope, key) IN (
     SELECT scope, key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
 )`

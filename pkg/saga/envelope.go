@@ -122,6 +122,12 @@ func decodeMeta(group string, r *broker.Record) (m Meta, inboxID uuid.UUID) {
 	return m, inboxID
 }
 
+// TimeOf is when that happened which a record tells: the time in its envelope or, where it has none, when it was written.
+func TimeOf(r broker.Record) time.Time {
+	m, _ := decodeMeta("", &r)
+	return m.Time
+}
+
 func decodeData[T any](value []byte) (T, error) {
 	var data T
 	if err := json.Unmarshal(value, &data); err != nil {
