@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,21 +37,29 @@ func deadLetterTopics(group string) ([]string, error) {
 	return []string{topic}, nil
 }
 
-// scan calls fn with each record of the topics, and the reason why it is no dead letter if somebody else put it there.
-func scan(ctx context.Context, client *broker.Client, topics []string, fn func(saga.DeadLetter, error) error) error {
+// allLetters reads the topics from their beginnings. What somebody else has put there has no Group.
+func allLetters(ctx context.Context, client *broker.Client, topics []string) (letters []saga.DeadLetter, err error) {
 	for _, topic := range topics {
-		err := client.Scan(ctx, topic, func(r broker.Record) error { return fn(saga.ParseDeadLetter(r)) })
+		err := client.Scan(ctx, topic, func(r broker.Record) error {
+			d, foreign := saga.ParseDeadLetter(r)
+			if foreign != nil {
+				d.Reason = foreign.Error()
+			}
+			letters = append(letters, d)
+			return nil
+		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return letters, nil
 }
 
 func place(r broker.Record) string { return fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset) }
 
 func dlqList(ctx context.Context, c *call) error {
 	group := c.flags.String("group", "", "only this consumer group's")
+	every := c.flags.Bool("all", false, "those that were dealt with, too")
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
@@ -67,29 +74,30 @@ func dlqList(ctx context.Context, c *call) error {
 	defer client.Close()
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "DEAD LETTER\tKEY\tFROM\tATTEMPTS\tWHEN\tREASON")
-	n := 0
-	err = scan(ctx, client, topics, func(d saga.DeadLetter, foreign error) error {
-		n++
-		if foreign != nil {
-			_, err := fmt.Fprintf(table, "%s\t%s\t\t\t\tnot a dead letter: somebody else put it here\n", place(d.Record), d.Record.Key)
-			return err
-		}
-		_, err := fmt.Fprintf(table, "%s\t%s\t%s/%d/%d\t%d\t%s\t%s\n", place(d.Record), d.Record.Key, d.Topic, d.Partition, d.Offset,
-			d.Attempts, d.Time.Format(time.RFC3339), strings.ReplaceAll(d.Reason, "\n", "; "))
+	if err := saga.KeepLetters(ctx, client, topics...); err != nil {
 		return err
-	})
+	}
+	letters, err := saga.WaitingLetters(ctx, client, topics...)
+	if *every {
+		letters, err = allLetters(ctx, client, topics)
+	}
 	if err != nil {
 		return err
 	}
-	if n == 0 {
-		fmt.Fprintln(c.out, "No dead letters.")
+	if len(letters) == 0 {
+		fmt.Fprintln(c.out, map[bool]string{true: "No dead letters.", false: "No dead letters wait."}[*every])
 		return nil
+	}
+	for _, d := range letters {
+		if d.Group == "" {
+			fmt.Fprintf(table, "%s\t%s\t\t\t\t%s\n", place(d.Record), d.Record.Key, d.Reason)
+			continue
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s/%d/%d\t%d\t%s\t%s\n", place(d.Record), d.Record.Key, d.Topic, d.Partition, d.Offset,
+			d.Attempts, d.Time.Format(time.RFC3339), strings.ReplaceAll(d.Reason, "\n", "; "))
 	}
 	return table.Flush()
 }
-
-// errFound ends a scan early.
-var errFound = errors.New("found")
 
 // find reads the dead letter at a place written TOPIC/PARTITION/OFFSET.
 func find(ctx context.Context, client *broker.Client, at string) (saga.DeadLetter, error) {
@@ -102,21 +110,20 @@ func find(ctx context.Context, client *broker.Client, at string) (saga.DeadLette
 			return saga.DeadLetter{}, fmt.Errorf("%q names no dead letter: %q is not a number", at, p)
 		}
 	}
-	var out saga.DeadLetter
-	err := scan(ctx, client, parts[:1], func(d saga.DeadLetter, foreign error) error {
-		if place(d.Record) != at {
-			return nil
-		}
-		out = d
-		return cmp.Or(foreign, errFound)
-	})
-	switch {
-	case errors.Is(err, errFound):
-		return out, nil
-	case err != nil:
-		return out, err
+	letters, err := allLetters(ctx, client, parts[:1])
+	if err != nil {
+		return saga.DeadLetter{}, err
 	}
-	return out, fmt.Errorf("there is no dead letter %s", at)
+	for _, d := range letters {
+		switch {
+		case place(d.Record) != at:
+		case d.Group == "":
+			return d, errors.New(d.Reason)
+		default:
+			return d, nil
+		}
+	}
+	return saga.DeadLetter{}, fmt.Errorf("there is no dead letter %s", at)
 }
 
 func dlqShow(ctx context.Context, c *call) error {
@@ -140,53 +147,77 @@ func dlqShow(ctx context.Context, c *call) error {
 	return err
 }
 
-func dlqRedrive(ctx context.Context, c *call) error {
-	group := c.flags.String("group", "", "all dead letters of this consumer group")
+// chosen are the dead letters at the places that the arguments name, or those of a group that wait.
+func chosen(ctx context.Context, c *call, client *broker.Client, group string) (letters []saga.DeadLetter, err error) {
+	if group != "" {
+		topics, err := deadLetterTopics(group)
+		if err != nil {
+			return nil, err
+		}
+		return saga.WaitingLetters(ctx, client, topics...)
+	}
+	for _, at := range c.flags.Args() {
+		d, err := find(ctx, client, at)
+		if err != nil {
+			return nil, err
+		}
+		letters = append(letters, d)
+	}
+	return letters, nil
+}
+
+// choose reads which dead letters a command is about.
+func choose(ctx context.Context, c *call) (*broker.Client, []saga.DeadLetter, error) {
+	group := c.flags.String("group", "", "all dead letters of this consumer group that wait")
 	if err := c.parse(0, -1); err != nil {
-		return err
+		return nil, nil, err
 	}
 	if (*group == "") == (c.flags.NArg() == 0) {
 		c.flags.Usage()
-		return ErrUsage
+		return nil, nil, ErrUsage
 	}
 	client, err := c.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	letters, err := chosen(ctx, c, client, *group)
+	if err != nil {
+		client.Close()
+		return nil, nil, err
+	}
+	return client, letters, nil
+}
+
+func dlqRedrive(ctx context.Context, c *call) error {
+	client, letters, err := choose(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	var letters []saga.DeadLetter
-	for _, at := range c.flags.Args() {
-		d, err := find(ctx, client, at)
-		if err != nil {
-			return err
-		}
-		letters = append(letters, d)
-	}
-	if *group != "" {
-		topics, err := deadLetterTopics(*group)
-		if err != nil {
-			return err
-		}
-		if err := scan(ctx, client, topics, func(d saga.DeadLetter, foreign error) error {
-			if foreign == nil {
-				letters = append(letters, d)
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-	}
-	records := make([]broker.Record, len(letters))
-	for i, d := range letters {
-		records[i] = d.Redrive()
-	}
-	var failed []error
-	for i, err := range client.Produce(ctx, records) {
+	letters = slices.DeleteFunc(letters, func(d saga.DeadLetter) bool { return d.Group == "" }) // came from nowhere
+	errs, err := saga.RedriveLetters(ctx, client, letters)
+	failed := []error{err}
+	for i, err := range errs {
 		if err != nil {
 			failed = append(failed, fmt.Errorf("redrive %s: %w", place(letters[i].Record), err))
 			continue
 		}
-		fmt.Fprintf(c.out, "%s -> %s\n", place(letters[i].Record), records[i].Topic)
+		fmt.Fprintf(c.out, "%s -> %s\n", place(letters[i].Record), letters[i].Topic)
 	}
 	return errors.Join(failed...)
+}
+
+func dlqPass(ctx context.Context, c *call) error {
+	client, letters, err := choose(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := saga.PassLetters(ctx, client, letters); err != nil {
+		return err
+	}
+	for _, d := range letters {
+		fmt.Fprintf(c.out, "%s passed\n", place(d.Record))
+	}
+	return nil
 }

@@ -59,6 +59,7 @@ type books struct {
 	moved    map[string]int64 // units from available to reserved, per product
 	added    []uuid.UUID      // reservations that are new
 	released []uuid.UUID      // reservations that were RESERVED
+	retaken  []uuid.UUID      // reservations that were not, and are now
 }
 
 func newBooks() *books {
@@ -78,6 +79,22 @@ func (b *books) reserve(order uuid.UUID, lines []Line) Reservation {
 	b.reservations[order] = r
 	b.added = append(b.added, order)
 	return r
+}
+
+// reserveAgain takes every line for an order that should have them, whatever became of its own attempt, or says why not.
+func (b *books) reserveAgain(order uuid.UUID, lines []Line) (shortage string) {
+	r := Reservation{OrderID: order, Status: Reserved, Items: merge(lines)}
+	if shortage = b.shortage(lines, r.Items); shortage != "" {
+		return shortage
+	}
+	if _, known := b.reservations[order]; known {
+		b.retaken = append(b.retaken, order)
+	} else {
+		b.added = append(b.added, order)
+	}
+	b.move(r.Items, 1)
+	b.reservations[order] = r
+	return ""
 }
 
 // release gives back what the order holds, once. An order that is not known yet is marked, so that its reserve, which

@@ -5,6 +5,7 @@ import (
 
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/facts"
 )
 
 // Run runs the service until ctx ends, with settings from getenv.
@@ -15,6 +16,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Migrations: migrations.For("inventory"),
 		Setup: func(rt *app.Runtime) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
+			(&repairer{db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
+			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(), Source: source, Stopping: rt.Stopping, Rules: rules}.Register(rt.Web.API)
 			return nil
 		},
 	})

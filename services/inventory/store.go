@@ -84,6 +84,9 @@ FROM unnest($1::text[], $2::bigint[]) AS moved (id, units) WHERE p.id = moved.id
 
 	releaseReservationsSQL = `UPDATE reservations SET status = 'RELEASED', released_at = now() WHERE order_id = ANY($1)`
 
+	retakeReservationsSQL = `UPDATE reservations r SET status = 'RESERVED', items = again.items, reason = '', created_at = now(), released_at = NULL
+FROM unnest($1::uuid[], $2::jsonb[]) AS again (order_id, items) WHERE r.order_id = again.order_id`
+
 	addReservationsSQL = `INSERT INTO reservations (order_id, status, items, reason, released_at)
 SELECT order_id, status, items, reason, CASE status WHEN 'RELEASED' THEN now() END
 FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[]) AS added (order_id, status, items, reason)
@@ -99,22 +102,34 @@ func save(ctx context.Context, tx pgx.Tx, b *books) error {
 	if len(b.released) > 0 {
 		batch.Queue(releaseReservationsSQL, b.released)
 	}
+	if len(b.retaken) > 0 {
+		batch.Queue(retakeReservationsSQL, b.retaken, b.items(b.retaken))
+	}
 	if len(b.added) > 0 {
-		statuses, items, reasons := make([]string, len(b.added)), make([]string, len(b.added)), make([]string, len(b.added))
+		statuses, reasons := make([]string, len(b.added)), make([]string, len(b.added))
 		for i, id := range b.added {
 			r := b.reservations[id]
-			text, err := json.Marshal(r.Items)
-			if err != nil {
-				return fmt.Errorf("encode the items of order %s: %w", id, err)
-			}
-			statuses[i], items[i], reasons[i] = string(r.Status), string(text), r.Reason
+			statuses[i], reasons[i] = string(r.Status), r.Reason
 		}
-		batch.Queue(addReservationsSQL, b.added, statuses, items, reasons)
+		batch.Queue(addReservationsSQL, b.added, statuses, b.items(b.added), reasons)
 	}
 	if batch.Len() == 0 {
 		return nil
 	}
 	return pg.Defer(ctx, tx, &batch)
+}
+
+// items encodes the items of the orders' reservations for a jsonb[] parameter.
+func (b *books) items(orders []uuid.UUID) []string {
+	out := make([]string, len(orders))
+	for i, id := range orders {
+		text, err := json.Marshal(b.reservations[id].Items)
+		if err != nil {
+			panic(err) // lists of plain structs
+		}
+		out[i] = string(text)
+	}
+	return out
 }
 
 // changes lists the products whose units moved, and how many.

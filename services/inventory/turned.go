@@ -16,6 +16,19 @@ const turnProductsSQL = `UPDATE products SET version = version + 1 WHERE id = AN
 // tellTurned tells of the products that a batch sold out or brought back in stock. There are none in nearly every batch, which
 // then costs nothing here. A product that did both within the batch is as it was, and not told of.
 func tellTurned[T any](ctx context.Context, tx pgx.Tx, b *books, cause saga.Msg[T]) ([]saga.Out, error) {
+	told, err := b.turn(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	var outs []saga.Out
+	for _, id := range b.turned() { // in order, so that a replay gives each the same id
+		outs = append(outs, saga.Emit(cause, event.ProductUpdated, told[id])[0].Keyed(id))
+	}
+	return outs, nil
+}
+
+// turn gives the products that turned their next versions, and returns what is to be told of them.
+func (b *books) turn(ctx context.Context, tx pgx.Tx) (map[string]event.ProductUpdatedV1, error) {
 	ids := b.turned()
 	if len(ids) == 0 {
 		return nil, nil
@@ -30,9 +43,5 @@ func tellTurned[T any](ctx context.Context, tx pgx.Tx, b *books, cause saga.Msg[
 	}); err != nil {
 		return nil, fmt.Errorf("turn %d products: %w", len(ids), err)
 	}
-	var outs []saga.Out
-	for _, id := range ids { // in order, so that a replay gives each the same id
-		outs = append(outs, saga.Emit(cause, event.ProductUpdated, told[id])[0].Keyed(id))
-	}
-	return outs, nil
+	return told, nil
 }

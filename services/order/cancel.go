@@ -43,14 +43,27 @@ func (c *canceller) expire(ctx context.Context, ids []uuid.UUID) (n int, err err
 	return n, err
 }
 
-// cancel cancels the orders for which allowed says so, in one transaction: new states, histories and events. It returns
-// all the orders that exist, as they are then, and how many of them it has changed. Whoever comes second, from another
-// instance too, waits for the order's lock and finds it cancelled. When it fails, nothing is changed, unless the connection was
-// lost during the commit; then the same again finds what was done.
+// cancel cancels the orders for which allowed says so.
+func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, allowed func(*Order) bool) (orders []*Order, changed int, err error) {
+	return c.change(ctx, ids, func(o *Order, now time.Time) (changed bool, outs []saga.Out) {
+		if !allowed(o) {
+			return false, nil
+		}
+		if o.Progress, changed = o.cancel(reason, now); changed {
+			outs = requested(ctx, o)
+		}
+		return changed, outs
+	})
+}
+
+// change has decide change the progress of each order, and say whether it did and what is to be told, in one transaction: new
+// states, histories and events. It returns all the orders that exist, as they are then, and how many of them it has changed.
+// Whoever comes second, from another instance too, waits for the order's lock and finds what the first has done. When it fails,
+// nothing is changed, unless the connection was lost during the commit; then the same again finds what was done.
 //
 // It locks rows in the order of their ids and only those, so two of it never wait for each other. A consumer may hold the
 // orders of two topics, in an order of its own; PostgreSQL ends one of the two then, and that one is done again.
-func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, allowed func(*Order) bool) (orders []*Order, changed int, err error) {
+func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *Order, now time.Time) (bool, []saga.Out)) (orders []*Order, changed int, err error) {
 	type move struct {
 		was, is Status
 		took    time.Duration
@@ -65,18 +78,17 @@ func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, 
 		var todo []*lockedOrder
 		var outs []saga.Out
 		for _, o := range orders {
-			if !allowed(o) {
+			was := o.Status
+			changed, told := decide(o, now)
+			outs = append(outs, told...)
+			if !changed {
 				continue
 			}
-			l := &lockedOrder{id: o.ID, was: o.Status}
-			if l.Progress, l.changed = o.cancel(reason, now); !l.changed {
-				continue
-			}
-			o.Progress, o.Compensations = l.Progress, l.compensations()
-			todo, outs = append(todo, l), append(outs, requested(ctx, o)...)
-			moves = append(moves, move{l.was, l.Status, now.Sub(o.CreatedAt)})
+			o.Compensations = o.compensations()
+			todo = append(todo, &lockedOrder{id: o.ID, was: was, Progress: o.Progress, changed: true})
+			moves = append(moves, move{was, o.Status, now.Sub(o.CreatedAt)})
 		}
-		if len(todo) == 0 {
+		if len(outs) == 0 { // nothing changes without being told
 			return nil
 		}
 		if err := save(ctx, tx, slices.Values(todo)); err != nil {
@@ -90,7 +102,7 @@ func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, 
 	})
 	handover.Done(err == nil)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cancel %d orders: %w", len(ids), err)
+		return nil, 0, fmt.Errorf("change %d orders: %w", len(ids), err)
 	}
 	for _, m := range moves {
 		c.metrics.moved(m.was, m.is, m.took)

@@ -24,6 +24,8 @@ type handlers struct {
 	place func(context.Context, posting) (answer, error)
 
 	cancel func(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error)
+
+	reconcile func(ctx context.Context, id uuid.UUID, seen Status, h held, reason, by string) (*Order, Status, error)
 }
 
 func (h *handlers) register(api huma.API) {
@@ -55,6 +57,7 @@ func (h *handlers) register(api huma.API) {
 			"released, which its compensations tell. One that is cancelled already stays as it is, so the request can be sent again safely.",
 		Errors: []int{http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.cancelOrder)
+	h.registerReconcile(api)
 }
 
 type createInput struct {

@@ -61,7 +61,7 @@ func (p Progress) after(n news, at time.Time) (Progress, effect) {
 	at = stamp(at)
 	did := noted
 	switch {
-	case n.undoes && !p.asked():
+	case n.undoes && !p.asked() && p.Status != Cancelled: // of one that is, it does no harm
 		did = contradicted
 		n.detail = "nobody asked for it: " + n.detail
 	case n.status == "" || n.status == p.Status:

@@ -28,8 +28,8 @@ func choreography(m *metrics) saga.Service {
 			saga.OnBatch(event.PaymentRefundFailed, hear(m, notRefunded)), // a line of history
 			saga.OnBatch(event.InventoryReleased, hear(m, released), event.OrderCancelled),
 		},
-		// What a request begins, to place or to cancel an order, or the deadline of one.
-		Publishes: []saga.AnyTopic{event.OrderCreated, event.OrderCancelRequested, event.OrderCancelled},
+		// What a request begins, to place, to cancel or to reconcile an order, or the deadline of one.
+		Publishes: []saga.AnyTopic{event.OrderCreated, event.OrderCancelRequested, event.OrderCancelled, event.OrderConfirmed},
 	}
 }
 

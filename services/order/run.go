@@ -9,6 +9,7 @@ import (
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
 	"github.com/converge-dev/converge/pkg/clock"
+	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 )
@@ -36,8 +37,9 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			rt.Metrics.MustRegister(newCancelling(rt.Pool))
 			p := placer{db: rt.Pool, keys: keys, relay: rt.Relay, metrics: m}
 			c := &canceller{db: rt.Pool, relay: rt.Relay, metrics: m, now: clock.Now}
-			h := handlers{db: rt.Pool, place: pg.NewBatcher(postingsPerCommit, commitTimeout, p.place).Do, cancel: c.request}
+			h := handlers{db: rt.Pool, place: pg.NewBatcher(postingsPerCommit, commitTimeout, p.place).Do, cancel: c.request, reconcile: c.reconcile}
 			h.register(rt.Web.API)
+			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: choreography(m), Source: source, Stopping: rt.Stopping}.Register(rt.Web.API)
 			rt.Go(newSweeper(c, deadline, rt.Log).run)
 			rt.Go(idempotency.Pruner{DB: rt.Pool, Keys: keys, Log: rt.Log}.Run)
 			return nil

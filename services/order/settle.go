@@ -51,7 +51,7 @@ SET status = n.status, reason = n.reason, history = n.history, settled_at = n.se
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS n (id, status, reason, history, settled_at)
 WHERE o.id = n.id`
 
-	beginCancellingSQL = `INSERT INTO cancelling (order_id) SELECT unnest($1::uuid[])`
+	beginCancellingSQL = `INSERT INTO cancelling (order_id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING`
 	endCancellingSQL   = `DELETE FROM cancelling WHERE order_id = ANY($1)`
 )
 

@@ -66,7 +66,7 @@ func serve(t testing.TB, db *pgxpool.Pool) client {
 		}
 		return clock.Now()
 	}}
-	h := handlers{db: db, place: batcher.Do, cancel: cancels.request}
+	h := handlers{db: db, place: batcher.Do, cancel: cancels.request, reconcile: cancels.reconcile}
 	s := web.New(web.Config{Service: "order"})
 	h.register(s.API)
 	return client{Handler: s, db: db, metrics: m, placer: p, cancels: cancels, clock: &set, commits: &commits}

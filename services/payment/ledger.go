@@ -28,6 +28,8 @@ const (
 	Move    Kind = "transfer"
 	Charge  Kind = "charge" // of an order: its id is the payment's
 	Refund  Kind = "refund" // of an order
+
+	Correction Kind = "correction" // takes back an entry that should not be there
 )
 
 // Transfer moves an amount from one account to another, as two entries that sum to zero.
@@ -47,6 +49,10 @@ const (
 	insufficientBalance = "insufficient-balance"
 	currencyMismatch    = "currency-mismatch"
 	accountFrozen       = "account-frozen"
+	paymentDeclined     = "payment-declined"
+	noPayment           = "no-payment"
+	unclear             = "unclear" // only a person can say
+	belowZero           = "balance-below-zero"
 )
 
 // bank knows the accounts that are the system's own, by their names, and how a user's account begins.

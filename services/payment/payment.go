@@ -62,22 +62,24 @@ func (r Rule) attempt(id uuid.UUID, e event.InventoryReservedV1) Payment {
 	return p
 }
 
-// charge is the payment for an order whose items are reserved, with the user's money moved to the merchant unless it failed.
-func (c *cashier) charge(b *books, id uuid.UUID, e event.InventoryReservedV1) Payment {
+// charge is the payment for an order whose items are reserved, with the user's money moved to the merchant unless it failed: then it says
+// why, too.
+func (c *cashier) charge(b *books, id uuid.UUID, e event.InventoryReservedV1) (Payment, *Refusal) {
 	p := c.rule.attempt(id, e)
 	if p.Status == Failed {
-		return p
+		return p, &Refusal{paymentDeclined, p.Reason}
 	}
 	if _, internal := c.bank.internal(e.UserID); internal {
-		return p.failed(fmt.Sprintf("account %s is not a user's", e.UserID))
+		p = p.failed(fmt.Sprintf("account %s is not a user's", e.UserID))
+		return p, &Refusal{paymentDeclined, p.Reason}
 	}
 	refusal := b.transfer(Transfer{
 		ID: id, Kind: Charge, From: e.UserID, To: c.bank.merchantOf(e.Currency), Amount: e.Amount, Currency: e.Currency,
 	})
 	if refusal != nil {
-		return p.failed(refusal.Reason)
+		return p.failed(refusal.Reason), refusal
 	}
-	return p
+	return p, nil
 }
 
 func (p Payment) failed(reason string) Payment {

@@ -60,8 +60,7 @@ func (c *cashier) refund(ctx context.Context, tx pgx.Tx, m saga.Msg[event.OrderC
 	if err := pg.Defer(ctx, tx, &lock); err != nil {
 		return nil, fmt.Errorf("lock the refunds: %w", err)
 	}
-	key := idempotency.Key{Scope: "refund", Key: "order-" + order.String(), Fingerprint: idempotency.Fingerprint(order[:])}
-	result, err := c.keys.Do(ctx, tx, key, func(ctx context.Context, tx pgx.Tx) (idempotency.Result, error) {
+	result, err := c.keys.Do(ctx, tx, refundKey(order), func(ctx context.Context, tx pgx.Tx) (idempotency.Result, error) {
 		a, err := c.undo(ctx, tx, m)
 		if err != nil {
 			return idempotency.Result{}, err
@@ -86,6 +85,11 @@ func (c *cashier) refund(ctx context.Context, tx pgx.Tx, m saga.Msg[event.OrderC
 		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: order, Error: a.Reason}), nil
 	}
 	return saga.Emit(m, event.PaymentRefunded, event.PaymentRefundedV1{OrderID: order, PaymentID: a.PaymentID, Amount: a.Amount}), nil
+}
+
+// refundKey is what the answer to an order's cancellation is stored under.
+func refundKey(order uuid.UUID) idempotency.Key {
+	return idempotency.Key{Scope: "refund", Key: "order-" + order.String(), Fingerprint: idempotency.Fingerprint(order[:])}
 }
 
 // undo does it, in a transaction that is rolled back when it fails.

@@ -67,17 +67,12 @@ func Choreography(cfg Config) saga.Service {
 // chargeAll charges for each order once. An order that was charged for, or declined, before gets its stored outcome again. Users'
 // accounts are locked, and the merchant's is not: what it gets is written down beside it.
 func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.InventoryReservedV1]) ([]saga.Out, error) {
-	w := newWanted()
 	orders := make([]uuid.UUID, len(msgs))
+	events := make([]event.InventoryReservedV1, len(msgs))
 	for i, m := range msgs {
-		orders[i] = m.Data.OrderID
-		w.other[c.bank.merchantOf(m.Data.Currency)] = true
-		if _, internal := c.bank.internal(m.Data.UserID); internal {
-			continue
-		}
-		w.debit[m.Data.UserID] = true
-		w.open[m.Data.UserID] = cmp.Or(w.open[m.Data.UserID], m.Data.Currency) // the first decides
+		orders[i], events[i] = m.Data.OrderID, m.Data
 	}
+	w := c.wantedBy(events...)
 	// Payments are read when the payers' accounts are locked: of two that charge for an order, the second sees the first's.
 	stored := map[uuid.UUID]Payment{}
 	var more pgx.Batch
@@ -91,13 +86,27 @@ func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 	for _, m := range msgs {
 		p, ok := stored[m.Data.OrderID]
 		if !ok {
-			p = c.charge(b, clock.NewID(), m.Data)
+			p, _ = c.charge(b, clock.NewID(), m.Data)
 			stored[p.OrderID] = p
 			added = append(added, p)
 		}
 		outs = append(outs, outcome(m, p)...)
 	}
 	return outs, save(ctx, tx, b, added)
+}
+
+// wantedBy is the accounts that charges need.
+func (c *cashier) wantedBy(charges ...event.InventoryReservedV1) *wanted {
+	w := newWanted()
+	for _, e := range charges {
+		w.other[c.bank.merchantOf(e.Currency)] = true
+		if _, internal := c.bank.internal(e.UserID); internal {
+			continue
+		}
+		w.debit[e.UserID] = true
+		w.open[e.UserID] = cmp.Or(w.open[e.UserID], e.Currency) // the first decides
+	}
+	return w
 }
 
 // outcome tells what came of the attempt to charge, which stays a fact when the money is paid back later.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 )
@@ -48,6 +49,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Setup: func(rt *app.Runtime) error {
 			rt.Metrics.MustRegister(c.metrics.attempts, newWaitingRefunds(rt.Pool))
 			(&handlers{db: rt.Pool, bank: c.bank}).register(rt.Web.API)
+			(&repairer{cashier: c, db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
+			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(cfg), Source: source, Stopping: rt.Stopping, Rules: rules}.Register(rt.Web.API)
 			rt.Go((&retrier{cashier: c, db: rt.Pool, relay: rt.Relay, log: rt.Log, every: retryEvery}).Run)
 			rt.Go((&folder{db: rt.Pool, log: rt.Log, every: foldEvery}).Run)
 			rt.Go(idempotency.Pruner{DB: rt.Pool, Keys: c.keys, Log: rt.Log}.Run)

@@ -108,7 +108,7 @@ func findPayment(ctx context.Context, db *pgxpool.Pool, order uuid.UUID) (Record
 // Posting is one entry of an account.
 type Posting struct {
 	TransferID   uuid.UUID `json:"transferId" doc:"of a charge, the payment's id"`
-	Kind         Kind      `json:"kind" enum:"opening,deposit,transfer,charge,refund"`
+	Kind         Kind      `json:"kind" enum:"opening,deposit,transfer,charge,refund,correction"`
 	Amount       int64     `json:"amount" doc:"in minor units; below zero where the account was debited" example:"-4200"`
 	Counterparty string    `json:"counterparty" doc:"the other side's account"`
 	CreatedAt    time.Time `json:"createdAt"`

@@ -1,0 +1,166 @@
+package inventory
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/facts"
+	"github.com/converge-dev/converge/pkg/outbox"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/saga"
+)
+
+// source is what inventory holds of orders: their reservations that are RESERVED.
+var source = facts.Source{
+	Set: "reserved", Table: "reservations", ID: "order_id", Member: "status = 'RESERVED'",
+	Facts: `SELECT order_id, status = 'RESERVED', status, 0, '', coalesce(released_at, created_at), reason FROM reservations`,
+}
+
+// rules are what must hold between products and reservations. What was put in is available or reserved: there is no shipping yet.
+var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT p.id, 'stock ' || p.stock || ', available ' || p.available || ', reserved ' || p.reserved || ', orders hold ' || coalesce(h.units, 0)
+FROM products p LEFT JOIN (
+    SELECT i."productId" AS id, sum(i.quantity)::bigint AS units
+    FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint) WHERE r.status = 'RESERVED' GROUP BY 1
+) AS h ON h.id = p.id
+WHERE p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0) ORDER BY p.id LIMIT $1`}}
+
+// factOf is a reservation as source tells it, as of the database.
+func factOf(ctx context.Context, tx pgx.Tx, order uuid.UUID) (f facts.Fact, err error) {
+	rows, _ := tx.Query(ctx, source.GetSQL(), []uuid.UUID{order}) // the error surfaces in the collector
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[facts.Fact])
+}
+
+// repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was undone.
+type repairer struct {
+	db    *pgxpool.Pool
+	relay *outbox.Relay // nil: events wait in the outbox
+}
+
+// verdict is why a command changed nothing, if it did not.
+type verdict struct {
+	changed string // the status that there is, which is not what was seen
+	refusal string // why it cannot be
+}
+
+// reserve takes the items for an order that should have them, whatever became of its own attempt. Nobody but search is told: for
+// payment it would be a new order.
+func (r *repairer) reserve(ctx context.Context, order uuid.UUID, seen string, lines []Line) (facts.Fact, verdict, error) {
+	var products []string
+	for _, l := range lines {
+		products = append(products, l.ProductID)
+	}
+	return r.change(ctx, order, seen, Reserved, func(tx pgx.Tx) (*books, error) {
+		return lockForReserve(ctx, tx, []uuid.UUID{order}, products)
+	}, func(b *books) ([]saga.Out, string) {
+		return nil, b.reserveAgain(order, lines)
+	})
+}
+
+// release gives back what an order holds that should hold nothing, and tells of it, unless it is an orphan: whom order does not know, it can be
+// told nothing of.
+func (r *repairer) release(ctx context.Context, order uuid.UUID, seen string, orphan bool) (facts.Fact, verdict, error) {
+	return r.change(ctx, order, seen, Released, func(tx pgx.Tx) (*books, error) {
+		return lockForRelease(ctx, tx, []uuid.UUID{order})
+	}, func(b *books) ([]saga.Out, string) {
+		b.release(order)
+		if orphan {
+			return nil, ""
+		}
+		return []saga.Out{saga.New(ctx, event.InventoryReleased, order.String(), event.InventoryReleasedV1{OrderID: order})}, ""
+	})
+}
+
+// change locks, has apply change the books unless the order's status is what is wanted already or not what was seen, and writes them with
+// what is to be told.
+func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
+	apply func(*books) ([]saga.Out, string),
+) (f facts.Fact, v verdict, err error) {
+	var handover *outbox.Handover
+	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
+		b, err := load(tx)
+		if err != nil {
+			return err
+		}
+		is := facts.None
+		if known, ok := b.reservations[order]; ok {
+			is = string(known.Status)
+		}
+		switch {
+		case is == string(want):
+			f, err = factOf(ctx, tx, order)
+			return err
+		case is != seen:
+			v.changed = is
+			return nil
+		}
+		outs, refusal := apply(b)
+		if refusal != "" {
+			v.refusal = refusal
+			return nil
+		}
+		turned, err := b.turn(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, id := range b.turned() {
+			outs = append(outs, saga.New(ctx, event.ProductUpdated, id, turned[id]))
+		}
+		if err := save(ctx, tx, b); err != nil {
+			return err
+		}
+		var batch pgx.Batch
+		if handover, err = saga.Queue(&batch, r.relay, "inventory", outs...); err != nil {
+			return err
+		}
+		if err := pg.Defer(ctx, tx, &batch); err != nil {
+			return err
+		}
+		f, err = factOf(ctx, tx, order)
+		return err
+	})
+	handover.Done(err == nil)
+	if err != nil {
+		return facts.Fact{}, verdict{}, fmt.Errorf("repair the reservation of order %s: %w", order, err)
+	}
+	return f, v, nil
+}
+
+const (
+	// Its units are counted under the product's lock: what is reserved or released meanwhile waits for that.
+	lockProductSQL = `SELECT stock FROM products WHERE id = $1 FOR UPDATE`
+
+	heldUnitsSQL = `SELECT coalesce(sum(i.quantity), 0)::bigint FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint)
+WHERE r.status = 'RESERVED' AND r.items @> jsonb_build_array(jsonb_build_object('productId', $1::text)) AND i."productId" = $1`
+
+	recountProductSQL = `UPDATE products SET reserved = $2, available = stock - $2, version = version + 1, updated_at = now()
+WHERE id = $1 AND stock >= $2 RETURNING ` + productColumns
+)
+
+// recount makes a product's units what the reservations say, and returns how many are held. It changes nothing where that is more than was
+// put in; ok is false where there is no such product. It reads all reservations.
+func (r *repairer) recount(ctx context.Context, id string) (p Product, held int64, ok bool, err error) {
+	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
+		if _, ok, err = one[struct{ Stock int64 }](ctx, tx, lockProductSQL, id); err != nil || !ok {
+			return err
+		}
+		if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil {
+			return err
+		}
+		now, done, err := one[Product](ctx, tx, recountProductSQL, id, held)
+		if err != nil || !done {
+			return err
+		}
+		p = now
+		return tell(ctx, tx, p)
+	})
+	if err != nil {
+		return Product{}, 0, false, fmt.Errorf("recount product %s: %w", id, err)
+	}
+	r.relay.Wake()
+	return p, held, ok, nil
+}

@@ -1,0 +1,33 @@
+package payment
+
+import "github.com/converge-dev/converge/pkg/facts"
+
+// source is what payment holds of orders: their payments that are COMPLETED. One whose refund waits still is.
+var source = facts.Source{
+	Set: "paid", Table: "payments", ID: "order_id", Member: "status = 'COMPLETED'", Amount: "amount", Key: "p.order_id",
+	Facts: `SELECT p.order_id, p.status = 'COMPLETED', CASE r.state WHEN 'WAITING' THEN '` + refunding + `' ELSE p.status END, p.amount, p.currency,
+    greatest(p.created_at, r.created_at, r.done_at), CASE r.state WHEN 'WAITING' THEN r.last_error ELSE p.reason END
+FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id`,
+}
+
+// refunding is the status, to others, of a payment whose refund waits.
+const refunding = "REFUNDING"
+
+// rules are what must hold of the ledger, at any moment. A transfer is as large as the larger of its sides.
+var rules = []facts.Rule{
+	{Kind: "transfer-unbalanced", SQL: `SELECT transfer_id::text, count(*) || ' entries that sum to ' || sum(amount)
+FROM entries GROUP BY transfer_id HAVING sum(amount) <> 0 ORDER BY 1 LIMIT $1`},
+
+	{Kind: "balance-mismatch", SQL: `SELECT a.id, 'balance ' || a.balance || ' and pending ' || coalesce(p.amount, 0) || ', entries ' || coalesce(e.amount, 0)
+FROM accounts a
+    LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM pending GROUP BY 1) AS p ON p.account_id = a.id
+    LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM entries GROUP BY 1) AS e ON e.account_id = a.id
+WHERE a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0) ORDER BY 1 LIMIT $1`},
+
+	{Kind: "payment-mismatch", SQL: `WITH moved AS (
+    SELECT transfer_id, greatest(sum(amount) FILTER (WHERE amount > 0), -sum(amount) FILTER (WHERE amount < 0)) AS amount FROM entries GROUP BY 1
+) SELECT p.order_id::text, p.status || ' of ' || p.amount || ', charged ' || coalesce(c.amount, 0) || ', paid back ' || coalesce(b.amount, 0)
+FROM payments p LEFT JOIN moved c ON c.transfer_id = p.id LEFT JOIN refunds r ON r.order_id = p.order_id LEFT JOIN moved b ON b.transfer_id = r.id
+WHERE coalesce(c.amount, 0) <> CASE p.status WHEN 'FAILED' THEN 0 ELSE p.amount END
+    OR coalesce(b.amount, 0) <> CASE p.status WHEN 'REFUNDED' THEN p.amount ELSE 0 END ORDER BY 1 LIMIT $1`},
+}

@@ -1,0 +1,132 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/converge-dev/converge/pkg/pg"
+)
+
+// A balance changes only under its row's lock. What is pending, and its entries, come from one transaction each, so a statement
+// after the lock sees both or neither.
+const (
+	lockForRecountSQL = `SELECT id FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+
+	recountBalanceSQL = `UPDATE accounts a SET balance = ((SELECT coalesce(sum(amount), 0) FROM entries WHERE account_id = a.id)
+    - (SELECT coalesce(sum(amount), 0) FROM pending WHERE account_id = a.id))::bigint WHERE id = $1`
+
+	// surplusSQL is by how much an account holds more than its entries say.
+	surplusSQL = `SELECT (balance + (SELECT coalesce(sum(amount), 0) FROM pending WHERE account_id = a.id)
+    - (SELECT coalesce(sum(amount), 0) FROM entries WHERE account_id = a.id))::bigint FROM accounts a WHERE id = $1`
+
+	// Transfers are in no index: it reads all entries.
+	entriesOfSQL = `SELECT account_id, counterparty, transfer_id, kind, amount FROM entries WHERE transfer_id = $1 ORDER BY account_id, n`
+)
+
+// balanceLow is the constraint that no balance is below zero that may not be.
+const balanceLow = "accounts_not_below_zero"
+
+// recountBalance makes an account's balance what its entries say. ok is false where there is no such account.
+func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok bool, err error) {
+	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, lockForRecountSQL, []string{id})
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		_, err = tx.Exec(ctx, recountBalanceSQL, id)
+		return err
+	})
+	if low, is := errors.AsType[*pgconn.PgError](err); is && low.ConstraintName == balanceLow {
+		return a, true, &refusedError{Refusal{belowZero, fmt.Sprintf("by its entries account %s would be below zero, which it may not be", id)}}
+	}
+	if err != nil {
+		return a, false, fmt.Errorf("recount account %s: %w", id, err)
+	}
+	return findAccount(ctx, r.db, id)
+}
+
+// recountTransfer makes a transfer whole that has one entry in place of two. The balances tell which is wrong: if the other account holds
+// what the missing entry says, that is written once more; if the entry's own account does not hold it, it is taken back by a correction. It returns
+// the entries that the transfer has then, none where there is no such transfer.
+func (r *repairer) recountTransfer(ctx context.Context, id uuid.UUID) (whole []entry, err error) {
+	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
+		found, err := entriesOf(ctx, tx, id)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		var accounts []string
+		for _, e := range found {
+			accounts = append(accounts, e.account, e.counterparty)
+		}
+		slices.Sort(accounts)
+		if _, err := tx.Exec(ctx, lockForRecountSQL, slices.Compact(accounts)); err != nil {
+			return err
+		}
+		if found, err = entriesOf(ctx, tx, id); err != nil { // somebody else may have done it meanwhile
+			return err
+		}
+		if whole = found; sum(found) == 0 {
+			return nil
+		}
+		missing, err := missing(ctx, tx, found)
+		if err != nil {
+			return err
+		}
+		whole = append(found, missing)
+		b := newBooks()
+		b.entries = []entry{missing}
+		var batch pgx.Batch
+		b.queueSave(&batch)
+		return tx.SendBatch(ctx, &batch).Close()
+	})
+	if refused, ok := errors.AsType[*refusedError](err); ok {
+		return nil, refused
+	}
+	if err != nil {
+		return nil, fmt.Errorf("recount transfer %s: %w", id, err)
+	}
+	return whole, nil
+}
+
+// missing is the entry that makes a transfer whole.
+func missing(ctx context.Context, tx pgx.Tx, found []entry) (entry, error) {
+	if len(found) != 1 {
+		return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("it has %d entries that sum to %d: only a person can say which are wrong", len(found), sum(found))}}
+	}
+	e := found[0]
+	var own, other int64
+	if err := tx.QueryRow(ctx, surplusSQL, e.account).Scan(&own); err != nil {
+		return entry{}, err
+	}
+	err := tx.QueryRow(ctx, surplusSQL, e.counterparty).Scan(&other)
+	switch {
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+		return entry{}, err
+	case err == nil && other == -e.amount && own == 0:
+		return entry{account: e.counterparty, counterparty: e.account, transfer: e.transfer, kind: e.kind, amount: -e.amount}, nil
+	case own == -e.amount && other == 0:
+		return entry{account: e.account, counterparty: e.counterparty, transfer: e.transfer, kind: Correction, amount: -e.amount}, nil
+	}
+	return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("beyond its entries %s holds %d and %s holds %d: only a person can say what the transfer of %d was",
+		e.account, own, e.counterparty, other, e.amount)}}
+}
+
+func entriesOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) ([]entry, error) {
+	rows, _ := tx.Query(ctx, entriesOfSQL, id) // the error surfaces in the collector
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e entry, err error) {
+		return e, row.Scan(&e.account, &e.counterparty, &e.transfer, &e.kind, &e.amount)
+	})
+}
+
+func sum(entries []entry) (n int64) {
+	for _, e := range entries {
+		n += e.amount
+	}
+	return n
+}
