@@ -7,7 +7,7 @@ import (
 	"io/fs"
 )
 
-//go:embed order inventory payment profile search analytics
+//go:embed order inventory payment profile search analytics checker
 var files embed.FS
 
 // For returns the files of one service. It panics on a name that has no directory here.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,8 +40,8 @@ func (l *load) cancel(ctx context.Context, r *request) {
 	}
 	wait := 20 * time.Millisecond
 	for attempt := 0; ; attempt++ {
-		addrs := l.addrs()
-		_, err := l.post(ctx, addrs[attempt%len(addrs)], "/orders/"+r.order.String()+"/cancel", "", body)
+		addrs := l.addrs("order")
+		_, err := l.post(ctx, addrs[attempt%len(addrs)], "/orders/"+r.order.String()+"/cancel", "", body, http.StatusAccepted)
 		switch {
 		case err == nil:
 			l.mu.Lock()

@@ -67,6 +67,8 @@ func check(f *facts) []Violation {
 	f.checkBooks(v)
 	f.checkProducts(v)
 	f.checkMoney(v)
+	f.checkTransfers(v)
+	f.checkWatcher(v)
 	f.checkEvents(v)
 	f.checkWitness(v)
 	f.checkDeadLetters(v)

@@ -36,6 +36,12 @@ type facts struct {
 	dead     []deadLetter
 	poisoned []poisoned
 
+	transfers []*transfer
+	sightings []sighting // what the system's checker has found
+	checks    int        // that it has made
+	excused   func(at time.Time) bool
+	blind     string // why it does not see at the end that all is well
+
 	machine []string // what is wrong with processes, memory, logs and answers
 }
 

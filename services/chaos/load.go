@@ -18,32 +18,34 @@ import (
 
 // load is clients that place orders, and what they know of them.
 type load struct {
-	addrs   func() []string
+	addrs   func(service string) []string
 	clients int
 	client  *http.Client
 	run     string // makes keys this run's own
 
-	mu       sync.Mutex
-	rnd      *rand.Rand
-	rate     float64
-	due      time.Time // when the next order is to be placed
-	requests []*request
-	open     map[*request]struct{} // those with a key that were not answered yet
-	sum      counts
-	wrong    []string // answers that no client should get
+	mu        sync.Mutex
+	rnd       *rand.Rand
+	rate      float64
+	due       time.Time // when the next order is to be placed
+	requests  []*request
+	transfers []*transfer
+	open      map[*request]struct{} // those with a key that were not answered yet
+	sum       counts
+	wrong     []string // answers that no client should get
 }
 
 // counts is what the clients saw so far.
 type counts struct {
-	Placed   int `json:"placed"`
-	Acked    int `json:"acknowledged"`
-	Unknown  int `json:"unanswered"` // without a key, so nobody asked again
-	Retries  int `json:"retries"`
-	Refusals int `json:"unavailable"` // answers of 503 and 409
-	Cancels  int `json:"cancels"`     // acknowledged
+	Placed    int `json:"placed"`
+	Acked     int `json:"acknowledged"`
+	Unknown   int `json:"unanswered"` // without a key, so nobody asked again
+	Retries   int `json:"retries"`
+	Refusals  int `json:"unavailable"` // answers of 503 and 409
+	Cancels   int `json:"cancels"`     // acknowledged
+	Transfers int `json:"transfers"`   // acknowledged
 }
 
-func newLoad(opts *Options, addrs func() []string) *load {
+func newLoad(opts *Options, addrs func(service string) []string) *load {
 	return &load{
 		addrs: addrs, clients: opts.Clients, run: fmt.Sprintf("chaos-%d-%d", opts.Seed, time.Now().UnixMilli()),
 		client: &http.Client{
@@ -110,7 +112,7 @@ func (l *load) setRate(rate float64) {
 func (l *load) carryOut(ctx context.Context, r *request) {
 	wait := 20 * time.Millisecond
 	for attempt := 0; ; attempt++ {
-		addrs := l.addrs()
+		addrs := l.addrs("order")
 		id, err := l.send(ctx, addrs[(int(r.n)+attempt)%len(addrs)], r)
 		if l.note(r, id, err, attempt) || ctx.Err() != nil {
 			break
@@ -119,12 +121,15 @@ func (l *load) carryOut(ctx context.Context, r *request) {
 		wait = min(2*wait, time.Second)
 	}
 	if r.key != "" && r.n%50 == 0 && ctx.Err() == nil { // a client that did not hear the answer
-		if id, err := l.send(ctx, l.addrs()[0], r); err == nil && id != r.order {
+		if id, err := l.send(ctx, l.addrs("order")[0], r); err == nil && id != r.order {
 			l.complain("request %d was answered with order %s and, sent again under its key, with %s", r.n, r.order, id)
 		}
 	}
 	if victim := l.victim(r); victim != nil {
 		l.cancel(ctx, victim)
+	}
+	if gift := l.gift(r); gift != nil {
+		l.give(ctx, gift)
 	}
 }
 
@@ -133,7 +138,7 @@ var errAgain = errors.New("not now")
 
 // send places the order and returns its id.
 func (l *load) send(ctx context.Context, addr string, r *request) (uuid.UUID, error) {
-	body, err := l.post(ctx, addr, "/orders", r.key, r.body())
+	body, err := l.post(ctx, addr, "/orders", r.key, r.body(), http.StatusAccepted)
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("request %d: %w", r.n, err)
 	}
@@ -146,8 +151,8 @@ func (l *load) send(ctx context.Context, addr string, r *request) (uuid.UUID, er
 	return answer.OrderID, nil
 }
 
-// post returns the body of a 202, or errAgain, or what no client should get.
-func (l *load) post(ctx context.Context, addr, path, key string, body []byte) ([]byte, error) {
+// post returns the body of the answer that is wanted, or errAgain, or what no client should get.
+func (l *load) post(ctx context.Context, addr, path, key string, body []byte, want int) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -171,7 +176,7 @@ func (l *load) post(ctx context.Context, addr, path, key string, body []byte) ([
 		l.sum.Refusals++
 		l.mu.Unlock()
 		return nil, errAgain
-	case res.StatusCode != http.StatusAccepted:
+	case res.StatusCode != want:
 		return nil, fmt.Errorf("%s: %s", res.Status, bytes.TrimSpace(answer))
 	}
 	return answer, nil
@@ -211,9 +216,9 @@ func (l *load) counts() counts {
 	return l.sum
 }
 
-// known returns every request, and what was wrong with answers. The load has to be over.
-func (l *load) known() (requests []*request, unanswered int, wrong []string) {
+// known returns every request and transfer, and what was wrong with answers. The load has to be over.
+func (l *load) known() (requests []*request, transfers []*transfer, unanswered int, wrong []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.requests, len(l.open), slices.Clone(l.wrong)
+	return l.requests, l.transfers, len(l.open), slices.Clone(l.wrong)
 }

@@ -29,6 +29,7 @@ type Report struct {
 
 	Seconds        float64 `json:"seconds"` // of load and faults
 	Load           counts  `json:"load"`
+	Checks         int     `json:"checks"` // that the system's own checker made
 	Stored         int     `json:"stored"`
 	Confirmed      int     `json:"confirmed"`
 	Cancelled      int     `json:"cancelled"`
@@ -76,6 +77,7 @@ func (r *Report) measured(w *world, c counts, h *history, began, settled time.Ti
 
 // judged notes what the checker saw.
 func (r *Report) judged(f *facts, h *history, found []Violation) {
+	r.Checks = f.checks
 	r.Stored, r.Poison, r.DeadLetters = len(f.orders), len(f.poisoned), len(f.dead)
 	for _, o := range f.orders {
 		switch o.Status {
@@ -207,9 +209,11 @@ func (r *Report) Print(w io.Writer) {
 	line("| sent without a key and not answered | %d |", r.Load.Unknown)
 	line("| sent again under their keys | %d times |", r.Load.Retries)
 	line("| cancelled by their users | %d |", r.Load.Cancels)
+	line("| money sent to another user | %d times |", r.Load.Transfers)
 	line("| stored | %d: %d confirmed, %d cancelled |", r.Stored, r.Confirmed, r.Cancelled)
 	line("| events published more than once, and recognised | %d |", r.Duplicates)
 	line("| poison, dead letters | %d, %d |", r.Poison, r.DeadLetters)
+	line("| checks by the system's own checker | %d |", r.Checks)
 	line("| from the end of load and faults until all was settled | %.1f s |", r.SettledSeconds)
 	var peaks []string
 	for _, service := range slices.Sorted(maps.Keys(r.PeakMiB)) {

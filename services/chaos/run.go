@@ -86,7 +86,10 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	if err := w.putInStock(ctx); err != nil {
 		return err
 	}
-	l := newLoad(&w.opts, w.orderAddrs)
+	l := newLoad(&w.opts, w.addrs)
+	if err := w.openAccounts(ctx, l); err != nil {
+		return err
+	}
 	c := &calamity{world: w, load: l, poisons: &poisons{}}
 	h := &history{}
 
@@ -124,7 +127,10 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	say("%s: %s", map[bool]string{true: "settled", false: "NOT SETTLED"}[standing.settled()], standing)
 	report.measured(w, l.counts(), h, began, at)
 
-	f := &facts{stock: stock()}
+	f := &facts{stock: stock(), excused: excused(h.all())}
+	if err := w.lastLook(ctx); err != nil {
+		f.blind = err.Error()
+	}
 	found, err := w.examine(ctx, f, c, h)
 	if err != nil {
 		return err
@@ -155,9 +161,12 @@ func (w *world) atWork(ctx context.Context) error {
 // after that is.
 func (w *world) examine(ctx context.Context, f *facts, c *calamity, h *history) ([]Violation, error) {
 	for last := time.Now().Add(w.opts.Patience / 3); ; {
-		f.requests, f.unanswered, _ = c.load.known()
+		f.requests, f.transfers, f.unanswered, _ = c.load.known()
 		f.poisoned = c.poisons.all()
 		err := errors.Join(f.readDatabases(ctx, w.pools), f.readTopics(ctx, w.client))
+		if err == nil {
+			f.sightings, f.checks, err = readSightings(ctx, w.watching)
+		}
 		if err == nil {
 			f.machine, err = w.misbehaved(c.load, h.all())
 		}

@@ -90,7 +90,7 @@ var broken = regexp.MustCompile(`(?m)^(panic:|fatal error:|WARNING: DATA RACE).*
 
 // misbehaved tells what is wrong with the processes themselves.
 func (w *world) misbehaved(l *load, episodes []Episode) ([]string, error) {
-	_, _, wrong := l.known()
+	_, _, _, wrong := l.known()
 	if len(wrong) > 5 {
 		wrong = append(wrong[:5], fmt.Sprintf("and %d more such answers", len(wrong)-5))
 	}

@@ -33,18 +33,19 @@ func choreography() []saga.Service { return append(system.Choreography(), witnes
 
 // world is everything that runs: servers, the proxies in front of them, and the services.
 type world struct {
-	opts    Options
-	servers *rig.Servers
-	kafka   *proxy
-	gates   map[string]*proxy        // in front of each service's database
-	dbs     map[string]*rig.Server   // by service
-	pools   map[string]*pgxpool.Pool // the checker's way into each database, beside the proxy
-	client  *broker.Client
-	launch  rig.Launch
-	small   string // the service whose database has little room
+	opts     Options
+	servers  *rig.Servers
+	kafka    *proxy
+	gates    map[string]*proxy        // in front of each service's database
+	dbs      map[string]*rig.Server   // by service
+	pools    map[string]*pgxpool.Pool // the checker's way into each database, beside the proxy
+	client   *broker.Client
+	launch   rig.Launch
+	small    string        // the service whose database has little room
+	watching *pgxpool.Pool // the watcher's records
 
 	mu      sync.Mutex
-	running map[string]*instance // by service
+	running map[string]*instance // by service, the watcher among them
 	second  map[string]*instance
 	deaths  []string // processes that ended though nobody made them
 	peaks   map[string]float64
@@ -59,7 +60,7 @@ type instance struct {
 
 // build makes the services' binaries, and this module's own for the witness.
 func build(ctx context.Context, dir string, opts *Options) error {
-	return rig.Build(ctx, dir, []string{"order", "inventory", "payment", "soak"}, opts.flags()...)
+	return rig.Build(ctx, dir, []string{"order", "inventory", "payment", watcher, "soak"}, opts.flags()...)
 }
 
 // start starts servers and services. What was started has to be stopped even after an error.
@@ -128,7 +129,10 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 	for _, p := range processes {
 		w.running[p.Service] = w.adopt(p)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return w.startWatcher(ctx, bins)
 }
 
 // adopt watches over a process from its start to its end.
@@ -231,12 +235,12 @@ func (w *world) server(on string) *rig.Server {
 	return w.dbs[on]
 }
 
-// orderAddrs are where orders can be placed.
-func (w *world) orderAddrs() []string {
+// addrs are where a service answers.
+func (w *world) addrs(service string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	addrs := []string{w.running["order"].Addr}
-	if i := w.second["order"]; i != nil {
+	addrs := []string{w.running[service].Addr}
+	if i := w.second[service]; i != nil {
 		addrs = append(addrs, i.Addr)
 	}
 	return addrs
@@ -263,6 +267,9 @@ func (w *world) stopServices() error {
 func (w *world) close(ctx context.Context) error {
 	for _, pool := range w.pools {
 		pool.Close()
+	}
+	if w.watching != nil {
+		w.watching.Close()
 	}
 	if w.client != nil {
 		w.client.Close()

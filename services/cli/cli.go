@@ -42,9 +42,11 @@ func commands() []command {
 		{"graph", "[-check FILE]", "print the choreography as a Mermaid flowchart, or check that a document shows it", graph},
 		{"seed", "[-inventory URL]", "put the demonstration's products in stock", seed},
 		{"rebuild", "search|analytics [-url URL] [-partial]", "have a read side build itself anew from the topics, while it serves", rebuild},
-		{"dlq list", "[-group GROUP]", "list dead letters: where they lie, where they come from, why", dlqList},
+		{"check", "[-order ID | -since TIME] [-repair] [-url URL] [-json]", "check that order, inventory and payment agree; exit code 1 when something is found", check},
+		{"dlq list", "[-group GROUP] [-all]", "list the dead letters that wait: where they lie, where they come from, why", dlqList},
 		{"dlq show", "TOPIC/PARTITION/OFFSET", "print one dead letter with its headers and value", dlqShow},
 		{"dlq redrive", "TOPIC/PARTITION/OFFSET... | -group GROUP", "put dead letters back where they came from; twice is as good as once", dlqRedrive},
+		{"dlq pass", "TOPIC/PARTITION/OFFSET... | -group GROUP", "say that dead letters are dealt with: they wait no more", dlqPass},
 	}
 }
 

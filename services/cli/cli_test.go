@@ -128,7 +128,7 @@ user.profile.updated (2)
 
 func TestDeadLetters(t *testing.T) {
 	term := setup(t)
-	if out := term.run("dlq", "list"); out != "No dead letters.\n" {
+	if out := term.run("dlq", "list"); out != "No dead letters wait.\n" {
 		t.Errorf("an empty list says %q", out)
 	}
 	term.bury("inventory", "order.created", "order-1", "two\nlines")
@@ -190,14 +190,24 @@ func TestRedrive(t *testing.T) {
 	term.run("dlq", "redrive", "-group", "inventory")
 	want := map[string][]string{
 		"order-1": {original("order-1", "inventory", "inventory.dlq/0/0")},
-		"order-2": {second, second},
+		"order-2": {second, second}, // it waited for the one before it
 		"order-3": {original("order-3", "inventory", "inventory.dlq/0/2")},
 	}
 	if diff := cmp.Diff(want, term.records("order.created")); diff != "" {
 		t.Errorf("order.created after all were redriven (-want +got):\n%s", diff)
 	}
-	if n := len(term.records("inventory.dlq")); n != 3 {
-		t.Errorf("%d dead letters of inventory are left, want all 3", n)
+	if out := term.run("dlq", "list"); out != "No dead letters wait.\n" {
+		t.Errorf("after all were redriven, there wait\n%s", out)
+	}
+	if out := term.run("dlq", "list", "-all"); strings.Count(out, "\n") != 5 {
+		t.Errorf("after all were redriven, there are\n%s", out)
+	}
+	term.bury("inventory", "order.created", "order-5", "no such table")
+	if out := term.run("dlq", "pass", "-group", "inventory"); out != "inventory.dlq/0/3 passed\n" || term.run("dlq", "list") != "No dead letters wait.\n" {
+		t.Errorf("dlq pass says %q", out)
+	}
+	if n := len(term.records("inventory.dlq")); n != 4 {
+		t.Errorf("%d dead letters of inventory are left, want all 4", n)
 	}
 	if _, _, err := term.try("dlq", "redrive", "inventory.dlq/0/0", "inventory.dlq/0/9"); err == nil || !strings.Contains(err.Error(), "no dead letter inventory.dlq/0/9") {
 		t.Errorf("one that is not there: %v", err)
@@ -238,7 +248,7 @@ func TestWrongUsage(t *testing.T) {
 		"": "usage: converge COMMAND", "nonsense": "usage: converge COMMAND", "dlq": "usage: converge COMMAND",
 		"dlq list extra": "usage: converge dlq list", "dlq list -nonsense": "usage: converge dlq list",
 		"dlq show": "usage: converge dlq show", "dlq show a b": "usage: converge dlq show",
-		"dlq redrive": "usage: converge dlq redrive", "dlq redrive -group g a/0/0": "usage: converge dlq redrive",
+		"dlq pass": "usage: converge dlq pass", "check extra": "usage: converge check", "dlq redrive": "usage: converge dlq redrive", "dlq redrive -group g a/0/0": "usage: converge dlq redrive",
 		"topics extra": "usage: converge topics", "topics -partitions many": "usage: converge topics",
 		"graph extra": "usage: converge graph", "seed extra": "usage: converge seed",
 	} {

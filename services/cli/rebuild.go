@@ -1,17 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/converge-dev/converge/pkg/readside"
-	"github.com/converge-dev/converge/services/system"
 )
 
 // readSides are the services that can be rebuilt from the topics.
@@ -28,6 +29,9 @@ func rebuild(ctx context.Context, c *call) error {
 		return err
 	}
 	name := c.flags.Arg(0)
+	if !slices.Contains(readSides, name) {
+		return fmt.Errorf("%q cannot be rebuilt; %s can", name, strings.Join(readSides, " and "))
+	}
 	base, err := addressOf(name, *url)
 	if err != nil {
 		return err
@@ -37,7 +41,7 @@ func rebuild(ctx context.Context, c *call) error {
 		path += "?partial=true"
 	}
 	var g readside.Generation
-	if err := ask(ctx, http.MethodPost, base+path, http.StatusAccepted, &g); err != nil {
+	if err := ask(ctx, http.MethodPost, base+path, nil, http.StatusAccepted, &g); err != nil {
 		return fmt.Errorf("rebuild %s: %w", name, err)
 	}
 	fmt.Fprintf(c.out, "%s: building generation %d\n", name, g.ID)
@@ -50,7 +54,7 @@ func rebuild(ctx context.Context, c *call) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := ask(ctx, http.MethodGet, fmt.Sprintf("%s/rebuilds/%d", base, g.ID), http.StatusOK, &g); err != nil {
+		if err := ask(ctx, http.MethodGet, fmt.Sprintf("%s/rebuilds/%d", base, g.ID), nil, http.StatusOK, &g); err != nil {
 			return fmt.Errorf("rebuild %s: %w", name, err)
 		}
 	}
@@ -65,42 +69,38 @@ func rebuild(ctx context.Context, c *call) error {
 	return nil
 }
 
-func addressOf(name, url string) (string, error) {
-	for _, svc := range system.Services() {
-		for _, side := range readSides {
-			if svc.Name != name || side != name {
-				continue
-			}
-			if url == "" {
-				url = "http://" + svc.Addr
-			}
-			return strings.TrimSuffix(url, "/"), nil
+// ask sends a request, with a JSON body or none, and reads the answer.
+func ask(ctx context.Context, method, url string, body any, want int, into any) error {
+	var payload io.Reader
+	if body != nil {
+		p, err := json.Marshal(body)
+		if err != nil {
+			return err
 		}
+		payload = bytes.NewReader(p)
 	}
-	return "", fmt.Errorf("%q cannot be rebuilt; %s can", name, strings.Join(readSides, " and "))
-}
-
-// ask sends a request without a body and reads the answer.
-func ask(ctx context.Context, method, url string, want int, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	req, err := http.NewRequestWithContext(ctx, method, url, payload)
 	if err != nil {
 		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close() //nolint:errcheck // read to its end
-	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 4<<20))
 	if err != nil {
 		return err
 	}
 	if res.StatusCode != want {
 		var problem struct{ Detail string }
-		if json.Unmarshal(body, &problem) == nil && problem.Detail != "" {
+		if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
 			return errors.New(problem.Detail)
 		}
-		return fmt.Errorf("%s answers %s: %s", url, res.Status, body)
+		return fmt.Errorf("%s answers %s: %s", url, res.Status, answer)
 	}
-	return json.Unmarshal(body, into)
+	return json.Unmarshal(answer, into)
 }

@@ -82,7 +82,8 @@ func up(t *testing.T) compose {
 	c := compose{env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+unique("converge-e2e"))}
 	for _, port := range []string{
 		"KAFKA_PORT", "ORDER_DB_PORT", "INVENTORY_DB_PORT", "PAYMENT_DB_PORT", "INVENTORY_PORT", "PAYMENT_PORT", "PROMETHEUS_PORT",
-		"PROFILE_DB_PORT", "SEARCH_DB_PORT", "ANALYTICS_DB_PORT", "PROFILE_PORT", "SEARCH_PORT", "ANALYTICS_PORT", "ORDER_PORT",
+		"PROFILE_DB_PORT", "SEARCH_DB_PORT", "ANALYTICS_DB_PORT", "PROFILE_PORT", "SEARCH_PORT", "ANALYTICS_PORT",
+		"CHECKER_DB_PORT", "CHECKER_PORT", "ORDER_PORT",
 	} {
 		addr := pgtest.FreeAddr(t)
 		_, number, err := net.SplitHostPort(addr)

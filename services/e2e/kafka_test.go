@@ -96,7 +96,7 @@ func eventsFollowTheContract(t *testing.T, s *spine) {
 func (s *spine) deadLetters(t testing.TB) (list string) {
 	t.Helper()
 	eventually(t, "dead letters are listed", func() (err error) { // not while their topics are being made
-		list, err = s.command(t, "dlq", "list")
+		list, err = s.command(t, "dlq", "list", "-all")
 		return err
 	})
 	return list
@@ -106,7 +106,7 @@ func (s *spine) deadLetters(t testing.TB) (list string) {
 func (s *spine) deadLetter(t testing.TB, group, key string, known ...string) (place, line string) {
 	t.Helper()
 	eventually(t, "a dead letter of "+key, func() error {
-		list, err := s.command(t, "dlq", "list", "-group", group)
+		list, err := s.command(t, "dlq", "list", "-all", "-group", group)
 		if err != nil {
 			return err
 		}
@@ -160,6 +160,7 @@ func deadLetterIsRedriven(t *testing.T, s *spine) {
 func poison(t *testing.T, s *spine) {
 	tea, user, key := s.product(t, 100), unique("user"), unique("poison")
 	partner := uuid.NewString()
+	s.strangers = append(s.strangers, partner)
 	records := []broker.Record{
 		{Topic: "order.created", Key: []byte(key), Value: []byte(`{"orderId":`), Headers: []broker.Header{{Key: "from", Value: []byte("a stranger")}}},
 		// As somebody types it into the console producer: no headers, a field that we do not know.

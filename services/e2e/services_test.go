@@ -30,6 +30,8 @@ type spine struct {
 	dbs      map[string]*pgtest.Server
 	addrs    map[string]string // of the services, and for good
 	services map[string]*instance
+
+	strangers []string // orders that the order service never saw, as the checker is to find
 }
 
 // instance is a running service.
@@ -108,6 +110,9 @@ func (s *spine) launch(t testing.TB, name, addr string) *instance {
 		"KAFKA_SESSION_TIMEOUT":  "3s", // after its restart the broker waits that long for the members it knew
 		"OPENING_BALANCE":        strconv.Itoa(opening),
 		"LOG_LEVEL":              cmp.Or(os.Getenv("LOG_LEVEL"), "error"),
+		// The checker looks all the time, and closely: nothing of what these tests do may look wrong to it.
+		"CHECK_EVERY": "200ms", "CHECK_ALL_EVERY": "1s", "CHECK_GRACE": "1s",
+		"ORDER_URL": s.url("order"), "INVENTORY_URL": s.url("inventory"), "PAYMENT_URL": s.url("payment"),
 	}
 	i := &instance{name: name, addr: addr, done: make(chan error, 1)}
 	var ctx context.Context
@@ -219,7 +224,7 @@ func (s *spine) command(t testing.TB, args ...string) (string, error) {
 	env := map[string]string{"KAFKA_BROKERS": strings.Join(s.kafka.Brokers(), ",")}
 	var out, errOut strings.Builder
 	if err := cli.Run(t.Context(), args, func(name string) string { return env[name] }, &out, &errOut); err != nil {
-		return "", fmt.Errorf("converge %s: %w\n%s", strings.Join(args, " "), err, errOut.String())
+		return out.String(), fmt.Errorf("converge %s: %w\n%s", strings.Join(args, " "), err, errOut.String())
 	}
 	return out.String(), nil
 }

@@ -49,6 +49,7 @@ func TestSpine(t *testing.T) {
 			t.FailNow()
 		}
 	}
+	s.neverFalse(t)
 }
 
 func orderIsConfirmed(t *testing.T, s *spine) {

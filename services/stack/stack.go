@@ -88,6 +88,9 @@ func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer)
 		return err
 	}
 
+	for i, svc := range system.Services() { // the checker asks them
+		st.set[strings.ToUpper(svc.Name)+"_URL"] = "http://" + addrs[i]
+	}
 	running, runCtx := errgroup.WithContext(ctx)
 	for _, svc := range system.Services() {
 		running.Go(func() error {
@@ -202,8 +205,9 @@ Place an order, and then look how it went:
   curl http://%[4]s/accounts/ada
   curl http://%[2]s/analytics/orders
   curl 'http://%[3]s/search?q=cofee'
+  curl http://%[5]s/checks -H 'content-type: application/json' -d '{}'
 
 Out of stock: order 5 of "grinder". Declined: order as "declined-user". Stop with Ctrl-C.
-`, addrOf["order"], addrOf["analytics"], addrOf["search"], addrOf["payment"])
+`, addrOf["order"], addrOf["analytics"], addrOf["search"], addrOf["payment"], addrOf["checker"])
 	return nil
 }

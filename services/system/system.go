@@ -7,6 +7,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/saga"
 	"github.com/converge-dev/converge/services/analytics"
+	"github.com/converge-dev/converge/services/checker"
 	"github.com/converge-dev/converge/services/inventory"
 	"github.com/converge-dev/converge/services/order"
 	"github.com/converge-dev/converge/services/payment"
@@ -21,7 +22,7 @@ type Service struct {
 	Run  func(ctx context.Context, getenv func(string) string) error
 }
 
-// Services lists them: first in the order in which an order meets them, then who is told.
+// Services lists them: first in the order in which an order meets them, then who is told, and who checks.
 func Services() []Service {
 	return []Service{
 		{Name: "order", Addr: "127.0.0.1:8081", Run: order.Run},
@@ -30,10 +31,11 @@ func Services() []Service {
 		{Name: "profile", Addr: "127.0.0.1:8084", Run: profile.Run},
 		{Name: "search", Addr: "127.0.0.1:8085", Run: search.Run},
 		{Name: "analytics", Addr: "127.0.0.1:8086", Run: analytics.Run},
+		{Name: "checker", Addr: "127.0.0.1:8087", Run: checker.Run},
 	}
 }
 
-// Choreography is what they react to and emit.
+// Choreography is what they react to and emit. The checker takes no part in it.
 func Choreography() []saga.Service {
 	return []saga.Service{
 		order.Choreography(), inventory.Choreography(), payment.Choreography(payment.Config{}),

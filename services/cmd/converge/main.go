@@ -19,6 +19,8 @@ func main() {
 	switch {
 	case errors.Is(err, cli.ErrUsage):
 		os.Exit(2)
+	case errors.Is(err, cli.ErrFound): // printed
+		os.Exit(1)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "converge:", err)
 		os.Exit(1)

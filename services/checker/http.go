@@ -1,0 +1,123 @@
+package checker
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/web"
+)
+
+// typeCannotLook is the type of the problem that a service could not be asked: 503. It is no finding, and no clean check either.
+const typeCannotLook = "cannot-look"
+
+type (
+	checkInput struct {
+		Body struct {
+			OrderID uuid.UUID `json:"orderId,omitzero" doc:"check only this order; one that is on its way is not judged"`
+			Since   time.Time `json:"since,omitzero" doc:"check the orders that were placed since then; without it all of them, the stock and the ledger, too" example:"2026-11-25T00:00:00Z"`
+			Repair  bool      `json:"repair,omitempty" doc:"repair what is found; otherwise only tell"`
+			By      string    `json:"by,omitempty" maxLength:"100" doc:"who asks, for the record"`
+		}
+	}
+	checkOutput  struct{ Body Record }
+	repairsInput struct {
+		OrderID uuid.UUID `query:"orderId" doc:"only of this order"`
+		Limit   int       `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"repairs in the page at most"`
+		Cursor  string    `query:"cursor" doc:"nextCursor of the page before"`
+	}
+	repairsOutput struct {
+		Body struct {
+			Repairs    []Repaired `json:"repairs" nullable:"false" doc:"the newest first"`
+			NextCursor string     `json:"nextCursor,omitempty" doc:"cursor of the next page; none after the last one"`
+		}
+	}
+)
+
+// handlers answer the API's requests.
+type handlers struct {
+	runner  *runner
+	records *records
+}
+
+// register adds the checker's operations to an API.
+func (h *handlers) register(api huma.API) {
+	huma.Register(api, huma.Operation{
+		OperationID: "check", Method: http.MethodPost, Path: "/checks", Summary: "Check that the services agree",
+		Description: "Compares what order, inventory and payment hold, and answers when that is done. Without repair nothing is changed. " +
+			"With it, what is found is repaired by the services' own commands, each of which looks again before it changes anything; twice is as good as once.",
+		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, h.check)
+	huma.Register(api, huma.Operation{
+		OperationID: "latest-check", Method: http.MethodGet, Path: "/checks/latest", Summary: "Show the last check",
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
+	}, h.latest)
+	huma.Register(api, huma.Operation{
+		OperationID: "list-repairs", Method: http.MethodGet, Path: "/repairs", Summary: "List what was repaired, newest first",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, h.repairs)
+}
+
+func (h *handlers) check(ctx context.Context, in *checkInput) (*checkOutput, error) {
+	b := in.Body
+	if b.OrderID != uuid.Nil && !b.Since.IsZero() {
+		return nil, web.Invalid(web.Field("body.since", "expected no orderId beside it", b.Since.Format(time.RFC3339)))
+	}
+	if b.By == "" {
+		b.By = "somebody"
+	}
+	record, err := h.runner.check(ctx, Request{Order: b.OrderID, Since: b.Since, Repair: b.Repair, By: b.By})
+	switch {
+	case errors.Is(err, ErrUnknownOrder):
+		return nil, web.NotFound("no service knows of order %s", b.OrderID)
+	case errors.Is(err, errStopping):
+		return nil, web.Unavailable(err)
+	case err != nil && ctx.Err() == nil:
+		return nil, web.Problem(http.StatusServiceUnavailable, typeCannotLook, "Cannot look", err.Error())
+	case err != nil:
+		return nil, web.Fault(ctx, err)
+	}
+	return &checkOutput{Body: record}, nil
+}
+
+func (h *handlers) latest(ctx context.Context, _ *struct{}) (*checkOutput, error) {
+	record, ok, err := h.records.latest(ctx)
+	switch {
+	case err != nil:
+		return nil, web.Fault(ctx, err)
+	case !ok:
+		return nil, web.NotFound("nothing was checked yet")
+	}
+	return &checkOutput{Body: record}, nil
+}
+
+func (h *handlers) repairs(ctx context.Context, in *repairsInput) (*repairsOutput, error) {
+	before := int64(math.MaxInt64)
+	if in.Cursor != "" {
+		text, err := base64.RawURLEncoding.DecodeString(in.Cursor)
+		if err == nil {
+			before, err = strconv.ParseInt(string(text), 10, 64)
+		}
+		if err != nil {
+			return nil, web.Invalid(web.Field("query.cursor", "expected the nextCursor of a page", in.Cursor))
+		}
+	}
+	all, err := h.records.repairs(ctx, in.OrderID, before, in.Limit+1)
+	if err != nil {
+		return nil, web.Fault(ctx, err)
+	}
+	out := &repairsOutput{}
+	if len(all) > in.Limit {
+		all = all[:in.Limit]
+		out.Body.NextCursor = base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, all[in.Limit-1].n, 10))
+	}
+	out.Body.Repairs = all
+	return out, nil
+}

@@ -1,0 +1,89 @@
+package checker
+
+import (
+	"fmt"
+	"time"
+)
+
+// The statuses that the services tell, as far as the checker decides by them.
+const (
+	statusPending    = "PENDING"
+	statusConfirmed  = "CONFIRMED"
+	statusCancelling = "CANCELLING"
+	statusCancelled  = "CANCELLED"
+	statusRefunding  = "REFUNDING" // of a payment: still COMPLETED, and its refund waits
+)
+
+// terms are what an order is judged by, beside what is held of it.
+type terms struct {
+	watermark  time.Time // what is not older may be on its way
+	now        time.Time
+	pending    time.Duration // for so long an order may be PENDING without having been paid
+	cancelling time.Duration // for so long it may be CANCELLING
+}
+
+// flaw is something that is wrong with an order.
+type flaw struct {
+	kind   Kind
+	detail string
+}
+
+// judge says what is wrong with an order, or that it differs and is on its way, or neither: the services agree.
+func judge(h Held, t terms) (flaws []flaw, inFlight bool) {
+	if !h.differs() {
+		return nil, false
+	}
+	for _, f := range h.each() {
+		if !f.ChangedAt.Before(t.watermark) {
+			return nil, true
+		}
+	}
+	flaws = h.flaws(t)
+	return flaws, len(flaws) == 0
+}
+
+// differs tells whether there is something to judge: the order is not in all sets or in none, or at another amount than it was paid, or not
+// settled. It is what a difference of digests comes from.
+func (h Held) differs() bool {
+	confirmed := h.Order != nil && h.Order.Member
+	return confirmed != h.reserved() || confirmed != h.paid() || h.wrongAmount() || h.open()
+}
+
+func (h Held) open() bool {
+	return h.Order != nil && (h.Order.Status == statusPending || h.Order.Status == statusCancelling)
+}
+
+func (h Held) wrongAmount() bool {
+	return h.Order != nil && h.Order.Member && h.paid() && (h.Order.Amount != h.Payment.Amount || h.Order.Currency != h.Payment.Currency)
+}
+
+// flaws are what is wrong if nothing is on its way.
+func (h Held) flaws(t terms) (found []flaw) {
+	add := func(wrong bool, kind Kind, format string, args ...any) {
+		if wrong {
+			found = append(found, flaw{kind, fmt.Sprintf(format, args...) + ": " + h.String()})
+		}
+	}
+	if h.Order == nil {
+		add(h.reserved(), ReservedWithoutOrder, "stock is reserved for an order that is not there")
+		add(h.paid(), PaidWithoutOrder, "an order that is not there is paid")
+		return found
+	}
+	age := t.now.Sub(h.Order.ChangedAt)
+	switch h.Order.Status {
+	case statusConfirmed:
+		add(!h.reserved(), ConfirmedNotReserved, "a confirmed order has nothing reserved")
+		add(!h.paid(), ConfirmedNotPaid, "a confirmed order is not paid")
+		add(h.wrongAmount(), PaidWrongAmount, "a confirmed order is paid with another amount")
+	case statusCancelled:
+		add(h.reserved(), ReservedForCancelled, "stock is reserved for a cancelled order")
+		add(h.paid(), PaidForCancelled, "a cancelled order is paid")
+	case statusPending:
+		// Paid, it needs no deadline: what would confirm it has been told.
+		add(h.paid(), PaidNotConfirmed, "a paid order is not confirmed")
+		add(!h.paid() && age > t.pending, StuckPending, "an order is PENDING for %s", age.Round(time.Second))
+	case statusCancelling:
+		add(age > t.cancelling, StuckCancelling, "an order is CANCELLING for %s", age.Round(time.Second))
+	}
+	return found
+}

@@ -1,0 +1,63 @@
+package checker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/saga"
+)
+
+// mailbox finds the dead letters that wait in the cluster, and puts them back.
+type mailbox struct{ client *broker.Client }
+
+func (m mailbox) waiting(ctx context.Context) ([]saga.DeadLetter, error) {
+	topics, err := m.client.Topics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	topics = slices.DeleteFunc(topics, func(name string) bool { return !strings.HasSuffix(name, saga.DeadLetterTopic("")) })
+	if err := saga.KeepLetters(ctx, m.client, topics...); err != nil {
+		return nil, err
+	}
+	return saga.WaitingLetters(ctx, m.client, topics...)
+}
+
+func (m mailbox) letters(ctx context.Context) ([]Letter, error) {
+	waiting, err := m.waiting(ctx)
+	letters := make([]Letter, len(waiting))
+	for i, d := range waiting {
+		r := d.Record
+		letters[i] = Letter{
+			Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), Reason: d.Reason,
+			Redriven: d.Redriven() || d.Group == "", // what somebody else has put there came from nowhere
+		}
+	}
+	return letters, err
+}
+
+func (m mailbox) redrive(ctx context.Context, chosen []Letter) error {
+	type place struct {
+		topic     string
+		partition int
+		offset    int64
+	}
+	wanted := map[place]bool{}
+	for _, l := range chosen {
+		wanted[place{l.Topic, l.Partition, l.Offset}] = true
+	}
+	waiting, err := m.waiting(ctx)
+	if err != nil {
+		return err
+	}
+	var letters []saga.DeadLetter
+	for _, d := range waiting { // without those that somebody has passed meanwhile
+		if wanted[place{d.Record.Topic, d.Record.Partition, d.Record.Offset}] {
+			letters = append(letters, d)
+		}
+	}
+	errs, err := saga.RedriveLetters(ctx, m.client, letters)
+	return errors.Join(append(errs, err)...)
+}

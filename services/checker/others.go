@@ -1,0 +1,118 @@
+package checker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/facts"
+)
+
+// Actions of repairs of what is no order.
+const (
+	actionRecount = "recount" // count anew what the service counts along
+	actionRedrive = "redrive" // put dead letters back where they came from
+)
+
+// audit has the services look for what breaks their own rules, and put it right.
+func (k *check) audit(ctx context.Context) error {
+	answers, err := ask(ctx, k.peers, func(ctx context.Context, p *peer) ([]facts.Breach, error) { return p.audit(ctx) })
+	if err != nil {
+		return err
+	}
+	for _, breaches := range answers {
+		for _, b := range breaches {
+			k.others = append(k.others, breached(b))
+		}
+	}
+	if !k.Repair {
+		return nil
+	}
+	if err := k.repairer.breaches(ctx, k.others, k.begin); err != nil {
+		return err
+	}
+	for _, f := range k.others {
+		k.cfg.Log.InfoContext(ctx, "recounted", "kind", f.Kind, "subject", f.subject(), "state", f.Repair.State, "detail", f.Repair.Detail, "was", f.Detail, "by", k.repairer.by)
+	}
+	return ctx.Err()
+}
+
+// breached is what a service found with itself. What no command puts right is for an operator.
+func breached(b facts.Breach) Finding {
+	f := Finding{Kind: Kind(b.Kind), Subject: b.Subject, Detail: b.Detail, Repair: Repair{Action: string(stepOperator), State: None}}
+	for _, rule := range recounts {
+		if rule.kind == f.Kind {
+			f.Repair = Repair{Action: actionRecount, State: Planned}
+		}
+	}
+	if id, err := uuid.Parse(b.Subject); err == nil && f.Kind == PaymentMismatch {
+		f.OrderID, f.Subject = id, ""
+	}
+	return f
+}
+
+// Letter is a message that a service could not handle.
+type Letter struct {
+	Topic     string // where it lies
+	Partition int
+	Offset    int64
+	Key       string
+	Reason    string
+	Redriven  bool // it was put back where it came from before, and died again
+}
+
+// letters reports dead letters by topic and has those redriven that never were.
+func (k *check) letters(ctx context.Context) error {
+	if k.cfg.Letters == nil {
+		return nil
+	}
+	all, err := k.cfg.Letters(ctx)
+	if err != nil {
+		return fmt.Errorf("look for dead letters: %w", err)
+	}
+	byTopic := map[string][]Letter{}
+	var topics []string
+	for _, l := range all {
+		if byTopic[l.Topic] == nil {
+			topics = append(topics, l.Topic)
+		}
+		byTopic[l.Topic] = append(byTopic[l.Topic], l)
+	}
+	for _, topic := range topics {
+		f, err := k.dead(ctx, topic, byTopic[topic])
+		if err != nil {
+			return err
+		}
+		k.others = append(k.others, f)
+	}
+	return ctx.Err()
+}
+
+func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Finding, error) {
+	fresh := slices.DeleteFunc(slices.Clone(letters), func(l Letter) bool { return l.Redriven })
+	f := Finding{
+		Kind: DeadLetters, Subject: topic, Repair: Repair{Action: string(stepOperator), State: None},
+		Detail: fmt.Sprintf("%d dead letters, %d of which died again when they were redriven; the first one's key is %q: %s",
+			len(letters), len(letters)-len(fresh), letters[0].Key, letters[0].Reason),
+	}
+	if len(fresh) == 0 || k.cfg.Redrive == nil {
+		return f, nil
+	}
+	f.Repair = Repair{Action: actionRedrive, State: Planned}
+	if !k.Repair {
+		return f, nil
+	}
+	end, err := k.begin(ctx, f)
+	if err != nil {
+		return f, err
+	}
+	f.Repair.State, f.Repair.Detail = Done, fmt.Sprintf("%d were redriven", len(fresh))
+	if err := k.cfg.Redrive(ctx, fresh); err != nil {
+		f.Repair.State, f.Repair.Detail = Failed, err.Error()
+	}
+	end(f.Repair)
+	k.cfg.Log.InfoContext(ctx, "dead letters redriven", "topic", topic, "state", f.Repair.State, "detail", f.Repair.Detail, "by", k.repairer.by)
+	return f, nil
+}

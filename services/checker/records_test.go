@@ -1,0 +1,108 @@
+package checker
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/facts"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/pkg/web"
+)
+
+func recordsIn(t *testing.T) *records {
+	t.Helper()
+	return &records{db: pgtest.New(t, "records", func(ctx context.Context, db *pgxpool.Pool) error {
+		return pg.Migrate(ctx, db, pg.Migration{Name: "checker", FS: migrations.For("checker")})
+	})}
+}
+
+func TestStatementsFitTheSchema(t *testing.T) {
+	t.Parallel()
+	pgtest.Prepare(t, recordsIn(t).db)
+}
+
+// A repair is on record before it is tried, and complete after it.
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	r := recordsIn(t)
+	id := uuid.MustParse("01980d2e-0000-7000-8000-000000000001")
+	before := &Held{Order: &facts.Fact{ID: id, Status: "CONFIRMED", Member: true}}
+	f := Finding{OrderID: id, Kind: ConfirmedNotPaid, Detail: "planted", Repair: Repair{Action: "charge", State: Planned, Before: before}}
+	end, err := r.journal(Record{ID: uuid.Max, By: "the test"})(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := func(order uuid.UUID) (all []string) {
+		t.Helper()
+		list, err := r.repairs(t.Context(), order, 1<<40, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range list {
+			all = append(all, string(one.State)+" by "+one.By+": "+string(one.Kind)+" "+one.Outcome)
+			var held Held
+			if err := json.Unmarshal(one.Before, &held); err != nil || held.Order.Status != "CONFIRMED" {
+				t.Errorf("before: %s, %v", one.Before, err)
+			}
+		}
+		return all
+	}
+	if diff := cmp.Diff([]string{"PLANNED by the test: confirmed-not-paid "}, states(id)); diff != "" {
+		t.Errorf("before it (-want +got):\n%s", diff)
+	}
+	f.Repair.State, f.Repair.Detail, f.Repair.After = Done, "as new", before
+	end(f)
+	if diff := cmp.Diff([]string{"DONE by the test: confirmed-not-paid as new"}, states(uuid.Nil)); diff != "" {
+		t.Errorf("after it (-want +got):\n%s", diff)
+	}
+	if other := states(uuid.New()); other != nil {
+		t.Errorf("of another order: %v", other)
+	}
+}
+
+// What the API says before anything was checked, when nothing can be asked, and to requests that make no sense.
+func TestAPI(t *testing.T) {
+	t.Parallel()
+	r := recordsIn(t)
+	ctx, stop := context.WithCancel(t.Context())
+	nobody := httptest.NewServer(http.NotFoundHandler())
+	nobody.Close()
+	cfg := Config{OrderURL: nobody.URL, InventoryURL: nobody.URL, PaymentURL: nobody.URL}
+	run := newRunner(cfg, schedule{}, r, newMetrics(prometheus.NewRegistry()), nil)
+	stopped := make(chan error)
+	go func() { stopped <- run.run(ctx) }()
+	server := web.New(web.Config{Service: "checker"})
+	(&handlers{runner: run, records: r}).register(server.API)
+	ask := func(method, path, body string, status int, says string) {
+		t.Helper()
+		req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, req)
+		if w.Code != status || !strings.Contains(w.Body.String(), says) {
+			t.Errorf("%s %s %s: %d %s, want %d and %s", method, path, body, w.Code, w.Body, status, says)
+		}
+	}
+	ask(http.MethodGet, "/checks/latest", "", 404, "nothing was checked yet")
+	ask(http.MethodPost, "/checks", `{}`, 503, "cannot-look")
+	ask(http.MethodPost, "/checks", `{"orderId":"1"}`, 422, "body.orderId")
+	ask(http.MethodPost, "/checks", `{"orderId":"01980d2e-0000-7000-8000-000000000001","since":"2026-01-01T00:00:00Z"}`, 422, "body.since")
+	ask(http.MethodGet, "/repairs?cursor=x!", "", 422, "query.cursor")
+	ask(http.MethodGet, "/repairs", "", 200, `"repairs":[]`)
+	stop()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	ask(http.MethodPost, "/checks", `{}`, 503, "unavailable") // it stops
+}

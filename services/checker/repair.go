@@ -1,0 +1,226 @@
+package checker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/facts"
+)
+
+// maxRepairs is how many orders one check puts right: a mistake of the checker's, or of who set it up, does no more harm than that.
+const maxRepairs = 200
+
+// maxLost is after how many orders in a row that a service gave no answer for the rest is left to the next check.
+const maxLost = 3
+
+// repairer has the services carry out plans.
+type repairer struct {
+	peers three[*peer]
+	by    string
+}
+
+// patient is an order that is being put right.
+type patient struct {
+	id    uuid.UUID
+	held  Held // as the services have answered last
+	draft *draft
+}
+
+// draft is what was ordered, as order tells it.
+type draft struct {
+	UserID string `json:"userId"`
+	Items  []struct {
+		ProductID string `json:"productId"`
+		Quantity  int64  `json:"quantity"`
+	} `json:"items"`
+	Amount   int64  `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+// order carries out a plan, step by step, until one is not done. Each step says what was seen of what it changes, so that it changes nothing
+// that is something else by now. Where an order cannot be made good, it is cancelled: what it holds is undone by the saga. answered is false where a
+// service did not answer.
+func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (out Repair, answered bool) {
+	out = Repair{Action: p.String(), State: Done, Before: &held}
+	o := &patient{id: id, held: held}
+	var err error
+	var s step
+	for _, s = range p.steps {
+		if s == stepCancel && o.held.refunding() && held.Order.Status == statusCancelling {
+			break // it cannot end before the refund does
+		}
+		if err = r.step(ctx, o, s, p.reason); err != nil {
+			break
+		}
+	}
+	out.After = &o.held
+	no, refused := errors.AsType[*refusal](err)
+	switch {
+	case err == nil && o.held.refunding():
+		out.Detail = "the refund waits: " + o.held.Payment.Detail
+	case err == nil:
+	case !refused:
+		out.State, out.Detail = Failed, err.Error()
+	case no.is(facts.TypeChanged):
+		out.State, out.Detail = Failed, "changed meanwhile, the next check looks again: "+no.Error()
+	case no.Status != http.StatusConflict:
+		out.State, out.Detail = Failed, fmt.Sprintf("%s: %d: %s", s, no.Status, no)
+	case s == stepReserve || s == stepCharge:
+		out.State, out.Detail = Refused, no.Error()
+		if err := r.reconcile(ctx, o, no.Error()); err != nil {
+			out.State, out.Detail = Failed, out.Detail+"; and it could not be cancelled instead: "+err.Error()
+		} else {
+			out.Detail += "; so it was cancelled instead, and is " + o.held.Order.Status
+		}
+	default:
+		out.State, out.Detail = Refused, no.Error()
+	}
+	return out, err == nil || refused
+}
+
+// step has the service that it concerns do it.
+func (r *repairer) step(ctx context.Context, o *patient, s step, reason string) (err error) {
+	switch s {
+	case stepReserve:
+		var d draft
+		if d, err = r.ordered(ctx, o); err == nil {
+			o.held.Reservation, err = r.tell(ctx, reservations, o.held.Reservation, "/reservations/"+o.id.String()+"/reserve", map[string]any{"items": d.Items})
+		}
+	case stepCharge:
+		var d draft
+		if d, err = r.ordered(ctx, o); err == nil {
+			o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/charge",
+				map[string]any{"userId": d.UserID, "amount": d.Amount, "currency": d.Currency})
+		}
+	case stepRelease:
+		o.held.Reservation, err = r.tell(ctx, reservations, o.held.Reservation, "/reservations/"+o.id.String()+"/release", undo(o, map[string]any{}))
+	case stepRefund:
+		o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/refund", undo(o, map[string]any{"reason": clip(r.undone(o))}))
+	case stepConfirm, stepCancel:
+		err = r.reconcile(ctx, o, reason)
+	}
+	return err
+}
+
+// undo is the body of a command that undoes something. Of an order that is not there, nobody is to be told.
+func undo(o *patient, body map[string]any) map[string]any {
+	if o.held.Order == nil {
+		body["orphan"] = true
+	}
+	return body
+}
+
+// undone is why a payment is paid back.
+func (r *repairer) undone(o *patient) string {
+	if o.held.Order == nil {
+		return "there is no such order"
+	}
+	return "the order is " + o.held.Order.Status
+}
+
+// reconcile tells order what the others hold. What is being paid back is as good as not paid to one that is still to be confirmed.
+func (r *repairer) reconcile(ctx context.Context, o *patient, reason string) (err error) {
+	paid := o.held.paid() && !(o.held.refunding() && o.held.Order.Status == statusPending)
+	o.held.Order, err = r.tell(ctx, orders, o.held.Order, "/orders/"+o.id.String()+"/reconcile",
+		map[string]any{"reserved": o.held.reserved(), "paid": paid, "reason": clip(reason), "by": r.by})
+	return err
+}
+
+// tell sends a command with what was seen of what it changes. It returns what is held then, which is what was seen where it failed.
+func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path string, body map[string]any) (*facts.Fact, error) {
+	body["seen"] = facts.None
+	if seen != nil {
+		body["seen"] = seen.Status
+	}
+	after, err := r.peers[service].command(ctx, path, body)
+	if err != nil {
+		return seen, err
+	}
+	return after, nil
+}
+
+// ordered asks once what was ordered.
+func (r *repairer) ordered(ctx context.Context, o *patient) (draft, error) {
+	if o.draft == nil {
+		var d draft
+		if err := r.peers[orders].read(ctx, http.MethodGet, "/orders/"+o.id.String(), nil, &d); err != nil {
+			return draft{}, err
+		}
+		o.draft = &d
+	}
+	return *o.draft, nil
+}
+
+// recounts are the commands that put right what breaks a service's own rule, in the order in which they must be given: balances show which
+// entry of a transfer is missing, so they stay as they are until transfers are whole.
+var recounts = []struct {
+	kind    Kind
+	service int
+	path    string
+}{
+	{StockMismatch, reservations, "/products/"},
+	{TransferUnbalanced, payments, "/transfers/"},
+	{PaymentMismatch, payments, "/payments/"},
+	{BalanceMismatch, payments, "/accounts/"},
+}
+
+// breaches puts right what broke the services' own rules. begin writes each down.
+func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(context.Context, ...Finding) (func(Repair), error)) error {
+	unclear := false
+	for _, rule := range recounts {
+		for i := range found {
+			f := &found[i]
+			switch {
+			case f.Kind != rule.kind:
+			case f.Kind == BalanceMismatch && unclear:
+				f.Repair.State = Refused
+				f.Repair.Detail = "a transfer is not whole yet, and the balances tell what it lacks"
+			default:
+				end, err := begin(ctx, *f)
+				if err != nil {
+					return err
+				}
+				f.Repair = r.recount(ctx, rule.service, rule.path+url.PathEscape(f.subject()))
+				end(f.Repair)
+				unclear = unclear || f.Kind == TransferUnbalanced && f.Repair.State != Done
+			}
+		}
+	}
+	return nil
+}
+
+func (r *repairer) recount(ctx context.Context, service int, path string) Repair {
+	out := Repair{Action: actionRecount, State: Done}
+	err := r.peers[service].call(ctx, http.MethodPost, path+"/recount", struct{}{}, new(any))
+	if no, ok := errors.AsType[*refusal](err); ok && no.Status == http.StatusConflict {
+		out.State, out.Detail = Refused, no.Error()
+	} else if err != nil {
+		out.State, out.Detail = Failed, err.Error()
+	}
+	return out
+}
+
+// subject is what a finding is about.
+func (f Finding) subject() string {
+	if f.OrderID != uuid.Nil {
+		return f.OrderID.String()
+	}
+	return f.Subject
+}
+
+const maxReason = 256 // characters that services take as a reason
+
+// clip makes a text fit to be a reason.
+func clip(text string) string {
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f && r <= 0x9f }), " ")
+	if all := []rune(text); len(all) > maxReason {
+		return string(all[:maxReason])
+	}
+	return text
+}
