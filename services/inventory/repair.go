@@ -2,10 +2,12 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/event"
@@ -76,8 +78,28 @@ func (r *repairer) release(ctx context.Context, order uuid.UUID, seen string, or
 }
 
 // change locks, has apply change the books unless the order's status is what is wanted already or not what was seen, and writes them with
-// what is to be told.
+// what is to be told. Where another adds the reservation between the look and the insert, it looks again.
 func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
+	apply func(*books) ([]saga.Out, string),
+) (facts.Fact, verdict, error) {
+	for {
+		f, v, err := r.attempt(ctx, order, seen, want, load, apply)
+		switch {
+		case err == nil:
+			return f, v, nil
+		case !addedMeanwhile(err) || ctx.Err() != nil:
+			return facts.Fact{}, verdict{}, fmt.Errorf("repair the reservation of order %s: %w", order, err)
+		}
+	}
+}
+
+// addedMeanwhile tells whether err comes from [save]: there was no reservation to lock, and then there was.
+func addedMeanwhile(err error) bool {
+	violation, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && violation.Code == "23505" && violation.ConstraintName == "reservations_pkey"
+}
+
+func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
 	apply func(*books) ([]saga.Out, string),
 ) (f facts.Fact, v verdict, err error) {
 	var handover *outbox.Handover
@@ -124,43 +146,45 @@ func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, wan
 		return err
 	})
 	handover.Done(err == nil)
-	if err != nil {
-		return facts.Fact{}, verdict{}, fmt.Errorf("repair the reservation of order %s: %w", order, err)
-	}
-	return f, v, nil
+	return f, v, err
 }
 
 const (
 	// Its units are counted under the product's lock: what is reserved or released meanwhile waits for that.
-	lockProductSQL = `SELECT stock FROM products WHERE id = $1 FOR UPDATE`
+	lockProductSQL = findProductSQL + ` FOR UPDATE`
 
+	// What is searched for is a subquery, so that it is built once and not for each reservation.
 	heldUnitsSQL = `SELECT coalesce(sum(i.quantity), 0)::bigint FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint)
-WHERE r.status = 'RESERVED' AND r.items @> jsonb_build_array(jsonb_build_object('productId', $1::text)) AND i."productId" = $1`
+WHERE r.status = 'RESERVED' AND r.items @> (SELECT jsonb_build_array(jsonb_build_object('productId', $1::text))) AND i."productId" = $1`
 
 	recountProductSQL = `UPDATE products SET reserved = $2, available = stock - $2, version = version + 1, updated_at = now()
-WHERE id = $1 AND stock >= $2 RETURNING ` + productColumns
+WHERE id = $1 RETURNING ` + productColumns
 )
 
-// recount makes a product's units what the reservations say, and returns how many are held. It changes nothing where that is more than was
-// put in; ok is false where there is no such product. It reads all reservations.
+// recount makes a product's units what the reservations say, and returns how many are held. It changes nothing where they are that already,
+// or where more are held than the stock of the product it returns; ok is false where there is no such product. It reads all reservations.
 func (r *repairer) recount(ctx context.Context, id string) (p Product, held int64, ok bool, err error) {
+	changed := false
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
-		if _, ok, err = one[struct{ Stock int64 }](ctx, tx, lockProductSQL, id); err != nil || !ok {
+		if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil || !ok {
 			return err
 		}
 		if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil {
 			return err
 		}
-		now, done, err := one[Product](ctx, tx, recountProductSQL, id, held)
-		if err != nil || !done {
+		if held > p.Stock || held == p.Reserved && p.Stock-held == p.Available {
+			return nil
+		}
+		if p, changed, err = one[Product](ctx, tx, recountProductSQL, id, held); err != nil {
 			return err
 		}
-		p = now
 		return tell(ctx, tx, p)
 	})
 	if err != nil {
 		return Product{}, 0, false, fmt.Errorf("recount product %s: %w", id, err)
 	}
-	r.relay.Wake()
+	if changed {
+		r.relay.Wake()
+	}
 	return p, held, ok, nil
 }

@@ -62,7 +62,7 @@ func (r *repairer) register(api huma.API) {
 	}, r.serveRelease)
 	huma.Register(api, huma.Operation{
 		OperationID: "recount-product", Method: http.MethodPost, Path: "/products/{id}/recount", Summary: "Count anew what orders hold of a product",
-		Description: "Reads all reservations. More held than was put in is a 409: put more in first.",
+		Description: "Reads all reservations. If the numbers are right, nothing changes. More held than was put in is a 409: put more in first.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, r.serveRecount)
 }
@@ -100,9 +100,9 @@ func (r *repairer) serveRecount(ctx context.Context, in *recountInput) (*product
 		return nil, web.Fault(ctx, err)
 	case !ok:
 		return nil, noProduct(in.ID)
-	case p.ID == "":
+	case held > p.Stock:
 		return nil, web.Problem(http.StatusConflict, "stock-below-reserved", "Stock below what is reserved",
-			fmt.Sprintf("orders hold %d units of %s, more than were put in", held, in.ID))
+			fmt.Sprintf("orders hold %d units of %s, more than the %d put in", held, in.ID, p.Stock))
 	}
 	return &productOutput{Status: http.StatusOK, Body: p}, nil
 }

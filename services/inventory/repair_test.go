@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -180,27 +180,62 @@ func TestStockRule(t *testing.T) {
 	}
 }
 
-// Whoever reserves and releases at the same time, no unit is lost and none is held twice.
-func TestRepairsRace(t *testing.T) {
+// Where the numbers are right, counting them anew writes nothing and tells nobody.
+func TestRecountOfGoodBooks(t *testing.T) {
 	t.Parallel()
-	const orders = 8
-	b := setup(t, Line{"tea", 1000}, Line{"cups", 1000})
-	api := b.commands()
-	var all sync.WaitGroup
-	for n := range orders {
-		for range 2 {
-			path := "/reservations/" + order(n).String()
-			all.Go(func() {
-				for _, seen := range []string{"NONE", "RELEASED", "REFUSED"} {
-					request(t, api, http.MethodPost, path+"/reserve", `{"seen":"`+seen+`","items":[{"productId":"cups","quantity":2},{"productId":"tea","quantity":1}]}`)
-				}
-			})
-			all.Go(func() { request(t, api, http.MethodPost, path+"/release", `{"seen":"RESERVED"}`) })
-			all.Go(func() { sagatest.Deliver(t, b.db, Choreography(), created(t, n, Line{"tea", 2}, Line{"cups", 1})) })
-			all.Go(func() { sagatest.Deliver(t, b.db, Choreography(), unpaid(t, n)) })
-		}
-		all.Go(func() { request(t, api, http.MethodPost, "/products/tea/recount", `{}`) })
+	b := setup(t, Line{"tea", 10})
+	b.deliver(created(t, 1, Line{"tea", 2}))
+	sagatest.Drain(t, b.db)
+	was, _, err := findProduct(t.Context(), b.db, "tea")
+	if err != nil {
+		t.Fatal(err)
 	}
-	all.Wait()
-	b.consistent()
+	if status, body := request(t, b.commands(), http.MethodPost, "/products/tea/recount", `{}`); status != http.StatusOK || body["reserved"] != 2.0 {
+		t.Errorf("%d %v", status, body)
+	}
+	is, _, err := findProduct(t.Context(), b.db, "tea")
+	if diff := cmp.Diff(was, is); diff != "" || err != nil {
+		t.Errorf("product (-before +after):\n%s%v", diff, err)
+	}
+	if told := sagatest.Drain(t, b.db); len(told) != 0 {
+		t.Errorf("told %v", told)
+	}
+}
+
+// What others read over HTTP: which orders hold something, what became of the rest, and since when.
+func TestFactsOverHTTP(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Line{"tea", 100}, Line{"cups", 0})
+	for n, status := range []string{"RESERVED", "RELEASED", "REFUSED", "RELEASED"} {
+		b.bring(n, status)
+	}
+	if _, err := b.db.Exec(t.Context(), `UPDATE reservations SET created_at = created_at - interval '2 hours', released_at = released_at - interval '1 hour'`); err != nil {
+		t.Fatal(err)
+	}
+	request(t, b.commands(), http.MethodPost, "/reservations/"+order(3).String()+"/reserve", `{"seen":"RELEASED","items":[{"productId":"tea","quantity":1}]}`)
+	server := web.New(web.Config{Service: "inventory"})
+	facts.Server{DB: b.db, Service: Choreography(), Source: source, Rules: rules}.Register(server.API)
+
+	_, list := request(t, server, http.MethodGet, "/facts?to="+order(9).String(), "")
+	var got []string
+	for _, f := range list["facts"].([]any) {
+		f := f.(map[string]any)
+		at, err := time.Parse(time.RFC3339Nano, f["changedAt"].(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%v %v, %.0f h ago", f["status"], f["member"], time.Since(at).Hours()))
+	}
+	b.want([]string{"RESERVED true, 2 h ago", "RELEASED false, 1 h ago", "REFUSED false, 2 h ago", "RESERVED true, 0 h ago"}, got)
+
+	_, digest := request(t, server, http.MethodGet, "/facts/digest?widthMs=1000&to="+order(9).String(), "")
+	want := map[string]any{"set": "reserved", "buckets": []any{map[string]any{
+		"start": float64(facts.TimeOf(order(0)).UnixMilli() / 1000 * 1000), "rows": 4.0, "count": 2.0, "hash": facts.Hex(facts.HashOf(order(0)) ^ facts.HashOf(order(3))),
+	}}}
+	if diff := cmp.Diff(want, digest); diff != "" {
+		t.Errorf("digest (-want +got):\n%s", diff)
+	}
+	if _, audit := request(t, server, http.MethodGet, "/facts/audit", ""); !cmp.Equal(audit["breaches"], any([]any{})) {
+		t.Errorf("audit of good books: %v", audit)
+	}
 }
