@@ -96,9 +96,14 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 			open[f.Kind]++
 		default:
 			m.repairs.WithLabelValues(string(f.Kind), string(f.Repair.State)).Inc()
-			if f.Repair.State == Failed {
+			if f.Repair.State != Done { // what was refused and undone instead is found no more by the next check
 				open[f.Kind]++
 			}
+		}
+	}
+	if report.More > 0 { // of those that are not listed none was repaired
+		for kind, n := range report.Kinds {
+			open[kind] = n
 		}
 	}
 	scope := scopeOf(request)

@@ -91,10 +91,13 @@ func (k *check) letters(ctx context.Context) error {
 }
 
 func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Finding, error) {
-	fresh := slices.DeleteFunc(slices.Clone(letters), func(l Letter) bool { return l.Redriven })
+	fresh := letters
+	if i := slices.IndexFunc(letters, func(l Letter) bool { return l.Redriven }); i >= 0 {
+		fresh = letters[:i] // those behind it wait with it, or nobody would know which were redriven
+	}
 	f := Finding{
 		Kind: DeadLetters, Subject: topic, Repair: Repair{Action: string(stepOperator), State: None},
-		Detail: fmt.Sprintf("%d dead letters, %d of which died again when they were redriven; the first one's key is %q: %s",
+		Detail: fmt.Sprintf("%d dead letters, %d of them behind one that died again when it was redriven, or that one itself; the first one's key is %q: %s",
 			len(letters), len(letters)-len(fresh), letters[0].Key, letters[0].Reason),
 	}
 	if len(fresh) == 0 || k.cfg.Redrive == nil {

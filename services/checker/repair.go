@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/facts"
+	"github.com/converge-dev/converge/pkg/web"
 )
 
 // maxRepairs is how many orders one check puts right: a mistake of the checker's, or of who set it up, does no more harm than that.
@@ -27,13 +28,13 @@ type repairer struct {
 
 // patient is an order that is being put right.
 type patient struct {
-	id    uuid.UUID
-	held  Held // as the services have answered last
-	draft *draft
+	id   uuid.UUID
+	held Held // as the services have answered last
 }
 
-// draft is what was ordered, as order tells it.
+// draft is what was ordered, as order tells it, and what the order is by now.
 type draft struct {
+	Status string `json:"status"`
 	UserID string `json:"userId"`
 	Items  []struct {
 		ProductID string `json:"productId"`
@@ -145,16 +146,15 @@ func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path
 	return after, nil
 }
 
-// ordered asks once what was ordered.
-func (r *repairer) ordered(ctx context.Context, o *patient) (draft, error) {
-	if o.draft == nil {
-		var d draft
-		if err := r.peers[orders].read(ctx, http.MethodGet, "/orders/"+o.id.String(), nil, &d); err != nil {
-			return draft{}, err
-		}
-		o.draft = &d
+// ordered asks what was ordered, each time anew: an order that its user has cancelled since is not to be charged for.
+func (r *repairer) ordered(ctx context.Context, o *patient) (d draft, err error) {
+	if err := r.peers[orders].read(ctx, http.MethodGet, "/orders/"+o.id.String(), nil, &d); err != nil {
+		return draft{}, err
 	}
-	return *o.draft, nil
+	if d.Status != o.held.Order.Status {
+		return draft{}, &refusal{Status: http.StatusConflict, Type: web.TypePrefix + facts.TypeChanged, Detail: "the order is " + d.Status + " by now"}
+	}
+	return d, nil
 }
 
 // recounts are the commands that put right what breaks a service's own rule, in the order in which they must be given: balances show which
@@ -178,9 +178,9 @@ func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(con
 			f := &found[i]
 			switch {
 			case f.Kind != rule.kind:
-			case f.Kind == BalanceMismatch && unclear:
+			case unclear && (f.Kind == BalanceMismatch || f.Kind == PaymentMismatch):
 				f.Repair.State = Refused
-				f.Repair.Detail = "a transfer is not whole yet, and the balances tell what it lacks"
+				f.Repair.Detail = "a transfer is not whole yet: balances tell what it lacks, and payments go by it"
 			default:
 				end, err := begin(ctx, *f)
 				if err != nil {

@@ -112,12 +112,14 @@ func (r *runner) run(ctx context.Context) error {
 func (r *runner) periodic(ctx context.Context) {
 	tick := time.NewTicker(r.plan.every)
 	defer tick.Stop()
-	var all time.Time // when everything was checked
+	var nextAll time.Time // when everything is to be checked again
 	for {
 		request := Request{Repair: r.plan.repair, By: "checker"}
 		now := r.now()
-		if whole := now.Sub(all) >= r.plan.allEvery; !whole {
+		if now.Before(nextAll) {
 			request.Since = now.Add(-r.plan.window)
+		} else { // one that fails does not keep the recent orders from being checked
+			nextAll = now.Add(min(r.plan.allEvery, 10*r.plan.every))
 		}
 		record, err := r.bounded(ctx, request)
 		switch {
@@ -127,7 +129,7 @@ func (r *runner) periodic(ctx context.Context) {
 			r.log.WarnContext(ctx, "check failed, trying again later", "error", err)
 		default:
 			if request.Since.IsZero() {
-				all = now
+				nextAll = now.Add(r.plan.allEvery)
 			}
 			if n := len(record.Findings) + record.More; n > 0 {
 				r.log.WarnContext(ctx, "the services disagree", "check", record.ID, "findings", n, "first", record.Findings[0].String())

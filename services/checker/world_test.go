@@ -63,7 +63,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	what := strings.TrimPrefix(r.URL.Path, "/")
 	switch strings.ReplaceAll(what, w.id.String(), "ID") {
 	case "orders/ID":
-		_, _ = rw.Write([]byte(`{"orderId":"` + w.id.String() + `","userId":"u-1","items":[{"productId":"p-1","quantity":2}],"amount":4200,"currency":"EUR","status":"PENDING"}`))
+		_, _ = rw.Write([]byte(`{"orderId":"` + w.id.String() + `","userId":"u-1","items":[{"productId":"p-1","quantity":2}],"amount":4200,"currency":"EUR","status":"` + w.held.Order.Status + `"}`))
 	case "reservations/ID/reserve":
 		w.set(rw, c, &w.held.Reservation, "RESERVED", true, w.refusal(w.soldOut, "out-of-stock", "out of stock: p-1: 2 wanted, 0 available"))
 	case "reservations/ID/release":

@@ -46,6 +46,12 @@ func TestRecounts(t *testing.T) {
 			func(bundle) string { return "/transfers/01980d2e-0000-7000-8000-0000000000ff" }, 200, "COMPLETED",
 		},
 		{
+			"an entry of a charge that nothing moved", "FAILED", `INSERT INTO entries (account_id, transfer_id, kind, amount, counterparty)
+				SELECT user_id, id, 'charge', -amount, 'merchant.EUR' FROM payments`,
+			[]string{"balance-mismatch", "payment-mismatch", "transfer-unbalanced"},
+			func(b bundle) string { return "/transfers/" + b.payments()[order(1)].ID.String() }, 200, "FAILED",
+		},
+		{
 			"an entry that only its account knows", "COMPLETED", `WITH e AS (INSERT INTO entries (account_id, transfer_id, kind, amount, counterparty)
 				VALUES ('u-1', '01980d2e-0000-7000-8000-0000000000ff', 'transfer', 5, 'merchant.EUR')) INSERT INTO pending (account_id, amount) VALUES ('u-1', 5)`,
 			[]string{"transfer-unbalanced"}, func(bundle) string { return "/transfers/01980d2e-0000-7000-8000-0000000000ff" }, 409, "COMPLETED",

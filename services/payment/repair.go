@@ -43,7 +43,8 @@ const (
 	lockRefundSQL = `SELECT id, state FROM refunds WHERE order_id = $1 FOR UPDATE`
 
 	// movedSQL finds a transfer's entries by the accounts that it can be between, for transfers are in no index.
-	movedSQL = `SELECT coalesce(max(abs(amount)) FILTER (WHERE transfer_id = $1), 0), coalesce(max(abs(amount)) FILTER (WHERE transfer_id = $2), 0)
+	// An entry that was taken back since moved nothing.
+	movedSQL = `SELECT coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $1)), 0)::bigint, coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $2)), 0)::bigint
 FROM entries WHERE account_id = ANY($3) AND transfer_id IN ($1, $2)`
 )
 
