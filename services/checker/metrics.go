@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -102,9 +103,7 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 		}
 	}
 	if report.More > 0 { // of those that are not listed none was repaired
-		for kind, n := range report.Kinds {
-			open[kind] = n
-		}
+		maps.Copy(open, report.Kinds)
 	}
 	scope := scopeOf(request)
 	if scope == scopeOrder {

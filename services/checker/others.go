@@ -95,10 +95,16 @@ func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Findi
 	if i := slices.IndexFunc(letters, func(l Letter) bool { return l.Redriven }); i >= 0 {
 		fresh = letters[:i] // those behind it wait with it, or nobody would know which were redriven
 	}
+	again := 0
+	for _, l := range letters {
+		if l.Redriven {
+			again++
+		}
+	}
 	f := Finding{
 		Kind: DeadLetters, Subject: topic, Repair: Repair{Action: string(stepOperator), State: None},
-		Detail: fmt.Sprintf("%d dead letters, %d of them behind one that died again when it was redriven, or that one itself; the first one's key is %q: %s",
-			len(letters), len(letters)-len(fresh), letters[0].Key, letters[0].Reason),
+		Detail: fmt.Sprintf("%d dead letters, %d of which died again when they were redriven; the first one's key is %q: %s",
+			len(letters), again, letters[0].Key, letters[0].Reason),
 	}
 	if len(fresh) == 0 || k.cfg.Redrive == nil {
 		return f, nil
