@@ -138,10 +138,10 @@ func (p Progress) asked() bool {
 	})
 }
 
-// overtook tells whether the order was cancelled on request before news that was on its way by then: payment had charged,
-// and pays back because it was asked to.
+// overtook tells whether the order was cancelled on request, or is being, before news that was on its way by then: payment had
+// charged, and pays back because it was asked to.
 func (p Progress) overtook(n news) bool {
-	return p.Status == Cancelled && p.asked() && n.event == event.PaymentCompleted.Name()
+	return p.asked() && n.event == event.PaymentCompleted.Name()
 }
 
 // effect is what news did to an order.

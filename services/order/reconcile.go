@@ -43,7 +43,8 @@ type held struct{ reserved, paid bool }
 // it is CANCELLING until it is paid back, as if its user had asked for that; if it is not, it is CANCELLED, for nobody would tell of
 // a refund. One that is CANCELLING is CANCELLED when nothing is held any more. CANCELLED is final.
 //
-// It does not matter what was heard before: that is what turned out not to be so.
+// It does not matter what was heard before: that is what turned out not to be so. But what is undone from now on was asked for, which
+// the history tells as it does of any request: what the others tell of it then is no contradiction, and shows as a compensation.
 func (p Progress) reconcile(h held, reason, by string, at time.Time) (Progress, bool) {
 	is := p.Status
 	at = stamp(at)
@@ -63,23 +64,26 @@ func (p Progress) reconcile(h held, reason, by string, at time.Time) (Progress, 
 	} else {
 		p.SettledAt = nil
 	}
-	if is != Confirmed && p.Status != Cancelling {
-		p.Reason = reason
-	}
+	undo := is != Confirmed && p.Status != Cancelling
 	p.Status = is
+	if undo {
+		p.Reason = reason
+		p = p.noting(at, event.OrderCancelRequested.Name(), reason)
+	}
 	return p.noting(at, eventReconciled, reason+" ("+by+")"), true
 }
 
 // reconcile has one order draw its conclusions, and tells those who have to act on them: what is to be undone is asked for again as
-// long as it is held. It returns the order as it is then, or none; changed is what it is, if that is not what was seen, in which case
-// nothing is done.
+// long as it is held. It returns the order as it is then, or none; changed is what it is, if that is neither what was seen nor what
+// would become of that, in which case nothing is done.
 func (c *canceller) reconcile(ctx context.Context, id uuid.UUID, seen Status, h held, reason, by string) (o *Order, changed Status, err error) {
 	orders, _, err := c.change(ctx, []uuid.UUID{id}, func(o *Order, now time.Time) (bool, []saga.Out) {
 		was := o.Status
 		p, moves := o.Progress.reconcile(h, reason, by, now)
 		again := was == Cancelling || was == Cancelled && (h.reserved || h.paid)
 		if was != seen {
-			if moves || again {
+			wanted, _ := Progress{Status: seen}.reconcile(h, reason, by, now)
+			if (moves || again) && wanted.Status != was {
 				changed = was
 			}
 			return false, nil
@@ -111,7 +115,7 @@ type reconcileInput struct {
 		Reserved bool   `json:"reserved" doc:"inventory holds what was ordered"`
 		Paid     bool   `json:"paid" doc:"payment holds what was to be paid"`
 		Reason   string `json:"reason" minLength:"1" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 256 characters without control characters" example:"expired"`
-		By       string `json:"by" minLength:"1" maxLength:"256" doc:"who has looked" example:"checker"`
+		By       string `json:"by" minLength:"1" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 256 characters without control characters" doc:"who has looked" example:"checker"`
 	}
 }
 
@@ -119,7 +123,8 @@ func (h *handlers) registerReconcile(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "reconcile-order", Method: http.MethodPost, Path: "/orders/{id}/reconcile", Summary: "Tell an order what inventory and payment hold",
 		Description: "For who has compared all three, and found that they disagree. The order draws its conclusions: it is confirmed, cancelled, or stays what it is. " +
-			"If it is not what the sender has seen, and would change, it is a 409 of the type changed-meanwhile.",
+			"One that has drawn them since the sender has looked stays what it is, so the request can be sent again safely. " +
+			"If it is anything else than what was seen, and would change, it is a 409 of the type changed-meanwhile.",
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.reconcileOrder)
 }

@@ -1,7 +1,6 @@
 package order
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/sagatest"
@@ -52,18 +52,114 @@ func (c client) topics(t *testing.T) (topics []string) {
 	return topics
 }
 
-// What an order concludes from what the others hold, and whom it tells.
+// What the history says, and why, of an order that is told what the others hold. What was heard before does not matter.
+func TestReconcileProgress(t *testing.T) {
+	t.Parallel()
+	one := at(1)
+	misled := []Entry{{at(0), Confirmed, "payment.refunded", ""}, {at(0), Confirmed, "inventory.released", ""}}
+	asked := func(is Status) Entry { return Entry{one, is, "order.cancel.requested", "looked at"} }
+	found := func(is Status) Entry { return Entry{one, is, "order.reconciled", "looked at (the test)"} }
+	for name, tc := range map[string]struct {
+		from Progress
+		held held
+		want Progress
+	}{
+		"confirmed": {Progress{Status: Pending}, held{true, true}, Progress{Status: Confirmed, SettledAt: &one, History: []Entry{found(Confirmed)}}},
+		"given up":  {Progress{Status: Pending}, held{}, Progress{Status: Cancelled, Reason: "looked at", SettledAt: &one, History: []Entry{asked(Cancelled), found(Cancelled)}}},
+		"not reserved, misled by what was heard": {
+			Progress{Status: Confirmed, SettledAt: &one, History: misled}, held{paid: true},
+			Progress{Status: Cancelling, Reason: "looked at", History: append(slices.Clip(misled), asked(Cancelling), found(Cancelling))},
+		},
+		"not paid": {
+			Progress{Status: Confirmed, SettledAt: &one}, held{reserved: true},
+			Progress{Status: Cancelled, Reason: "looked at", SettledAt: &one, History: []Entry{asked(Cancelled), found(Cancelled)}},
+		},
+		"undone": {
+			Progress{Status: Cancelling, Reason: "mistake"}, held{},
+			Progress{Status: Cancelled, Reason: "mistake", SettledAt: &one, History: []Entry{found(Cancelled)}},
+		},
+	} {
+		got, changed := tc.from.reconcile(tc.held, "looked at", "the test", one)
+		if diff := cmp.Diff(tc.want, got); diff != "" || !changed {
+			t.Errorf("%s: changed %t (-want +got):\n%s", name, changed, diff)
+		}
+		if again, changed := got.reconcile(tc.held, "looked at", "the test", at(2)); changed || cmp.Diff(got, again) != "" {
+			t.Errorf("%s, again: changed %t, %+v", name, changed, again)
+		}
+	}
+}
+
+// An order that was found to lack its items is undone as one that its user cancels: what is told of that is no contradiction.
+func TestReconciledOrderIsUndone(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	o := c.brought(t, Confirmed)
+	for range 2 { // the answer to the first was lost
+		if w := c.reconcile(o.ID, Confirmed, held{paid: true}); w.Code != http.StatusOK || parse[facts.Fact](t, w).Status != string(Cancelling) {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+	if diff := cmp.Diff([]string{"order.cancel.requested"}, c.topics(t)); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	want := `CANCELLING "looked at"` + saysCreated + ` | CANCELLING order.cancel.requested looked at | CANCELLING order.reconciled looked at (the test)`
+	is := c.order(t, o.ID)
+	is.History[0].Status = Pending // brought behind the service's back
+	wantOrder(t, is, want, Compensation{What: "refund", State: "PENDING"}, Compensation{What: "release", State: "PENDING"})
+	sagatest.Deliver(t, c.db, choreography(c.metrics), noMoneyBack(t, o.ID), completed(t, o.ID), moneyBack(t, o.ID), stockBack(t, o.ID))
+	is = c.order(t, o.ID)
+	if diff := cmp.Diff([]Compensation{{What: "refund", State: "DONE"}, {What: "release", State: "DONE"}}, is.Compensations); diff != "" || is.Status != Cancelled {
+		t.Errorf("it is %s (-want +got):\n%s", is.Status, diff)
+	}
+	if n := testutil.CollectAndCount(c.metrics.contradictions); n != 0 {
+		t.Errorf("%d contradictions counted", n)
+	}
+}
+
+// Payment pays back for an order that was cancelled though nobody had asked for it: that is what should be.
+func TestPaidBackForACancelledOrder(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	cancelled, confirmed := c.brought(t, Cancelled), c.brought(t, Confirmed)
+	sagatest.Deliver(t, c.db, choreography(c.metrics), moneyBack(t, cancelled.ID), moneyBack(t, confirmed.ID))
+	for status, want := range map[Status]float64{Cancelled: 0, Confirmed: 1} {
+		if n := testutil.ToFloat64(c.metrics.contradictions.WithLabelValues("payment.refunded", string(status))); n != want {
+			t.Errorf("%v contradictions of %s counted, want %v", n, status, want)
+		}
+	}
+}
+
+// Who has looked, and why, is text that the history can hold.
+func TestReconcileRefusesControlCharacters(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	o := c.brought(t, Pending)
+	for _, body := range []string{
+		`{"seen":"PENDING","reserved":true,"paid":true,"reason":"looked at","by":"a\u0000b"}`,
+		`{"seen":"PENDING","reserved":true,"paid":true,"reason":"a\u0000b","by":"the test"}`,
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/orders/"+o.ID.String()+"/reconcile", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if w := c.do(r); w.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+}
+
+// What an order concludes from what the others hold, and whom it tells. If it has concluded the same before, whatever was seen then, it
+// tells nobody again.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	both, neither, reserved, paid := held{true, true}, held{}, held{reserved: true}, held{paid: true}
 	undo := []string{"order.cancel.requested", "order.cancelled"}
-	for _, tc := range []struct {
+	type row struct {
 		was  Status
 		held held
 		is   Status
 		told []string
-	}{
+	}
+	rows := []row{
 		{Pending, both, Confirmed, []string{"order.confirmed"}},
 		{Pending, reserved, Cancelled, undo},
 		{Pending, paid, Cancelled, undo},
@@ -80,7 +176,12 @@ func TestReconcile(t *testing.T) {
 		{Cancelled, reserved, Cancelled, undo},
 		{Cancelled, paid, Cancelled, undo},
 		{Cancelled, neither, Cancelled, nil},
-	} {
+	}
+	wanted := map[string]Status{}
+	for _, tc := range rows {
+		wanted[fmt.Sprint(tc.was, tc.held)] = tc.is
+	}
+	for _, tc := range rows {
 		t.Run(fmt.Sprintf("%s %+v", tc.was, tc.held), func(t *testing.T) {
 			o := c.brought(t, tc.was)
 			for _, other := range []Status{Pending, Confirmed, Cancelling, Cancelled} {
@@ -88,7 +189,7 @@ func TestReconcile(t *testing.T) {
 					continue
 				}
 				w := c.reconcile(o.ID, other, tc.held)
-				if want := map[bool]int{true: http.StatusOK, false: http.StatusConflict}[tc.told == nil]; w.Code != want {
+				if want := map[bool]int{true: http.StatusOK, false: http.StatusConflict}[tc.told == nil || wanted[fmt.Sprint(other, tc.held)] == tc.was]; w.Code != want {
 					t.Errorf("seen as %s: %d %s, want %d", other, w.Code, w.Body, want)
 				}
 			}
@@ -167,8 +268,13 @@ func TestDigestOfOrders(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	list, err := source.List(t.Context(), c.db, facts.Span{To: uuid.Max}, 10)
-	text, _ := json.Marshal(list[0])
-	if err != nil || len(list) != 5 || !list[0].ChangedAt.Equal(at(0)) {
-		t.Errorf("%d facts, %v, the first %s", len(list), err, text)
+	if err != nil || len(list) != 5 {
+		t.Fatal(list, err)
+	}
+	for i, status := range []Status{Pending, Confirmed, Confirmed, Cancelling, Cancelled} {
+		want := facts.Fact{ID: list[i].ID, Member: status == Confirmed, Status: string(status), Amount: 4200, Currency: "EUR", ChangedAt: at(0)}
+		if diff := cmp.Diff(want, list[i]); diff != "" {
+			t.Errorf("fact of %s (-want +got):\n%s", status, diff)
+		}
 	}
 }

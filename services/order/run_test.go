@@ -44,6 +44,12 @@ func TestRunWithoutKafka(t *testing.T) {
 		resp, err := http.Get(url + "/orders?status=CANCELLED")
 		return err == nil && strings.Contains(read(t, resp), `"reason":"expired"`)
 	})
+	if resp, err = http.Get(url + "/facts/digest?to=ffffffff-ffff-ffff-ffff-ffffffffffff&widthMs=9223372036854"); err != nil {
+		t.Fatal(err)
+	}
+	if body := read(t, resp); !strings.Contains(body, `"set":"confirmed","buckets":[{"start":0,"rows":1,"count":0,`) {
+		t.Errorf("the facts: %s", body)
+	}
 	if resp, err = http.Get(url + "/metrics"); err != nil {
 		t.Fatal(err)
 	}

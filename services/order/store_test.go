@@ -16,7 +16,18 @@ import (
 
 func TestStatementsFitTheSchema(t *testing.T) {
 	t.Parallel()
-	pgtest.Prepare(t, database(t))
+	db := database(t)
+	pgtest.Prepare(t, db)
+	conn, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	for _, sql := range []string{source.DigestSQL(), source.ListSQL(), source.GetSQL()} {
+		if _, err := conn.Conn().Prepare(t.Context(), sql, sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
 }
 
 // fill makes n orders of users u-0 and u-1 in turn; every tenth is CONFIRMED.
