@@ -130,13 +130,8 @@ func (p Progress) line(event string) *Entry {
 
 func (p Progress) heard(event string) bool { return p.line(event) != nil }
 
-// asked tells whether somebody has asked for the order to be cancelled, or has found out that it has to be. Where nobody has, the saga itself may
-// have failed.
-func (p Progress) asked() bool {
-	return p.heard(event.OrderCancelRequested.Name()) || slices.ContainsFunc(p.History, func(e Entry) bool {
-		return e.Event == eventReconciled && (e.Status == Cancelling || e.Status == Cancelled)
-	})
-}
+// asked tells whether somebody has asked for the order to be cancelled. Where nobody has, the saga itself may have failed.
+func (p Progress) asked() bool { return p.heard(event.OrderCancelRequested.Name()) }
 
 // overtook tells whether the order was cancelled on request, or is being, before news that was on its way by then: payment had
 // charged, and pays back because it was asked to.
