@@ -8,7 +8,7 @@ ARGS ?=
 # Tests. Their servers are containers where Docker answers and embedded ones elsewhere; CONVERGE_TEST_SERVERS=docker or
 # =embedded decides. The test kits end their containers themselves, so testcontainers' own reaper is not needed.
 TEST_FLAGS ?=
-TEST_TIMEOUT ?= 30m
+TEST_TIMEOUT ?= 45m
 export CONVERGE_TEST_SERVERS ?=
 export TESTCONTAINERS_RYUK_DISABLED ?= true
 # Packages tested at once: each may start servers of its own, so no more than four.
