@@ -13,8 +13,8 @@ FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id`,
 // refunding is the status, to others, of a payment whose refund waits.
 const refunding = "REFUNDING"
 
-// rules are what must hold of the ledger, at any moment. A transfer is as large as the larger of its sides; an entry that was taken back is
-// none.
+// rules are what must hold of the ledger, at any moment. A transfer moved as much as the larger of its sides, less what was corrected of it.
+// Entries are grouped once: in two steps, PostgreSQL guesses that there are 200 transfers, and joins a million by loops.
 var rules = []facts.Rule{
 	{Kind: "transfer-unbalanced", SQL: `SELECT transfer_id::text, count(*) || ' entries that sum to ' || sum(amount)
 FROM entries GROUP BY transfer_id HAVING sum(amount) <> 0 ORDER BY 1 LIMIT $1`},
@@ -26,10 +26,13 @@ FROM accounts a
 WHERE a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0) ORDER BY 1 LIMIT $1`},
 
 	{Kind: "payment-mismatch", SQL: `WITH moved AS (
-    SELECT transfer_id, greatest(sum(amount) FILTER (WHERE amount > 0), -sum(amount) FILTER (WHERE amount < 0)) AS amount
-    FROM (SELECT transfer_id, sum(amount) AS amount FROM entries GROUP BY transfer_id, account_id) AS sides GROUP BY 1
-) SELECT p.order_id::text, p.status || ' of ' || p.amount || ', charged ' || coalesce(c.amount, 0) || ', paid back ' || coalesce(b.amount, 0)
+    SELECT transfer_id, greatest(sum(amount) FILTER (WHERE amount > 0 AND kind <> 'correction'), -sum(amount) FILTER (WHERE amount < 0 AND kind <> 'correction'))
+        - coalesce(abs(sum(amount) FILTER (WHERE kind = 'correction')), 0) AS amount
+    FROM entries GROUP BY 1
+) SELECT p.order_id::text, p.status || ' of ' || p.amount || coalesce(' with a refund ' || r.state, '')
+    || ', charged ' || coalesce(c.amount, 0) || ', paid back ' || coalesce(b.amount, 0)
 FROM payments p LEFT JOIN moved c ON c.transfer_id = p.id LEFT JOIN refunds r ON r.order_id = p.order_id LEFT JOIN moved b ON b.transfer_id = r.id
 WHERE coalesce(c.amount, 0) <> CASE p.status WHEN 'FAILED' THEN 0 ELSE p.amount END
-    OR coalesce(b.amount, 0) <> CASE p.status WHEN 'REFUNDED' THEN p.amount ELSE 0 END ORDER BY 1 LIMIT $1`},
+    OR coalesce(b.amount, 0) <> CASE p.status WHEN 'REFUNDED' THEN p.amount ELSE 0 END
+    OR p.status <> CASE r.state WHEN 'WAITING' THEN 'COMPLETED' WHEN 'DONE' THEN 'REFUNDED' END ORDER BY 1 LIMIT $1`},
 }

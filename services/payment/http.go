@@ -266,6 +266,9 @@ var titles = map[string]string{
 	insufficientBalance: "Insufficient balance",
 	currencyMismatch:    "Currency mismatch",
 	accountFrozen:       "Account frozen",
+	paymentDeclined:     "Payment declined",
+	unclear:             "Unclear",
+	belowZero:           "Balance below zero",
 }
 
 // move makes a transfer, and a problem of whatever keeps it from being made. idField is what its id is called.

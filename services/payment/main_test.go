@@ -170,3 +170,34 @@ func (b bundle) breaches() (found []string) {
 	}
 	return found
 }
+
+// exec plants something.
+func (b bundle) exec(sql string, args ...any) {
+	b.Helper()
+	if _, err := b.db.Exec(b.Context(), sql, args...); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// everything is all that the service holds, as text.
+func (b bundle) everything() (all string) {
+	b.Helper()
+	for _, table := range []string{"payments", "refunds", "accounts", "pending", "entries", "outbox", "idempotency"} {
+		var rows string
+		if err := b.db.QueryRow(b.Context(), `SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM `+table+` t`).Scan(&rows); err != nil {
+			b.Fatal(err)
+		}
+		all += table + "\n" + rows + "\n"
+	}
+	return all
+}
+
+// sum is what accounts hold.
+func (b bundle) sum(like string) (n int64) {
+	b.Helper()
+	err := b.db.QueryRow(b.Context(), `SELECT ((SELECT coalesce(sum(balance), 0) FROM accounts WHERE id LIKE $1) + (SELECT coalesce(sum(amount), 0) FROM pending WHERE account_id LIKE $1))::bigint`, like).Scan(&n)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}

@@ -10,8 +10,54 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/saga"
 )
+
+// recount makes a payment's status what the ledger says.
+func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, error) {
+	there := func(s stored) bool {
+		return s.status != facts.None && s.ledger() == s.Status && (s.state == "" || s.state == refundStates[s.Status])
+	}
+	for seen := ""; ; {
+		f, changed, err := r.command(ctx, order, seen, there, func(_ pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
+			switch is := s.ledger(); {
+			case s.status == facts.None:
+				return nil, &refusedError{Refusal{noPayment, "the order has no payment"}}
+			case is == "":
+				return nil, s.unclear()
+			default:
+				r.settle(b, s, is)
+				return nil, nil
+			}
+		})
+		if changed == "" || err != nil {
+			return f, err
+		}
+		seen = changed // whatever it is
+	}
+}
+
+// noCharge is why a payment failed that is not in the ledger.
+const noCharge = "no charge in the ledger"
+
+// settle makes a payment what the ledger says, and its refund with it. What was answered to its cancellation goes: it was about another status.
+func (r *repairer) settle(b *pgx.Batch, s stored, is Status) {
+	reason := ""
+	if is == Failed {
+		reason = noCharge
+	}
+	switch {
+	case s.state == "" || s.state == refundStates[is]:
+	case is == Refunded:
+		b.Queue(doneRefundSQL, s.OrderID, r.cashier.now())
+	default:
+		b.Queue(dropRefundSQL, s.OrderID)
+	}
+	b.Queue(setStatusSQL, s.OrderID, string(is), reason)
+	r.cashier.keys.Forget(b, refundKey(s.OrderID))
+}
 
 // A balance changes only under its row's lock. What is pending, and its entries, come from one transaction each, so a statement
 // after the lock sees both or neither.

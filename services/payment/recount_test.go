@@ -37,6 +37,18 @@ func TestRecounts(t *testing.T) {
 			func(bundle) string { return "/payments/" + order(1).String() }, 200, "COMPLETED",
 		},
 		{
+			"its refund was done, and is called waiting", "REFUNDED", `UPDATE refunds SET state = 'WAITING', done_at = NULL, next_try_at = now() - interval '1 minute'`, []string{"payment-mismatch"},
+			func(bundle) string { return "/payments/" + order(1).String() }, 200, "REFUNDED",
+		},
+		{
+			"its refund was not done, and is called done", "REFUNDING", `UPDATE refunds SET state = 'DONE', done_at = now(), next_try_at = NULL`, []string{"payment-mismatch"},
+			func(bundle) string { return "/payments/" + order(1).String() }, 200, "COMPLETED",
+		},
+		{
+			"another amount", "COMPLETED", `UPDATE payments SET amount = 90`, []string{"payment-mismatch"},
+			func(bundle) string { return "/payments/" + order(1).String() }, 409, "COMPLETED",
+		},
+		{
 			"half of a charge is lost", "COMPLETED", `DELETE FROM entries WHERE account_id = 'u-1' AND kind = 'charge'`, []string{"balance-mismatch", "transfer-unbalanced"},
 			func(b bundle) string { return "/transfers/" + b.payments()[order(1)].ID.String() }, 200, "COMPLETED",
 		},
@@ -60,15 +72,17 @@ func TestRecounts(t *testing.T) {
 			"a balance changed by hand", "COMPLETED", `UPDATE accounts SET balance = balance + 7 WHERE id = 'u-1'`, []string{"balance-mismatch"},
 			func(bundle) string { return "/accounts/u-1" }, 200, "COMPLETED",
 		},
+		{
+			"the money is not there", "COMPLETED", `DELETE FROM entries WHERE account_id = 'u-1' AND kind = 'opening'`, []string{"balance-mismatch", "transfer-unbalanced"},
+			func(bundle) string { return "/accounts/u-1" }, 409, "COMPLETED",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			b.bring(1, tc.was)
 			b.audit()
-			if _, err := b.db.Exec(t.Context(), tc.plant); err != nil {
-				t.Fatal(err)
-			}
+			b.exec(tc.plant)
 			found := b.breaches()
 			var kinds []string
 			for _, one := range found {
@@ -79,10 +93,16 @@ func TestRecounts(t *testing.T) {
 			if diff := cmp.Diff(tc.kinds, kinds); diff != "" {
 				t.Errorf("found (-want +got):\n%s\n%v", diff, found)
 			}
-			for range 2 {
+			before := b.everything()
+			for times := range 2 {
 				if w := b.post(tc.path(b)+"/recount", `{}`); w.Code != tc.status {
 					t.Errorf("recount: %d %s, want %d", w.Code, w.Body, tc.status)
 				}
+				after := b.everything()
+				if changed := before != after; changed != (tc.status == http.StatusOK && times == 0) {
+					t.Errorf("changed %t, sent %d times before, and answered %d (-before +after):\n%s", changed, times, tc.status, cmp.Diff(before, after))
+				}
+				before = after
 			}
 			if p := b.payments()[order(1)]; string(p.Status) != tc.is {
 				t.Errorf("the payment is %s, want %s", p.Status, tc.is)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/clock"
@@ -32,20 +33,40 @@ type repairer struct {
 // stored is what is known of an order's payment.
 type stored struct {
 	Payment
-	status    string // to others; NONE where there is none
-	refund    uuid.UUID
-	charged   int64 // by the ledger: of the payment's own transfer
-	returned  int64 // of its refund's
-	hasRefund bool
+	status   string // to others; NONE where there is none
+	refund   uuid.UUID
+	state    string // of the refund; empty where there is none
+	charged  int64  // by the ledger: of the payment's own transfer
+	returned int64  // of its refund's
+}
+
+// refundStates are those of the refund, if there is one, of a payment that is not FAILED.
+var refundStates = map[Status]string{Completed: "WAITING", Refunded: "DONE"}
+
+// ledger is the payment's status by what was moved; empty where only a person can say. Nothing was charged for a payment that is not there.
+func (s stored) ledger() Status {
+	switch {
+	case s.charged == 0 && s.returned == 0:
+		return Failed
+	case s.charged == s.Amount && s.returned == 0:
+		return Completed
+	case s.charged == s.Amount && s.returned == s.Amount:
+		return Refunded
+	}
+	return ""
+}
+
+// unclear refuses what cannot be decided.
+func (s stored) unclear() error {
+	return &refusedError{Refusal{unclear, fmt.Sprintf("of %d, %d were charged and %d paid back: only a person can say what is right", s.Amount, s.charged, s.returned)}}
 }
 
 const (
 	lockRefundSQL = `SELECT id, state FROM refunds WHERE order_id = $1 FOR UPDATE`
 
-	// movedSQL finds a transfer's entries by the accounts that it can be between, for transfers are in no index.
-	// An entry that was taken back since moved nothing.
+	// movedSQL is what two transfers moved by an account's entries, less what was corrected. Transfers are in no index.
 	movedSQL = `SELECT coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $1)), 0)::bigint, coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $2)), 0)::bigint
-FROM entries WHERE account_id = ANY($3) AND transfer_id IN ($1, $2)`
+FROM entries WHERE account_id = $3 AND transfer_id IN ($1, $2)`
 )
 
 // find locks what is known of an order's payment, and looks into the ledger for it.
@@ -56,11 +77,7 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 		return s, err
 	}
 	s.status = facts.None
-	var state string
-	switch err := tx.QueryRow(ctx, lockRefundSQL, order).Scan(&s.refund, &state); {
-	case err == nil:
-		s.hasRefund = true
-	case !errors.Is(err, pgx.ErrNoRows):
+	if err := tx.QueryRow(ctx, lockRefundSQL, order).Scan(&s.refund, &s.state); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return s, err
 	}
 	s.Payment, _, err = readForRefund(ctx, tx, order)
@@ -70,19 +87,39 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	if err != nil {
 		return s, err
 	}
-	if s.status = string(s.Status); state == "WAITING" {
+	if s.status = string(s.Status); s.state == "WAITING" {
 		s.status = refunding
 	}
-	sides := []string{s.UserID, r.cashier.bank.externalOf(s.Currency)} // the latter of what was paid before there were accounts
-	err = tx.QueryRow(ctx, movedSQL, s.ID, s.refund, sides).Scan(&s.charged, &s.returned)
-	return s, err
+	// The user's side is in few entries, and mostly enough. The merchant's is in all of its, and shows what was paid before there were accounts, too,
+	// and whatever has lost its other half.
+	for _, account := range []string{s.UserID, r.cashier.bank.merchantOf(s.Currency)} {
+		var charged, returned int64
+		if err := tx.QueryRow(ctx, movedSQL, s.ID, s.refund, account).Scan(&charged, &returned); err != nil {
+			return s, err
+		}
+		s.charged, s.returned = max(s.charged, charged), max(s.returned, returned)
+		if s.charged != 0 && (s.state == "" || s.returned != 0) {
+			break
+		}
+	}
+	return s, nil
 }
 
 // command runs do in a transaction, unless the payment's status is what is wanted already or not what was seen, and returns the payment as it
-// is then. What do returns is told.
-func (r *repairer) command(ctx context.Context, order uuid.UUID, seen string, there func(stored) bool,
-	do func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error),
-) (f facts.Fact, changed string, err error) {
+// is then. What do returns is told. A payment that the saga adds while do adds one is looked at instead.
+func (r *repairer) command(ctx context.Context, order uuid.UUID, seen string, there func(stored) bool, do work) (f facts.Fact, changed string, err error) {
+	for again := true; again; {
+		f, changed, err = r.once(ctx, order, seen, there, do)
+		added, violated := errors.AsType[*pgconn.PgError](err)
+		again = violated && added.ConstraintName == "payments_pkey" // payments are not deleted: it is there the next time
+	}
+	return f, changed, err
+}
+
+// work is what a command does about a payment that is as it was seen: at once, or with b.
+type work func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error)
+
+func (r *repairer) once(ctx context.Context, order uuid.UUID, seen string, there func(stored) bool, do work) (f facts.Fact, changed string, err error) {
 	var handover *outbox.Handover
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		s, err := r.find(ctx, tx, order)
@@ -146,11 +183,14 @@ const (
 func (r *repairer) charge(ctx context.Context, seen string, e event.InventoryReservedV1) (facts.Fact, string, error) {
 	there := func(s stored) bool { return s.Status == Completed }
 	return r.command(ctx, e.OrderID, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
-		if s.hasRefund {
+		if s.state != "" {
 			b.Queue(dropRefundSQL, e.OrderID)
 		}
 		r.cashier.keys.Forget(b, refundKey(e.OrderID)) // so that a later cancellation pays back again
-		if s.status != facts.None && s.charged == s.Amount && s.charged > 0 && s.returned == 0 {
+		switch s.ledger() {
+		case "":
+			return nil, s.unclear()
+		case Completed:
 			b.Queue(setStatusSQL, e.OrderID, string(Completed), "")
 			return completed(ctx, s.Payment), nil
 		}
@@ -177,78 +217,62 @@ func completed(ctx context.Context, p Payment) []saga.Out {
 }
 
 // refund pays back what an order should not have paid, by the rows and not by the answer that may be stored under the order's key. If the ledger
-// has the refund already, the status is put right. What cannot be paid back now waits, as in the saga. Of an orphan, which order does not know, nobody
-// is told.
+// has the refund already, or no charge, the status is put right. What cannot be paid back now waits, as in the saga. Of an orphan, which order does
+// not know, nobody is told.
 func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orphan bool) (facts.Fact, string, error) {
+	result := "" // of the attempt to pay back, if it comes to that
 	there := func(s stored) bool { return s.status != facts.None && s.status != string(Completed) }
-	return r.command(ctx, order, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
+	f, changed, err := r.command(ctx, order, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
 		if s.status == facts.None {
 			return nil, &refusedError{Refusal{noPayment, "there is nothing to pay back: the order has no payment"}}
 		}
 		key := order.String()
-		back := []saga.Out{saga.New(ctx, event.PaymentRefunded, key, event.PaymentRefundedV1{OrderID: order, PaymentID: s.ID, Amount: s.Amount})}
-		if orphan {
-			back = nil
-		}
-		if s.hasRefund && s.returned == s.Amount {
-			b.Queue(setStatusSQL, order, string(Refunded), "")
-			return back, nil
-		}
-		id, now := clock.NewID(), r.cashier.now()
-		cause, err := json.Marshal(saga.Meta{ID: id, Key: key, Topic: event.OrderCancelRequested.Name(), Time: now, CorrelationID: id})
-		if err != nil {
-			return nil, err
-		}
-		moves, refusal, err := r.cashier.payBack(ctx, tx, s.Payment, id)
-		if err != nil {
-			return nil, err
-		}
-		b.QueuedQueries = append(b.QueuedQueries, moves.QueuedQueries...)
-		if refusal != nil {
-			b.Queue(upsertRefundSQL, order, id, "WAITING", refusal.Reason, now.Add(r.cashier.pause(1)), cause, now, nil)
-			if orphan {
-				return nil, nil
+		out := saga.New(ctx, event.PaymentRefunded, key, event.PaymentRefundedV1{OrderID: order, PaymentID: s.ID, Amount: s.Amount})
+		switch is := s.ledger(); is {
+		case "":
+			return nil, s.unclear()
+		case Failed:
+			r.settle(b, s, is)
+			out = saga.New(ctx, event.PaymentFailed, key, event.PaymentFailedV1{OrderID: order, Error: noCharge})
+		case Refunded:
+			r.settle(b, s, is)
+		case Completed:
+			refusal, err := r.payBack(ctx, tx, s, b)
+			if err != nil {
+				return nil, err
 			}
-			return []saga.Out{saga.New(ctx, event.PaymentRefundFailed, key, event.PaymentRefundFailedV1{OrderID: order, Error: refusal.Reason})}, nil
+			if result = attemptRefunded; refusal != nil {
+				result = attemptRefused
+				out = saga.New(ctx, event.PaymentRefundFailed, key, event.PaymentRefundFailedV1{OrderID: order, Error: refusal.Reason})
+			}
 		}
-		b.Queue(upsertRefundSQL, order, id, "DONE", "", nil, cause, now, now)
-		return back, nil
+		if orphan {
+			return nil, nil
+		}
+		return []saga.Out{out}, nil
 	})
+	if err == nil && result != "" {
+		r.cashier.metrics.attempted(result)
+	}
+	return f, changed, err
 }
 
-// recount makes a payment's status what the ledger says.
-func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, error) {
-	var is Status
-	var reason string
-	there := func(s stored) bool {
-		is, reason = "", ""
-		switch {
-		case s.charged == s.Amount && s.charged > 0 && s.returned == 0:
-			is = Completed
-		case s.charged == s.Amount && s.charged > 0 && s.returned == s.Amount:
-			is = Refunded
-		case s.charged == 0 && s.returned == 0:
-			is, reason = Failed, "no charge in the ledger"
-		}
-		return s.status != facts.None && is == s.Status
+// payBack adds to b what pays back, or what makes it wait, and returns why.
+func (r *repairer) payBack(ctx context.Context, tx pgx.Tx, s stored, b *pgx.Batch) (*Refusal, error) {
+	id, now := clock.NewID(), r.cashier.now()
+	cause, err := json.Marshal(saga.Meta{ID: id, Key: s.OrderID.String(), Topic: event.OrderCancelRequested.Name(), Time: now, CorrelationID: id})
+	if err != nil {
+		return nil, err
 	}
-	for seen := ""; ; {
-		f, changed, err := r.command(ctx, order, seen, there, func(_ pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
-			if s.status == facts.None {
-				return nil, &refusedError{Refusal{noPayment, "the order has no payment"}}
-			}
-			if is == "" {
-				return nil, &refusedError{Refusal{unclear, fmt.Sprintf("of %d, %d were charged and %d paid back", s.Amount, s.charged, s.returned)}}
-			}
-			if s.hasRefund && (is == Failed || is == Completed && s.status != refunding) {
-				b.Queue(dropRefundSQL, order)
-			}
-			b.Queue(setStatusSQL, order, string(is), reason)
-			return nil, nil
-		})
-		if changed == "" || err != nil {
-			return f, err
-		}
-		seen = changed // whatever it is
+	moves, refusal, err := r.cashier.payBack(ctx, tx, s.Payment, id)
+	if err != nil {
+		return nil, err
 	}
+	b.QueuedQueries = append(b.QueuedQueries, moves.QueuedQueries...)
+	if refusal != nil {
+		b.Queue(upsertRefundSQL, s.OrderID, id, "WAITING", refusal.Reason, now.Add(r.cashier.pause(1)), cause, now, nil)
+	} else {
+		b.Queue(upsertRefundSQL, s.OrderID, id, "DONE", "", nil, cause, now, now)
+	}
+	return refusal, nil
 }

@@ -66,12 +66,12 @@ func (r *repairer) register(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "charge", Method: http.MethodPost, Path: "/payments/{orderId}/charge", Summary: "Charge for an order that should be paid", Errors: errs,
 		Description: "For who has found out that a confirmed order is not paid. If it is, nothing changes. If it is not as it was seen, it is a 409 of the type changed-meanwhile; " +
-			"if it is refused, of the type insufficient-balance, account-frozen, currency-mismatch or payment-declined.",
+			"if it is refused, of the type insufficient-balance, account-frozen, currency-mismatch or payment-declined; if only a person can say what the ledger holds of it, of the type unclear.",
 	}, r.serveCharge)
 	huma.Register(api, huma.Operation{
 		OperationID: "refund", Method: http.MethodPost, Path: "/payments/{orderId}/refund", Summary: "Pay back what an order should not have paid", Errors: errs,
 		Description: "For who has found out that an order that is cancelled, or not there, is paid. If it is not, nothing changes. If it is not as it was seen, it is a 409 of the type changed-meanwhile. " +
-			"What cannot be paid back now waits until it can: REFUNDING.",
+			"What cannot be paid back now waits until it can: REFUNDING. What was never charged is FAILED; where only a person can say, it is a 409 of the type unclear.",
 	}, r.serveRefund)
 	huma.Register(api, huma.Operation{
 		OperationID: "recount-payment", Method: http.MethodPost, Path: "/payments/{orderId}/recount", Summary: "Make a payment's status what the ledger says", Errors: errs,
@@ -85,9 +85,6 @@ func (r *repairer) register(api huma.API) {
 	}, r.serveRecountTransfer)
 }
 
-// refusalTitles are those of the refusals that only repairs have.
-var refusalTitles = map[string]string{paymentDeclined: "Payment declined", unclear: "Unclear", belowZero: "Balance below zero"}
-
 // failure is the answer to a command that failed or was refused; nil if it was neither.
 func failure(ctx context.Context, err error) error {
 	refused, ok := errors.AsType[*refusedError](err)
@@ -99,11 +96,7 @@ func failure(ctx context.Context, err error) error {
 	case refused.Type == noPayment:
 		return web.NotFound("%s", refused.Reason)
 	}
-	title := titles[refused.Type]
-	if title == "" {
-		title = refusalTitles[refused.Type]
-	}
-	return web.Problem(http.StatusConflict, refused.Type, title, refused.Reason)
+	return web.Problem(http.StatusConflict, refused.Type, titles[refused.Type], refused.Reason)
 }
 
 func answerFact(ctx context.Context, f facts.Fact, seen, changed string, err error) (*factOutput, error) {
