@@ -2,7 +2,7 @@
 // answers. CONVERGE_TEST_SERVERS chooses ("docker" or "embedded"), as it does for package pgtest.
 //
 // A conformance suite runs on both brokers with [Each]. A test of something above the broker takes [Fake], which costs
-// nothing, or [Kafka], which is the real one where there is one.
+// nothing, or [Kafka] or [Own], which are the real one where there is one.
 //
 //	func TestMain(m *testing.M) { brokertest.Main(m) }
 //
@@ -53,7 +53,7 @@ func Each(t *testing.T, fn func(t *testing.T, c *Cluster)) {
 
 // Kafka is Apache Kafka where Docker is used, and otherwise a fresh kfake. The container is shared by the tests of the
 // binary: a test uses topics and groups of its own names ([Cluster.Topic], [Name]), and one that stops the broker must not
-// run in parallel with others.
+// run in parallel with others. One that needs topics or groups of fixed names takes [Own].
 func Kafka(t testing.TB) *Cluster {
 	t.Helper()
 	if !testserver.Docker(t) {
@@ -71,6 +71,25 @@ func Kafka(t testing.TB) *Cluster {
 	}
 	testserver.Announce("brokertest", image+" in Docker")
 	return binary.kafka
+}
+
+// Own is [Kafka] of the test's own, which ends with it.
+func Own(t testing.TB) *Cluster {
+	t.Helper()
+	if !testserver.Docker(t) {
+		return Fake(t)
+	}
+	c := &container{}
+	t.Cleanup(func() {
+		if err := c.remove(context.Background()); err != nil {
+			t.Errorf("remove Kafka: %v", err)
+		}
+	})
+	if err := c.launch(t.Context()); err != nil {
+		t.Fatalf("start Kafka: %v", err)
+	}
+	testserver.Announce("brokertest", image+" in Docker")
+	return &Cluster{Name: image, broker: c}
 }
 
 // The Kafka container that all tests of a binary share.

@@ -3,10 +3,13 @@ package checker
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -68,6 +71,40 @@ func TestJournal(t *testing.T) {
 	}
 	if other := states(uuid.New()); other != nil {
 		t.Errorf("of another order: %v", other)
+	}
+}
+
+// A checker that starts before the others are ready looks again at once, not only when the next check is due.
+func TestLooksAgainSoon(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.fill(hourAgo(1))
+	starting := func(int) (facts.Flow, error) { return facts.Flow{}, errors.New("not yet") }
+	b.flows = []func(int) (facts.Flow, error){starting}
+	r := recordsIn(t)
+	run := newRunner(b.cfg, schedule{every: time.Hour, window: time.Hour, allEvery: time.Hour}, r, newMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan error)
+	go func() { stopped <- run.run(ctx) }()
+	patience, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
+		latest, ok, err := r.latest(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			if latest.Checked != 1 || !latest.Since.IsZero() {
+				t.Errorf("the first check is %+v, want one of everything", latest)
+			}
+			break
+		}
+	}
+	stop()
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -108,37 +108,41 @@ func (r *runner) run(ctx context.Context) error {
 	}
 }
 
-// periodic checks what is due until ctx ends.
+// firstRetry is when a check of everything that failed is made again: soon, as services that start together are not ready at the same time.
+const firstRetry = time.Second
+
+// periodic checks what is due until ctx ends. A check of everything that fails is made again after a pause that doubles, and is no shorter than what
+// the check took: the recent orders are checked all the same.
 func (r *runner) periodic(ctx context.Context) {
-	tick := time.NewTicker(r.plan.every)
-	defer tick.Stop()
 	var nextAll time.Time // when everything is to be checked again
+	retry := firstRetry
 	for {
 		request := Request{Repair: r.plan.repair, By: "checker"}
-		now := r.now()
-		if now.Before(nextAll) {
-			request.Since = now.Add(-r.plan.window)
-		} else { // one that fails does not keep the recent orders from being checked
-			nextAll = now.Add(min(r.plan.allEvery, 10*r.plan.every))
+		began := r.now()
+		all := !began.Before(nextAll)
+		if !all {
+			request.Since = began.Add(-r.plan.window)
 		}
 		record, err := r.bounded(ctx, request)
+		ended := r.now()
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err != nil:
+		case err != nil && all:
+			retry = min(max(retry, ended.Sub(began)), r.plan.allEvery)
+			nextAll, retry = ended.Add(retry), 2*retry
+		case all:
+			nextAll, retry = began.Add(r.plan.allEvery), firstRetry
+		}
+		if err != nil {
 			r.log.WarnContext(ctx, "check failed, trying again later", "error", err)
-		default:
-			if request.Since.IsZero() {
-				nextAll = now.Add(r.plan.allEvery)
-			}
-			if n := len(record.Findings) + record.More; n > 0 {
-				r.log.WarnContext(ctx, "the services disagree", "check", record.ID, "findings", n, "first", record.Findings[0].String())
-			}
+		} else if n := len(record.Findings) + record.More; n > 0 {
+			r.log.WarnContext(ctx, "the services disagree", "check", record.ID, "findings", n, "first", record.Findings[0].String())
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(min(began.Add(r.plan.every).Sub(ended), nextAll.Sub(ended))):
 		}
 	}
 }

@@ -44,7 +44,7 @@ type instance struct {
 // setup starts everything; it ends with the test.
 func setup(t *testing.T) *spine {
 	t.Helper()
-	s := &spine{kafka: brokertest.Kafka(t), dbs: map[string]*pgtest.Server{}, addrs: map[string]string{}, services: map[string]*instance{}}
+	s := &spine{kafka: brokertest.Own(t), dbs: map[string]*pgtest.Server{}, addrs: map[string]string{}, services: map[string]*instance{}}
 	for _, name := range everyService() {
 		s.dbs[name], s.addrs[name] = pgtest.NewServer(t), pgtest.FreeAddr(t)
 	}
