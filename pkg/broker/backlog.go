@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -12,16 +13,27 @@ import (
 
 // partitionsOf lists every partition of the topics, as many as there are by now. A topic that the cluster does not know is an error.
 func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPartition, map[string][]int, error) {
-	c.forget(topics...)
-	leaders, err := c.leadersOf(ctx, topics...)
+	tps, leaders, err := c.existing(ctx, topics)
 	if err != nil {
 		return nil, nil, err
 	}
-	var tps []TopicPartition
 	for _, t := range topics {
 		if len(leaders[t]) == 0 {
 			return nil, nil, fmt.Errorf("%s: %w", t, errNoTopic)
 		}
+	}
+	return tps, leaders, nil
+}
+
+// existing is partitionsOf without the topics that the cluster does not know.
+func (c *Client) existing(ctx context.Context, topics []string) ([]TopicPartition, map[string][]int, error) {
+	c.forget(topics...)
+	leaders, err := c.leadersOf(ctx, topics...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for the partitions of %s: %w", strings.Join(topics, ", "), err)
+	}
+	var tps []TopicPartition
+	for _, t := range topics {
 		for p := range leaders[t] {
 			tps = append(tps, TopicPartition{t, p})
 		}
@@ -34,13 +46,13 @@ func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPart
 func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error) {
 	var gone []string
 	for _, t := range topics {
-		tps, _, err := c.partitionsOf(ctx, []string{t})
-		if errors.Is(err, errNoTopic) {
+		tps, _, err := c.existing(ctx, []string{t})
+		if err != nil {
+			return nil, err
+		}
+		if len(tps) == 0 {
 			gone = append(gone, t)
 			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look for the beginning of %s: %w", t, err)
 		}
 		first, err := c.offsets(ctx, earliest, tps)
 		if err != nil {

@@ -35,44 +35,37 @@ func (c *Client) CommitFor(ctx context.Context, group string, next map[TopicPart
 // Recommit commits once more where a group without members goes on: Kafka does not forget it for a while then, and shows it even where the group has never
 // been. Topics that the cluster does not know are left out.
 func (c *Client) Recommit(ctx context.Context, group string, topics ...string) error {
-	c.forget(topics...)
-	leaders, err := c.leadersOf(ctx, topics...)
-	if err != nil {
-		return fmt.Errorf("commit for %s again: %w", group, err)
-	}
-	var tps []TopicPartition
-	for _, t := range topics {
-		for p := range leaders[t] {
-			tps = append(tps, TopicPartition{t, p})
-		}
-	}
-	if len(tps) == 0 {
-		return nil
-	}
-	next, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.committed(ctx, group, tps) })
-	if err != nil {
-		return fmt.Errorf("commit for %s again: %w", group, err)
+	next, _, err := c.position(ctx, group, topics...)
+	if err != nil || len(next) == 0 {
+		return err
 	}
 	return c.CommitFor(ctx, group, next)
 }
 
-// ScanFrom is [Client.Scan] from where a group goes on in the topic: from its beginning where the group has never been.
+// ScanFrom is [Client.Scan] from where a group goes on in the topic: from its beginning where the group has never been. A topic that the cluster
+// does not know has no records.
 func (c *Client) ScanFrom(ctx context.Context, group, topic string, fn func(Record) error) error {
-	tps, _, err := c.partitionsOf(ctx, []string{topic})
-	if errors.Is(err, errNoTopic) {
-		return nil
-	}
+	from, tps, err := c.position(ctx, group, topic)
 	if err != nil {
-		return fmt.Errorf("scan %s: %w", topic, err)
-	}
-	committed, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.committed(ctx, group, tps) })
-	if err != nil {
-		return fmt.Errorf("scan %s from where %s goes on: %w", topic, group, err)
+		return err
 	}
 	for _, tp := range tps {
-		if err := c.scanPartition(ctx, tp, committed[tp], fn); err != nil {
+		if err := c.scanPartition(ctx, tp, from[tp], fn); err != nil {
 			return fmt.Errorf("scan %s/%d: %w", topic, tp.Partition, err)
 		}
 	}
 	return nil
+}
+
+// position is where a group goes on in the topics that there are.
+func (c *Client) position(ctx context.Context, group string, topics ...string) (map[TopicPartition]int64, []TopicPartition, error) {
+	tps, _, err := c.existing(ctx, topics)
+	if err != nil || len(tps) == 0 {
+		return nil, nil, err
+	}
+	next, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.committed(ctx, group, tps) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("look where %s goes on: %w", group, err)
+	}
+	return next, tps, nil
 }

@@ -174,6 +174,16 @@ func (s Source) Get(ctx context.Context, db *pgxpool.Pool, ids ...uuid.UUID) ([]
 	return s.read(ctx, db, s.GetSQL(), ids)
 }
 
+// Of is what is held of one id, as of a transaction that holds something of it.
+func (s Source) Of(ctx context.Context, tx pgx.Tx, id uuid.UUID) (Fact, error) {
+	rows, _ := tx.Query(ctx, s.GetSQL(), []uuid.UUID{id}) // the error surfaces in the collector
+	f, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Fact])
+	if err != nil {
+		return Fact{}, fmt.Errorf("read whether %s is %s: %w", id, s.Set, err)
+	}
+	return f, nil
+}
+
 func (s Source) read(ctx context.Context, db *pgxpool.Pool, sql string, args ...any) ([]Fact, error) {
 	rows, _ := db.Query(ctx, sql, args...) // the error surfaces in the collector
 	facts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Fact])

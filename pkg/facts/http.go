@@ -26,6 +26,17 @@ func Changed(seen, is string) *huma.ErrorModel {
 	return web.Problem(http.StatusConflict, TypeChanged, "Changed meanwhile", "it is "+is+" by now, and no longer "+seen, web.Field("body.seen", "expected "+is, seen))
 }
 
+// Output is the answer to a command: what is held then.
+type Output struct{ Body Fact }
+
+// Reply is the answer to a command that was carried out, or of which another status than was seen kept its service: changed, if it is not empty.
+func Reply(f Fact, seen, changed string) (*Output, error) {
+	if changed != "" {
+		return nil, Changed(seen, changed)
+	}
+	return &Output{Body: f}, nil
+}
+
 const maxBuckets = 10_000 // of one digest
 
 // Server answers questions about what a service holds.
@@ -41,15 +52,12 @@ type Server struct {
 	Stopping context.Context
 }
 
-// longest is longer than any request may take: the server's own limit comes first.
-const longest = time.Hour
-
 // flowTimeout bounds how long Kafka may take to say how far a group is.
 const flowTimeout = 3 * time.Second
 
-// until is ctx, which also ends with the service, and after a time.
-func (s Server) until(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, most)
+// untilStop is ctx, which also ends when the service stops.
+func (s Server) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
 	if s.Stopping == nil {
 		return ctx, cancel
 	}
@@ -131,7 +139,7 @@ func (s Server) Register(api huma.API) {
 }
 
 func (s Server) digest(ctx context.Context, in *digestInput) (*struct{ Body Digests }, error) {
-	ctx, cancel := s.until(ctx, longest)
+	ctx, cancel := s.untilStop(ctx)
 	defer cancel()
 	buckets, err := s.Source.Digest(ctx, s.DB, in.span(), time.Duration(in.WidthMs)*time.Millisecond)
 	if err != nil {
@@ -164,7 +172,9 @@ func (s Server) query(ctx context.Context, in *queryInput) (*struct{ Body Facts 
 }
 
 func (s Server) flow(ctx context.Context, _ *struct{}) (*struct{ Body Flow }, error) {
-	ctx, cancel := s.until(ctx, flowTimeout)
+	ctx, cancel := s.untilStop(ctx)
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, flowTimeout)
 	defer cancel()
 	groups, err := s.Service.Groups()
 	if err != nil {
@@ -178,7 +188,7 @@ func (s Server) flow(ctx context.Context, _ *struct{}) (*struct{ Body Flow }, er
 }
 
 func (s Server) audit(ctx context.Context, _ *struct{}) (*struct{ Body Breaches }, error) {
-	ctx, cancel := s.until(ctx, longest)
+	ctx, cancel := s.untilStop(ctx)
 	defer cancel()
 	found, err := Audit(ctx, s.DB, s.Rules)
 	if err != nil {

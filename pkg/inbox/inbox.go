@@ -7,13 +7,11 @@ package inbox
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/pg"
@@ -66,8 +64,7 @@ const primaryKey = "inbox_pkey"
 
 // Duplicate tells whether err comes from [Record]: the transaction had a message that was handled before.
 func Duplicate(err error) bool {
-	violation, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && violation.Code == "23505" && violation.ConstraintName == primaryKey
+	return pg.Violates(err, primaryKey)
 }
 
 const nextConsumerSQL = `SELECT consumer FROM inbox WHERE consumer > $1 ORDER BY consumer LIMIT 1`

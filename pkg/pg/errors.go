@@ -62,6 +62,12 @@ func transientCode(code string) bool {
 
 // errConnClosed recognises pgx's "conn closed", which has no exported value: a connection that broke earlier in the
 // same transaction.
+// Violates tells whether err comes from a statement that broke this constraint, by its name.
+func Violates(err error, constraint string) bool {
+	violation, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && violation.ConstraintName == constraint
+}
+
 func errConnClosed(err error) bool {
 	for ; err != nil; err = errors.Unwrap(err) {
 		if err.Error() == "conn closed" {

@@ -2,9 +2,6 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -34,28 +31,11 @@ func (l *load) victim(r *request) *request {
 
 // cancel asks for the cancellation of an order until that is acknowledged.
 func (l *load) cancel(ctx context.Context, r *request) {
-	body, err := json.Marshal(map[string]any{"userId": r.user, "reason": "changed my mind"})
-	if err != nil {
-		panic(err) // plain values
-	}
-	wait := 20 * time.Millisecond
-	for attempt := 0; ; attempt++ {
-		addrs := l.addrs("order")
-		_, err := l.post(ctx, addrs[attempt%len(addrs)], "/orders/"+r.order.String()+"/cancel", "", body, http.StatusAccepted)
-		switch {
-		case err == nil:
-			l.mu.Lock()
-			r.cancelled = time.Now()
-			l.sum.Cancels++
-			l.mu.Unlock()
-			return
-		case !errors.Is(err, errAgain):
-			l.complain("%s", fmt.Errorf("cancel order %s of request %d: %w", r.order, r.n, err))
-			return
-		case ctx.Err() != nil:
-			return
-		}
-		pause(ctx, wait)
-		wait = min(2*wait, time.Second)
+	body := map[string]any{"userId": r.user, "reason": "changed my mind"}
+	if l.insist(ctx, "order", "/orders/"+r.order.String()+"/cancel", body, http.StatusAccepted) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		r.cancelled = time.Now()
+		l.sum.Cancels++
 	}
 }

@@ -110,16 +110,11 @@ func (l *load) setRate(rate float64) {
 
 // carryOut sends a request until it is answered, or once if it has no key.
 func (l *load) carryOut(ctx context.Context, r *request) {
-	wait := 20 * time.Millisecond
-	for attempt := 0; ; attempt++ {
+	l.untilLast(ctx, func(attempt int) bool {
 		addrs := l.addrs("order")
 		id, err := l.send(ctx, addrs[(int(r.n)+attempt)%len(addrs)], r)
-		if l.note(r, id, err, attempt) || ctx.Err() != nil {
-			break
-		}
-		pause(ctx, wait)
-		wait = min(2*wait, time.Second)
-	}
+		return l.note(r, id, err, attempt)
+	})
 	if r.key != "" && r.n%50 == 0 && ctx.Err() == nil { // a client that did not hear the answer
 		if id, err := l.send(ctx, l.addrs("order")[0], r); err == nil && id != r.order {
 			l.complain("request %d was answered with order %s and, sent again under its key, with %s", r.n, r.order, id)
@@ -149,6 +144,33 @@ func (l *load) send(ctx context.Context, addr string, r *request) (uuid.UUID, er
 		return uuid.Nil, fmt.Errorf("request %d: 202 without an order's id: %q", r.n, body)
 	}
 	return answer.OrderID, nil
+}
+
+// untilLast makes attempts, at growing intervals, until one says that it was the last, or ctx ends.
+func (l *load) untilLast(ctx context.Context, attempt func(n int) (last bool)) {
+	wait := 20 * time.Millisecond
+	for n := 0; !attempt(n) && ctx.Err() == nil; n++ {
+		pause(ctx, wait)
+		wait = min(2*wait, time.Second)
+	}
+}
+
+// insist posts something that may be sent again until it is acknowledged, and tells whether it was.
+func (l *load) insist(ctx context.Context, service, path string, body any, want int) (acked bool) {
+	payload, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // plain values
+	}
+	l.untilLast(ctx, func(attempt int) bool {
+		addrs := l.addrs(service)
+		_, err := l.post(ctx, addrs[attempt%len(addrs)], path, "", payload, want)
+		if acked = err == nil; !acked && !errors.Is(err, errAgain) {
+			l.complain("POST %s %s: %s", path, payload, err)
+			return true
+		}
+		return acked
+	})
+	return acked
 }
 
 // post returns the body of the answer that is wanted, or errAgain, or what no client should get.

@@ -2,11 +2,8 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -48,29 +45,12 @@ func (l *load) gift(r *request) *transfer {
 
 // give asks for the transfer until that is acknowledged, each time under its id.
 func (l *load) give(ctx context.Context, t *transfer) {
-	body, err := json.Marshal(map[string]any{"transferId": t.id, "from": t.from, "to": t.to, "amount": t.amount, "currency": "EUR"})
-	if err != nil {
-		panic(err) // plain values
-	}
-	wait := 20 * time.Millisecond
-	for attempt := 0; ; attempt++ {
-		addrs := l.addrs("payment")
-		_, err := l.post(ctx, addrs[attempt%len(addrs)], "/transfers", "", body, http.StatusCreated)
-		switch {
-		case err == nil:
-			l.mu.Lock()
-			t.acked = true
-			l.sum.Transfers++
-			l.mu.Unlock()
-			return
-		case !errors.Is(err, errAgain):
-			l.complain("%s", fmt.Errorf("transfer %s: %w", t.id, err))
-			return
-		case ctx.Err() != nil:
-			return
-		}
-		pause(ctx, wait)
-		wait = min(2*wait, time.Second)
+	body := map[string]any{"transferId": t.id, "from": t.from, "to": t.to, "amount": t.amount, "currency": "EUR"}
+	if l.insist(ctx, "payment", "/transfers", body, http.StatusCreated) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		t.acked = true
+		l.sum.Transfers++
 	}
 }
 

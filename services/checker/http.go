@@ -2,7 +2,6 @@ package checker
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"math"
 	"net/http"
@@ -24,7 +23,7 @@ type (
 			OrderID uuid.UUID `json:"orderId,omitzero" doc:"check only this order; one that is on its way is not judged"`
 			Since   time.Time `json:"since,omitzero" doc:"check the orders that were placed since then; without it all of them, the stock and the ledger, too" example:"2026-11-25T00:00:00Z"`
 			Repair  bool      `json:"repair,omitempty" doc:"repair what is found; otherwise only tell"`
-			By      string    `json:"by,omitempty" maxLength:"100" doc:"who asks, for the record"`
+			By      string    `json:"by,omitempty" maxLength:"100" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of up to 100 characters without control characters" doc:"who asks, for the record"`
 		}
 	}
 	checkOutput  struct{ Body Record }
@@ -99,15 +98,9 @@ func (h *handlers) latest(ctx context.Context, _ *struct{}) (*checkOutput, error
 }
 
 func (h *handlers) repairs(ctx context.Context, in *repairsInput) (*repairsOutput, error) {
-	before := int64(math.MaxInt64)
-	if in.Cursor != "" {
-		text, err := base64.RawURLEncoding.DecodeString(in.Cursor)
-		if err == nil {
-			before, err = strconv.ParseInt(string(text), 10, 64)
-		}
-		if err != nil {
-			return nil, web.Invalid(web.Field("query.cursor", "expected the nextCursor of a page", in.Cursor))
-		}
+	before, err := web.ParseCursor(in.Cursor, math.MaxInt64, func(n string) (int64, error) { return strconv.ParseInt(n, 10, 64) })
+	if err != nil {
+		return nil, err
 	}
 	all, err := h.records.repairs(ctx, in.OrderID, before, in.Limit+1)
 	if err != nil {
@@ -116,7 +109,7 @@ func (h *handlers) repairs(ctx context.Context, in *repairsInput) (*repairsOutpu
 	out := &repairsOutput{}
 	if len(all) > in.Limit {
 		all = all[:in.Limit]
-		out.Body.NextCursor = base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, all[in.Limit-1].n, 10))
+		out.Body.NextCursor = web.Cursor(strconv.FormatInt(all[in.Limit-1].n, 10))
 	}
 	out.Body.Repairs = all
 	return out, nil

@@ -135,6 +135,7 @@ func TestAPI(t *testing.T) {
 	ask(http.MethodPost, "/checks", `{}`, 503, "cannot-look")
 	ask(http.MethodPost, "/checks", `{"orderId":"1"}`, 422, "body.orderId")
 	ask(http.MethodPost, "/checks", `{"orderId":"01980d2e-0000-7000-8000-000000000001","since":"2026-01-01T00:00:00Z"}`, 422, "body.since")
+	ask(http.MethodPost, "/checks", `{"by":"a\nb"}`, 422, "body.by")
 	ask(http.MethodGet, "/repairs?cursor=x!", "", 422, "query.cursor")
 	ask(http.MethodGet, "/repairs", "", 200, `"repairs":[]`)
 	stop()

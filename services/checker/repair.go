@@ -100,9 +100,9 @@ func (r *repairer) step(ctx context.Context, o *patient, s step, reason string) 
 				map[string]any{"userId": d.UserID, "amount": d.Amount, "currency": d.Currency})
 		}
 	case stepRelease:
-		o.held.Reservation, err = r.tell(ctx, reservations, o.held.Reservation, "/reservations/"+o.id.String()+"/release", undo(o, map[string]any{}))
+		o.held.Reservation, err = r.tell(ctx, reservations, o.held.Reservation, "/reservations/"+o.id.String()+"/release", undo(o))
 	case stepRefund:
-		o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/refund", undo(o, map[string]any{"reason": clip(r.undone(o))}))
+		o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/refund", undo(o))
 	case stepConfirm, stepCancel:
 		err = r.reconcile(ctx, o, reason)
 	}
@@ -110,19 +110,12 @@ func (r *repairer) step(ctx context.Context, o *patient, s step, reason string) 
 }
 
 // undo is the body of a command that undoes something. Of an order that is not there, nobody is to be told.
-func undo(o *patient, body map[string]any) map[string]any {
+func undo(o *patient) map[string]any {
+	body := map[string]any{}
 	if o.held.Order == nil {
 		body["orphan"] = true
 	}
 	return body
-}
-
-// undone is why a payment is paid back.
-func (r *repairer) undone(o *patient) string {
-	if o.held.Order == nil {
-		return "there is no such order"
-	}
-	return "the order is " + o.held.Order.Status
 }
 
 // reconcile tells order what the others hold. What is being paid back is as good as not paid to one that is still to be confirmed.

@@ -2,12 +2,10 @@ package inventory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/event"
@@ -30,12 +28,6 @@ FROM products p LEFT JOIN (
     FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint) WHERE r.status = 'RESERVED' GROUP BY 1
 ) AS h ON h.id = p.id
 WHERE p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0) ORDER BY p.id LIMIT $1`}}
-
-// factOf is a reservation as source tells it, as of the database.
-func factOf(ctx context.Context, tx pgx.Tx, order uuid.UUID) (f facts.Fact, err error) {
-	rows, _ := tx.Query(ctx, source.GetSQL(), []uuid.UUID{order}) // the error surfaces in the collector
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[facts.Fact])
-}
 
 // repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was undone.
 type repairer struct {
@@ -87,16 +79,10 @@ func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, wan
 		switch {
 		case err == nil:
 			return f, v, nil
-		case !addedMeanwhile(err) || ctx.Err() != nil:
+		case !pg.Violates(err, "reservations_pkey"): // there was none to lock, and then there was
 			return facts.Fact{}, verdict{}, fmt.Errorf("repair the reservation of order %s: %w", order, err)
 		}
 	}
-}
-
-// addedMeanwhile tells whether err comes from [save]: there was no reservation to lock, and then there was.
-func addedMeanwhile(err error) bool {
-	violation, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && violation.Code == "23505" && violation.ConstraintName == "reservations_pkey"
 }
 
 func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
@@ -114,7 +100,7 @@ func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, wa
 		}
 		switch {
 		case is == string(want):
-			f, err = factOf(ctx, tx, order)
+			f, err = source.Of(ctx, tx, order)
 			return err
 		case is != seen:
 			v.changed = is
@@ -142,7 +128,7 @@ func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, wa
 		if err := pg.Defer(ctx, tx, &batch); err != nil {
 			return err
 		}
-		f, err = factOf(ctx, tx, order)
+		f, err = source.Of(ctx, tx, order)
 		return err
 	})
 	handover.Done(err == nil)

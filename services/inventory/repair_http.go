@@ -43,7 +43,6 @@ type (
 		ProductPath
 		Body struct{}
 	}
-	factOutput struct{ Body facts.Fact }
 )
 
 // register adds the commands to an API.
@@ -67,7 +66,7 @@ func (r *repairer) register(api huma.API) {
 	}, r.serveRecount)
 }
 
-func (r *repairer) serveReserve(ctx context.Context, in *reserveInput) (*factOutput, error) {
+func (r *repairer) serveReserve(ctx context.Context, in *reserveInput) (*facts.Output, error) {
 	lines := make([]Line, len(in.Body.Items))
 	for i, item := range in.Body.Items {
 		lines[i] = Line(item)
@@ -76,21 +75,19 @@ func (r *repairer) serveReserve(ctx context.Context, in *reserveInput) (*factOut
 	return answer(ctx, f, v, in.Body.Seen, err)
 }
 
-func (r *repairer) serveRelease(ctx context.Context, in *releaseInput) (*factOutput, error) {
+func (r *repairer) serveRelease(ctx context.Context, in *releaseInput) (*facts.Output, error) {
 	f, v, err := r.release(ctx, in.OrderID, in.Body.Seen, in.Body.Orphan)
 	return answer(ctx, f, v, in.Body.Seen, err)
 }
 
-func answer(ctx context.Context, f facts.Fact, v verdict, seen string, err error) (*factOutput, error) {
+func answer(ctx context.Context, f facts.Fact, v verdict, seen string, err error) (*facts.Output, error) {
 	switch {
 	case err != nil:
 		return nil, web.Fault(ctx, err)
-	case v.changed != "":
-		return nil, facts.Changed(seen, v.changed)
 	case v.refusal != "":
 		return nil, web.Problem(http.StatusConflict, typeOutOfStock, "Out of stock", v.refusal)
 	}
-	return &factOutput{Body: f}, nil
+	return facts.Reply(f, seen, v.changed)
 }
 
 func (r *repairer) serveRecount(ctx context.Context, in *recountInput) (*productOutput, error) {

@@ -2,7 +2,6 @@ package order
 
 import (
 	"context"
-	"encoding/base64"
 	"net/http"
 	"reflect"
 
@@ -161,21 +160,17 @@ type pageBody struct {
 }
 
 func (h *handlers) list(ctx context.Context, in *listInput) (*struct{ Body pageBody }, error) {
-	f := filter{user: in.UserID, status: in.Status, before: uuid.Max, limit: in.Limit, scan: scanned}
-	if in.Cursor != "" {
-		id, err := base64.RawURLEncoding.DecodeString(in.Cursor)
-		if err != nil || len(id) != len(f.before) {
-			return nil, web.Invalid(web.Field("query.cursor", "expected the nextCursor of a page", in.Cursor))
-		}
-		f.before = uuid.UUID(id)
+	before, err := web.ParseCursor(in.Cursor, uuid.Max, func(id string) (uuid.UUID, error) { return uuid.FromBytes([]byte(id)) })
+	if err != nil {
+		return nil, err
 	}
-	page, next, err := list(ctx, h.db, f)
+	page, next, err := list(ctx, h.db, filter{user: in.UserID, status: in.Status, before: before, limit: in.Limit, scan: scanned})
 	if err != nil {
 		return nil, web.Fault(ctx, err)
 	}
 	body := pageBody{Orders: page}
 	if next != uuid.Nil {
-		body.NextCursor = base64.RawURLEncoding.EncodeToString(next[:])
+		body.NextCursor = web.Cursor(string(next[:]))
 	}
 	return &struct{ Body pageBody }{body}, nil
 }

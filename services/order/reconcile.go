@@ -129,7 +129,7 @@ func (h *handlers) registerReconcile(api huma.API) {
 	}, h.reconcileOrder)
 }
 
-func (h *handlers) reconcileOrder(ctx context.Context, in *reconcileInput) (*struct{ Body facts.Fact }, error) {
+func (h *handlers) reconcileOrder(ctx context.Context, in *reconcileInput) (*facts.Output, error) {
 	b := in.Body
 	o, changed, err := h.reconcile(ctx, in.ID, b.Seen, held{b.Reserved, b.Paid}, b.Reason, b.By)
 	switch {
@@ -137,8 +137,6 @@ func (h *handlers) reconcileOrder(ctx context.Context, in *reconcileInput) (*str
 		return nil, web.Fault(ctx, err)
 	case o == nil:
 		return nil, web.NotFound("there is no order %s", in.ID)
-	case changed != "":
-		return nil, facts.Changed(string(b.Seen), string(changed))
 	}
-	return &struct{ Body facts.Fact }{o.fact()}, nil
+	return facts.Reply(o.fact(), string(b.Seen), string(changed))
 }

@@ -2,7 +2,6 @@ package payment
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -192,15 +191,9 @@ func (h *handlers) account(ctx context.Context, in *AccountPath) (*accountOutput
 func noAccount(id string) error { return web.NotFound("there is no account %s", id) }
 
 func (h *handlers) entries(ctx context.Context, in *entriesInput) (*entriesOutput, error) {
-	before := int64(math.MaxInt64)
-	if in.Cursor != "" {
-		text, err := base64.RawURLEncoding.DecodeString(in.Cursor)
-		if err == nil {
-			before, err = strconv.ParseInt(string(text), 10, 64)
-		}
-		if err != nil {
-			return nil, web.Invalid(web.Field("query.cursor", "expected the nextCursor of a page", in.Cursor))
-		}
+	before, err := web.ParseCursor(in.Cursor, math.MaxInt64, func(n string) (int64, error) { return strconv.ParseInt(n, 10, 64) })
+	if err != nil {
+		return nil, err
 	}
 	if _, err := h.account(ctx, &in.AccountPath); err != nil {
 		return nil, err
@@ -212,7 +205,7 @@ func (h *handlers) entries(ctx context.Context, in *entriesInput) (*entriesOutpu
 	out := &entriesOutput{}
 	if len(entries) > in.Limit {
 		entries = entries[:in.Limit]
-		out.Body.NextCursor = base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, entries[in.Limit-1].n, 10))
+		out.Body.NextCursor = web.Cursor(strconv.FormatInt(entries[in.Limit-1].n, 10))
 	}
 	out.Body.Entries = entries
 	return out, nil

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
@@ -88,7 +87,7 @@ func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok
 		_, err = tx.Exec(ctx, recountBalanceSQL, id)
 		return err
 	})
-	if low, is := errors.AsType[*pgconn.PgError](err); is && low.ConstraintName == balanceLow {
+	if pg.Violates(err, balanceLow) {
 		return a, true, &refusedError{Refusal{belowZero, fmt.Sprintf("by its entries account %s would be below zero, which it may not be", id)}}
 	}
 	if err != nil {

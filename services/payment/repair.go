@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/clock"
@@ -110,8 +109,7 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 func (r *repairer) command(ctx context.Context, order uuid.UUID, seen string, there func(stored) bool, do work) (f facts.Fact, changed string, err error) {
 	for again := true; again; {
 		f, changed, err = r.once(ctx, order, seen, there, do)
-		added, violated := errors.AsType[*pgconn.PgError](err)
-		again = violated && added.ConstraintName == "payments_pkey" // payments are not deleted: it is there the next time
+		again = pg.Violates(err, "payments_pkey") // payments are not deleted: it is there the next time
 	}
 	return f, changed, err
 }
@@ -128,7 +126,7 @@ func (r *repairer) once(ctx context.Context, order uuid.UUID, seen string, there
 		}
 		switch {
 		case there(s):
-			f, err = factOf(ctx, tx, order)
+			f, err = source.Of(ctx, tx, order)
 			return err
 		case s.status != seen:
 			changed = s.status
@@ -145,7 +143,7 @@ func (r *repairer) once(ctx context.Context, order uuid.UUID, seen string, there
 		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 			return err
 		}
-		f, err = factOf(ctx, tx, order)
+		f, err = source.Of(ctx, tx, order)
 		return err
 	})
 	handover.Done(err == nil)
@@ -162,11 +160,6 @@ func (r *repairer) once(ctx context.Context, order uuid.UUID, seen string, there
 type refusedError struct{ Refusal }
 
 func (e *refusedError) Error() string { return e.Reason }
-
-func factOf(ctx context.Context, tx pgx.Tx, order uuid.UUID) (facts.Fact, error) {
-	rows, _ := tx.Query(ctx, source.GetSQL(), []uuid.UUID{order}) // the error surfaces in the collector
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[facts.Fact])
-}
 
 const (
 	dropRefundSQL = `DELETE FROM refunds WHERE order_id = $1`

@@ -31,7 +31,6 @@ type (
 		OrderPath
 		Body struct {
 			Seen   string `json:"seen" enum:"NONE,COMPLETED,REFUNDING,FAILED,REFUNDED" doc:"the payment's status as the sender has seen it"`
-			Reason string `json:"reason,omitempty" maxLength:"256" doc:"why"`
 			Orphan bool   `json:"orphan,omitempty" doc:"order does not know the order: nobody is told, unless the refund has to wait"`
 		}
 	}
@@ -47,7 +46,6 @@ type (
 		ID   uuid.UUID `path:"id"`
 		Body struct{}
 	}
-	factOutput    struct{ Body facts.Fact }
 	entriesOfPage struct {
 		Body struct {
 			Entries []side `json:"entries" nullable:"false" doc:"what the transfer's entries are now"`
@@ -99,28 +97,25 @@ func failure(ctx context.Context, err error) error {
 	return web.Problem(http.StatusConflict, refused.Type, titles[refused.Type], refused.Reason)
 }
 
-func answerFact(ctx context.Context, f facts.Fact, seen, changed string, err error) (*factOutput, error) {
-	switch {
-	case err != nil:
+func answerFact(ctx context.Context, f facts.Fact, seen, changed string, err error) (*facts.Output, error) {
+	if err != nil {
 		return nil, failure(ctx, err)
-	case changed != "":
-		return nil, facts.Changed(seen, changed)
 	}
-	return &factOutput{Body: f}, nil
+	return facts.Reply(f, seen, changed)
 }
 
-func (r *repairer) serveCharge(ctx context.Context, in *chargeInput) (*factOutput, error) {
+func (r *repairer) serveCharge(ctx context.Context, in *chargeInput) (*facts.Output, error) {
 	b := in.Body
 	f, changed, err := r.charge(ctx, b.Seen, event.InventoryReservedV1{OrderID: in.OrderID, UserID: b.UserID, Amount: b.Amount, Currency: b.Currency})
 	return answerFact(ctx, f, b.Seen, changed, err)
 }
 
-func (r *repairer) serveRefund(ctx context.Context, in *refundInput) (*factOutput, error) {
+func (r *repairer) serveRefund(ctx context.Context, in *refundInput) (*facts.Output, error) {
 	f, changed, err := r.refund(ctx, in.OrderID, in.Body.Seen, in.Body.Orphan)
 	return answerFact(ctx, f, in.Body.Seen, changed, err)
 }
 
-func (r *repairer) serveRecount(ctx context.Context, in *recountInput) (*factOutput, error) {
+func (r *repairer) serveRecount(ctx context.Context, in *recountInput) (*facts.Output, error) {
 	f, err := r.recount(ctx, in.OrderID)
 	return answerFact(ctx, f, "", "", err)
 }

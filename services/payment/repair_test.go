@@ -38,7 +38,7 @@ func (b bundle) charge(n int, seen, user string, amount int) *httptest.ResponseR
 
 func (b bundle) refund(n int, seen string) *httptest.ResponseRecorder {
 	b.Helper()
-	return b.post("/payments/"+order(n).String()+"/refund", fmt.Sprintf(`{"seen":%q,"reason":"looked at"}`, seen))
+	return b.post("/payments/"+order(n).String()+"/refund", fmt.Sprintf(`{"seen":%q}`, seen))
 }
 
 // bring makes the n-th order's payment, of 100 by user u-n, what a saga of an earlier time made it.
