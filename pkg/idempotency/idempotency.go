@@ -8,8 +8,8 @@
 // An error is one of two things, as everywhere here. A refusal (out of stock, insufficient balance) is an outcome: it is
 // stored and given again. A fault (a lost connection, a full disk) is none: nothing is stored, and trying again tries again.
 //
-// [Keys.Do] is for one request in one transaction. A group commit, which handles many requests in one transaction, uses
-// [Keys.Claim] and [Keys.Store]: two statements, however many requests.
+// [Keys.Do] is for one request in one transaction, [Keys.DoAll] for many that are worked on together. A group commit, whose requests
+// have nothing to do with each other, uses [Keys.Claim] and [Keys.Queue]. Those are two statements, however many requests.
 //
 // The client's side is the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header); see [ParseKey].
 package idempotency
@@ -138,6 +138,47 @@ func (k Keys) Do(ctx context.Context, tx pgx.Tx, key Key, fn func(context.Contex
 		return Result{}, err
 	}
 	return result, nil
+}
+
+// DoAll is [Keys.Do] for many keys, in as many statements as for one: fn does, within tx, the work for those that have no answer yet,
+// which it is given by their places in keys, and returns a Result for each. One that is nil is no answer that lasts: the key is free
+// again when tx ends. DoAll returns what is stored under each key then, in order.
+//
+// Nothing is undone for one key alone. An error, fn's or DoAll's own, is a fault of all of it, and tx must be rolled back; so it must where a key is
+// another request's (ErrMismatch), or is there twice or elsewhere in progress (ErrInProgress).
+func (k Keys) DoAll(ctx context.Context, tx pgx.Tx, keys []Key, fn func(fresh []int) ([]*Result, error)) ([]*Result, error) {
+	claims, err := k.Claim(ctx, tx, keys)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]*Result, len(keys))
+	var fresh []int
+	for i, c := range claims {
+		switch c.State {
+		case Replay:
+			results[i] = &c.Result
+		case Mismatch:
+			return nil, fmt.Errorf("%s: %w", keys[i], ErrMismatch)
+		case InProgress:
+			return nil, fmt.Errorf("%s: %w", keys[i], ErrInProgress)
+		case New:
+			fresh = append(fresh, i)
+		}
+	}
+	if len(fresh) == 0 {
+		return results, nil
+	}
+	done, err := fn(fresh)
+	if err != nil {
+		return nil, err
+	}
+	var answers []Stored
+	for n, i := range fresh {
+		if results[i] = done[n]; done[n] != nil {
+			answers = append(answers, Stored{keys[i], *done[n]})
+		}
+	}
+	return results, k.Store(ctx, tx, answers)
 }
 
 // lock is the advisory lock of a key. Two keys that fall together are only handled one after the other.

@@ -150,6 +150,59 @@ func TestDoRefusesAnotherRequestUnderTheKey(t *testing.T) {
 	effects(t, db, 1)
 }
 
+// Many keys at once: what is answered stays so, what is new is worked on and stored, and what has no answer yet is asked again.
+func TestDoAllWorksOnWhatIsNew(t *testing.T) {
+	t.Parallel()
+	db, keys := setup(t), idempotency.Keys{}
+	store(t, db, keys, idempotency.Stored{Key: key("old"), Result: created})
+	numbered := func(status int) *idempotency.Result { return &idempotency.Result{Status: status, Body: []byte("{}")} }
+	doAll := func(fn func([]int) ([]*idempotency.Result, error), asked ...idempotency.Key) (results []*idempotency.Result, err error) {
+		err = pg.InTx(t.Context(), db, func(tx pgx.Tx) error {
+			results, err = keys.DoAll(t.Context(), tx, asked, fn)
+			return err
+		})
+		return results, err
+	}
+	for _, step := range []struct {
+		fresh []int
+		done  []*idempotency.Result
+		want  []*idempotency.Result
+	}{
+		{[]int{0, 2}, []*idempotency.Result{numbered(1), nil}, []*idempotency.Result{numbered(1), &created, nil}},
+		{[]int{2}, []*idempotency.Result{numbered(2)}, []*idempotency.Result{numbered(1), &created, numbered(2)}},
+		{nil, nil, []*idempotency.Result{numbered(1), &created, numbered(2)}},
+	} {
+		var asked []int
+		got, err := doAll(func(fresh []int) ([]*idempotency.Result, error) { asked = fresh; return step.done, nil }, key("a"), key("old"), key("b"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(step.want, got); diff != "" || !cmp.Equal(step.fresh, asked) {
+			t.Errorf("worked on %v, want %v; results (-want +got):\n%s", asked, step.fresh, diff)
+		}
+	}
+
+	other, lost := key("old"), errors.New("connection lost")
+	other.Fingerprint[0]++
+	begin(t, db, keys, key("busy"))
+	for name, tt := range map[string]struct {
+		keys []idempotency.Key
+		want error
+	}{
+		"a fault":               {[]idempotency.Key{key("c"), key("old")}, lost},
+		"another request":       {[]idempotency.Key{key("c"), other}, idempotency.ErrMismatch},
+		"the same key twice":    {[]idempotency.Key{key("c"), key("c")}, idempotency.ErrInProgress},
+		"one that is worked on": {[]idempotency.Key{key("c"), key("busy")}, idempotency.ErrInProgress},
+	} {
+		if _, err := doAll(func([]int) ([]*idempotency.Result, error) { return nil, lost }, tt.keys...); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	if c := claim(t, db, keys, key("c")); c[0].State != idempotency.New {
+		t.Errorf("a key whose work failed is %s", c[0].State)
+	}
+}
+
 // begin starts a transaction that has done the work of k, and leaves it open.
 func begin(t *testing.T, db *pgxpool.Pool, keys idempotency.Keys, k idempotency.Key) pgx.Tx {
 	t.Helper()

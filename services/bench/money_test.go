@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -9,11 +10,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/migrations"
+	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/services/payment"
 )
 
@@ -79,6 +82,50 @@ func BenchmarkMerchant(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "charges/s")
 			var r violations
 			if err := checkMoney(b.Context(), pool, &r); err != nil {
+				b.Fatal(err)
+			}
+			if len(r.lines) > 0 {
+				b.Error(strings.Join(r.lines, "\n"))
+			}
+		})
+	}
+}
+
+// BenchmarkRefund is paying back orders that were charged for, so many in each poll, as when many are cancelled at once.
+func BenchmarkRefund(b *testing.B) {
+	for _, poll := range []int{1, 10, 100, 500} {
+		b.Run(fmt.Sprint(poll), func(b *testing.B) {
+			db := durable(b)
+			if err := sagatest.Migrate(idempotency.Migration(), pg.Migration{Name: "payment", FS: migrations.For("payment")})(b.Context(), db); err != nil {
+				b.Fatal(err)
+			}
+			svc := payment.Choreography(payment.Config{Opening: balance})
+			var charges, refunds []broker.Record
+			add := func(to *[]broker.Record, out saga.Out) {
+				r, err := saga.Encode("bench", out)
+				if err != nil {
+					b.Fatal(err)
+				}
+				*to = append(*to, r)
+			}
+			for n := range b.N {
+				id := clock.NewID()
+				add(&charges, saga.New(b.Context(), event.InventoryReserved, id.String(), event.InventoryReservedV1{OrderID: id, UserID: userID(n), Amount: 1, Currency: "EUR"}))
+				add(&refunds, saga.New(b.Context(), event.OrderCancelRequested, id.String(), event.OrderCancelRequestedV1{OrderID: id, Reason: "expired"}))
+			}
+			deliver := func(records []broker.Record, poll int) {
+				for some := range slices.Chunk(records, poll) {
+					if err := saga.Deliver(b.Context(), svc, saga.Config{DB: db}, some...); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			deliver(charges, 500)
+			b.ResetTimer()
+			deliver(refunds, poll)
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "refunds/s")
+			var r violations
+			if err := checkMoney(b.Context(), db, &r); err != nil {
 				b.Fatal(err)
 			}
 			if len(r.lines) > 0 {

@@ -31,6 +31,17 @@ func newMetrics() *metrics {
 	return m
 }
 
+// tried counts attempts that were made.
+func (m *metrics) tried(refunds ...refund) {
+	for _, r := range refunds {
+		if r.refusal != nil {
+			m.attempted(attemptRefused)
+		} else {
+			m.attempted(attemptRefunded)
+		}
+	}
+}
+
 func (m *metrics) attempted(result string) { m.attempts.WithLabelValues(result).Inc() }
 
 const waitingRefundsSQL = `SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM refunds WHERE state = 'WAITING'`

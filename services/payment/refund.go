@@ -3,7 +3,6 @@ package payment
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,17 +18,18 @@ import (
 )
 
 const (
-	// Transactions that undo lock merchants' accounts in the order of their messages. They do it one after the other, so that no
-	// two can wait for each other; of one merchant they could not do otherwise.
+	// Transactions that undo run one after the other, a repair's too: what one has read of a payment, no other changes before it ends.
+	// Of one merchant they could not do otherwise, for each locks its account.
 	undoLockSQL = `SELECT pg_advisory_xact_lock(7305804402557312341)`
 
-	readForRefundSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, r.order_id IS NOT NULL AND r.state = 'WAITING'
-FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id WHERE p.order_id = $1`
+	readForRefundSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, r.order_id IS NOT NULL AND r.state = 'WAITING' AS waits
+FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id WHERE p.order_id = ANY($1)`
 
-	refundPaymentSQL = `UPDATE payments SET status = 'REFUNDED' WHERE order_id = $1 AND status = 'COMPLETED'`
+	refundPaymentsSQL = `UPDATE payments SET status = 'REFUNDED' WHERE order_id = ANY($1) AND status = 'COMPLETED'`
 
-	addRefundSQL = `INSERT INTO refunds (order_id, id, state, attempts, last_error, next_try_at, cause, created_at, done_at)
-VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8)`
+	addRefundsSQL = `INSERT INTO refunds (order_id, id, state, attempts, last_error, next_try_at, cause, created_at, done_at)
+SELECT order_id, id, state, 1, last_error, next_try_at, cause, $7::timestamptz, CASE WHEN state = 'DONE' THEN $7::timestamptz END
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[]) AS attempt (order_id, id, state, last_error, next_try_at, cause)`
 )
 
 // answer is what came of undoing a payment, as it is stored under the order's key.
@@ -39,52 +39,60 @@ type answer struct {
 	Reason    string    `json:"reason,omitempty"` // why nothing was paid: nothing is to be paid back
 }
 
-// notYet says that a payment is to be paid back and cannot be now. It is no answer: it changes.
-type notYet struct {
-	payment Payment
-	reason  string
-}
-
-func (e *notYet) Error() string { return e.reason }
-
-// errWaiting says that it could not be paid back earlier, and is being tried again.
-var errWaiting = errors.New("the refund waits for its next attempt")
-
-// refund undoes the payment of an order, whatever has become of it: what was paid is paid back, what failed has failed, and of an
+// refundAll undoes the payments of orders, whatever has become of each: what was paid is paid back, what failed has failed, and of an
 // order that is not known yet it leaves the mark that refuses its charge. A repeat gets the stored answer. What cannot be paid
 // back yet is stored as a refund that waits, for the retrier, and is told of once.
-func (c *cashier) refund(ctx context.Context, tx pgx.Tx, m saga.Msg[event.OrderCancelRequestedV1]) ([]saga.Out, error) {
-	order := m.Data.OrderID
+func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCancelRequestedV1]) ([]saga.Out, error) {
 	var lock pgx.Batch
 	lock.Queue(undoLockSQL)
 	if err := pg.Defer(ctx, tx, &lock); err != nil {
 		return nil, fmt.Errorf("lock the refunds: %w", err)
 	}
-	result, err := c.keys.Do(ctx, tx, refundKey(order), func(ctx context.Context, tx pgx.Tx) (idempotency.Result, error) {
-		a, err := c.undo(ctx, tx, m)
-		if err != nil {
-			return idempotency.Result{}, err
+	var asked []saga.Msg[event.OrderCancelRequestedV1] // the first for each order
+	var keys []idempotency.Key
+	place := map[uuid.UUID]int{}
+	for _, m := range msgs {
+		if _, again := place[m.Data.OrderID]; !again {
+			place[m.Data.OrderID] = len(asked)
+			asked, keys = append(asked, m), append(keys, refundKey(m.Data.OrderID))
 		}
-		body, err := json.Marshal(a)
-		return idempotency.Result{Body: body}, err
+	}
+	var later map[uuid.UUID]string
+	answers, err := c.keys.DoAll(ctx, tx, keys, func(fresh []int) (results []*idempotency.Result, err error) {
+		some := make([]saga.Msg[event.OrderCancelRequestedV1], len(fresh))
+		for n, i := range fresh {
+			some[n] = asked[i]
+		}
+		results, later, err = c.undo(ctx, tx, some)
+		return results, err
 	})
-	if errors.Is(err, errWaiting) {
-		return nil, nil
-	}
-	if later, ok := errors.AsType[*notYet](err); ok {
-		return c.postpone(ctx, tx, m, later)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("refund order %s: %w", order, err)
+		return nil, fmt.Errorf("refund %d orders: %w", len(asked), err)
 	}
-	var a answer
-	if err := json.Unmarshal(result.Body, &a); err != nil {
-		return nil, fmt.Errorf("read the answer to the refund of order %s: %w", order, err)
+	var outs []saga.Out
+	for _, m := range msgs {
+		order := m.Data.OrderID
+		stored, reason := answers[place[order]], later[order]
+		switch {
+		case stored != nil:
+			var a answer
+			if err := json.Unmarshal(stored.Body, &a); err != nil {
+				return nil, fmt.Errorf("read the answer to the refund of order %s: %w", order, err)
+			}
+			outs = append(outs, a.tell(m)...)
+		case reason != "":
+			outs = append(outs, saga.Emit(m, event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: order, Error: reason})...)
+			delete(later, order)
+		}
 	}
+	return outs, nil
+}
+
+func (a answer) tell(m saga.Msg[event.OrderCancelRequestedV1]) []saga.Out {
 	if a.Reason != "" {
-		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: order, Error: a.Reason}), nil
+		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: m.Data.OrderID, Error: a.Reason})
 	}
-	return saga.Emit(m, event.PaymentRefunded, event.PaymentRefundedV1{OrderID: order, PaymentID: a.PaymentID, Amount: a.Amount}), nil
+	return saga.Emit(m, event.PaymentRefunded, event.PaymentRefundedV1{OrderID: m.Data.OrderID, PaymentID: a.PaymentID, Amount: a.Amount})
 }
 
 // refundKey is what the answer to an order's cancellation is stored under.
@@ -92,91 +100,154 @@ func refundKey(order uuid.UUID) idempotency.Key {
 	return idempotency.Key{Scope: "refund", Key: "order-" + order.String(), Fingerprint: idempotency.Fingerprint(order[:])}
 }
 
-// undo does it, in a transaction that is rolled back when it fails.
-func (c *cashier) undo(ctx context.Context, tx pgx.Tx, m saga.Msg[event.OrderCancelRequestedV1]) (answer, error) {
-	p, waits, err := readForRefund(ctx, tx, m.Data.OrderID)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		p = Payment{OrderID: m.Data.OrderID, ID: clock.NewID()}.failed("the order was cancelled: " + m.Data.Reason)
-		var b pgx.Batch
-		queuePayments(&b, []Payment{p})
-		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-			return answer{}, fmt.Errorf("mark as cancelled: %w", err)
-		}
-		return answer{PaymentID: p.ID, Reason: p.Reason}, nil
-	case err != nil:
-		return answer{}, fmt.Errorf("read the payment: %w", err)
-	case p.Status == Failed:
-		return answer{PaymentID: p.ID, Reason: p.Reason}, nil
-	case p.Status == Refunded:
-		return answer{PaymentID: p.ID, Amount: p.Amount}, nil
-	case waits:
-		return answer{}, errWaiting
+// undo does it for orders that have no answer yet, each of which is there once. It returns an answer for each, or none where a refund waits for its
+// next attempt, and why those wait that it was the first attempt for.
+func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCancelRequestedV1]) (results []*idempotency.Result, later map[uuid.UUID]string, err error) {
+	orders := make([]uuid.UUID, len(msgs))
+	for i, m := range msgs {
+		orders[i] = m.Data.OrderID
 	}
-	id := clock.NewID()
-	b, refusal, err := c.payBack(ctx, tx, p, id)
-	if err != nil {
-		return answer{}, err
-	}
-	if refusal != nil {
-		return answer{}, &notYet{p, refusal.Reason}
-	}
-	cause, err := json.Marshal(m.Meta)
-	if err != nil {
-		return answer{}, err
-	}
-	now := c.now()
-	b.Queue(addRefundSQL, p.OrderID, id, "DONE", "", nil, cause, now, now)
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return answer{}, fmt.Errorf("pay back: %w", err)
-	}
-	saga.AfterCommit(ctx, func() { c.metrics.attempted(attemptRefunded) })
-	return answer{PaymentID: p.ID, Amount: p.Amount}, nil
-}
-
-func readForRefund(ctx context.Context, tx pgx.Tx, order uuid.UUID) (p Payment, waits bool, err error) {
-	err = tx.QueryRow(ctx, readForRefundSQL, order).Scan(&p.OrderID, &p.ID, &p.UserID, &p.Amount, &p.Currency, &p.Status, &p.Reason, &waits)
-	return p, waits, err
-}
-
-// payBack moves a payment from the merchant to who paid, and returns the statements that write it, or why it cannot be done now:
-// then the statements write what was pending, and nothing else.
-func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, p Payment, id uuid.UUID) (*pgx.Batch, *Refusal, error) {
-	w := newWanted()
-	merchant := c.bank.merchantOf(p.Currency)
-	w.open[merchant], w.debit[merchant] = p.Currency, true
-	w.open[p.UserID], w.other[p.UserID] = p.Currency, true
-	b, err := c.bank.load(ctx, tx, w, nil)
+	stored, err := readForRefund(ctx, tx, orders...)
 	if err != nil {
 		return nil, nil, err
 	}
-	refusal := b.transfer(Transfer{ID: id, Kind: Refund, From: merchant, To: p.UserID, Amount: p.Amount, Currency: p.Currency})
+	due := make([]refund, 0, len(msgs))
+	for _, m := range msgs {
+		if p, ok := stored[m.Data.OrderID]; ok && p.Status == Completed && !p.Waits {
+			due = append(due, refund{id: clock.NewID(), payment: p.Payment, cause: m.Meta})
+		}
+	}
+	b, err := c.payBack(ctx, tx, due)
+	if err != nil {
+		return nil, nil, err
+	}
+	later = map[uuid.UUID]string{}
+	for _, r := range due {
+		if r.refusal != nil {
+			later[r.payment.OrderID] = r.refusal.Reason
+		}
+	}
+	results = make([]*idempotency.Result, len(msgs))
+	var marks []Payment
+	for i, m := range msgs {
+		p, ok := stored[m.Data.OrderID]
+		a := answer{PaymentID: p.ID, Amount: p.Amount}
+		switch {
+		case !ok:
+			mark := Payment{OrderID: m.Data.OrderID, ID: clock.NewID()}.failed("the order was cancelled: " + m.Data.Reason)
+			marks = append(marks, mark)
+			a = answer{PaymentID: mark.ID, Reason: mark.Reason}
+		case p.Status == Failed:
+			a = answer{PaymentID: p.ID, Reason: p.Reason}
+		case p.Waits, later[p.OrderID] != "":
+			continue
+		}
+		body, err := json.Marshal(a)
+		if err != nil {
+			return nil, nil, err
+		}
+		results[i] = &idempotency.Result{Body: body}
+	}
+	queuePayments(b, marks)
+	if err := c.queueRefunds(b, addRefundsSQL, due); err != nil {
+		return nil, nil, err
+	}
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return nil, nil, fmt.Errorf("pay back %d orders: %w", len(due), err)
+	}
+	saga.AfterCommit(ctx, func() { c.metrics.tried(due...) })
+	return results, later, nil
+}
+
+// refundable is a payment, and whether its refund waits for its next attempt.
+type refundable struct {
+	Payment
+	Waits bool
+}
+
+// readForRefund reads what there is of these orders' payments.
+func readForRefund(ctx context.Context, tx pgx.Tx, orders ...uuid.UUID) (map[uuid.UUID]refundable, error) {
+	rows, _ := tx.Query(ctx, readForRefundSQL, orders) // the error surfaces in the collector
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[refundable])
+	if err != nil {
+		return nil, fmt.Errorf("read %d payments: %w", len(orders), err)
+	}
+	stored := make(map[uuid.UUID]refundable, len(found))
+	for _, p := range found {
+		stored[p.OrderID] = p
+	}
+	return stored, nil
+}
+
+// refund is an attempt to pay back.
+type refund struct {
+	id      uuid.UUID // of the transfer
+	payment Payment
+	cause   saga.Meta // of the message that asked for it
+	refusal *Refusal  // why it cannot be made now
+}
+
+// payBack moves payments from the merchant to who paid, one after the other, and says of each that cannot be made now why. It returns the statements
+// that write that. They must run before the commit, not with it: a payment that is not to be paid back must keep it from happening.
+func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pgx.Batch, error) {
 	var batch pgx.Batch
+	if len(refunds) == 0 {
+		return &batch, nil
+	}
+	w := newWanted()
+	for _, r := range refunds {
+		p := r.payment
+		merchant := c.bank.merchantOf(p.Currency)
+		w.open[merchant], w.debit[merchant] = p.Currency, true
+		w.open[p.UserID], w.other[p.UserID] = p.Currency, true
+	}
+	b, err := c.bank.load(ctx, tx, w, nil)
+	if err != nil {
+		return nil, err
+	}
+	var paid []uuid.UUID
+	for i, r := range refunds {
+		p := r.payment
+		refusal := b.transfer(Transfer{ID: r.id, Kind: Refund, From: c.bank.merchantOf(p.Currency), To: p.UserID, Amount: p.Amount, Currency: p.Currency})
+		if refunds[i].refusal = refusal; refusal == nil {
+			paid = append(paid, p.OrderID)
+		}
+	}
 	b.queueSave(&batch)
-	if refusal == nil {
-		batch.Queue(refundPaymentSQL, p.OrderID).Exec(func(tag pgconn.CommandTag) error {
-			if tag.RowsAffected() != 1 {
-				return fmt.Errorf("payment %s is not to be paid back any more", p.ID)
+	if len(paid) > 0 {
+		batch.Queue(refundPaymentsSQL, paid).Exec(func(tag pgconn.CommandTag) error {
+			if n := tag.RowsAffected(); n != int64(len(paid)) {
+				return fmt.Errorf("%d of %d payments, the first of order %s, are not to be paid back any more", int64(len(paid))-n, len(paid), paid[0])
 			}
 			return nil
 		})
 	}
-	return &batch, refusal, nil
+	return &batch, nil
 }
 
-// postpone stores a refund that could not be made, for the retrier, and tells of it.
-func (c *cashier) postpone(ctx context.Context, tx pgx.Tx, m saga.Msg[event.OrderCancelRequestedV1], why *notYet) ([]saga.Out, error) {
-	cause, err := json.Marshal(m.Meta)
-	if err != nil {
-		return nil, err
+// queueRefunds queues what stores first attempts: those that were refused wait for the retrier.
+func (c *cashier) queueRefunds(b *pgx.Batch, sql string, refunds []refund) error {
+	n := len(refunds)
+	if n == 0 {
+		return nil
 	}
+	orders, ids := make([]uuid.UUID, n), make([]uuid.UUID, n)
+	states, reasons, causes := make([]string, n), make([]string, n), make([]string, n)
+	next := make([]*time.Time, n)
 	now := c.now()
-	_, err = tx.Exec(ctx, addRefundSQL, m.Data.OrderID, clock.NewID(), "WAITING", why.reason, now.Add(c.pause(1)), cause, now, nil)
-	if err != nil {
-		return nil, fmt.Errorf("store the refund of order %s for later: %w", m.Data.OrderID, err)
+	for i, r := range refunds {
+		cause, err := json.Marshal(r.cause)
+		if err != nil {
+			return err
+		}
+		orders[i], ids[i], causes[i], states[i] = r.payment.OrderID, r.id, string(cause), "DONE"
+		if r.refusal != nil {
+			again := now.Add(c.pause(1))
+			states[i], reasons[i], next[i] = "WAITING", r.refusal.Reason, &again
+		}
 	}
-	saga.AfterCommit(ctx, func() { c.metrics.attempted(attemptRefused) })
-	return saga.Emit(m, event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: m.Data.OrderID, Error: why.reason}), nil
+	b.Queue(sql, orders, ids, states, reasons, next, causes, now)
+	return nil
 }
 
 // firstPause is between the first and the second attempt to pay back.

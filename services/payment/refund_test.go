@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -138,6 +140,31 @@ func TestFrozenMerchantPaysLater(t *testing.T) {
 	}
 	want(t, []string{fmt.Sprintf("%s: paid back 700 of %s", order(1), p.ID)}, b.told(b.deliver(cancelled(t, 1))...))
 	want(t, nil, b.retry(1))
+	b.audit()
+}
+
+// A poll of everything at once comes out as its messages would one by one: what is paid back first leaves nothing for the next, what was never
+// charged is marked, and what is asked twice is done once and told of once if it waits.
+func TestRefundsTogether(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.metrics = newMetrics()
+	b.deliver(reserved(t, 1, "ada", 700), reserved(t, 2, "bob", 300), reserved(t, 3, "mallory", 5), reserved(t, 4, "ada", 20))
+	b.deliver(cancelled(t, 4))
+	want(t, "", b.move(eur(Move, "merchant.EUR", "bob", 200))) // 800 are left
+	p := b.payments()
+	paid := func(n int) string {
+		return fmt.Sprintf("%s: paid back %d of %s", order(n), p[order(n)].Amount, p[order(n)].ID)
+	}
+	said := b.told(b.deliver(cancelled(t, 2), cancelled(t, 1), cancelled(t, 5), cancelled(t, 3), cancelled(t, 1), cancelled(t, 4), cancelled(t, 2))...)
+	want(t, []string{
+		paid(2), order(1).String() + ": not paid back: insufficient balance: 700 wanted, 500 available",
+		order(5).String() + ": the order was cancelled: changed my mind", order(3).String() + ": user mallory is declined", paid(4), paid(2),
+	}, said)
+	want(t, []string{"WAITING", "DONE"}, []string{b.record(1).Refund.State, b.record(2).Refund.State})
+	want(t, []int64{plenty - 700, plenty + 200, 500}, []int64{b.balance("ada"), b.balance("bob"), b.balance("merchant.EUR")})
+	tried := b.metrics.attempts
+	want(t, []float64{2, 1}, []float64{testutil.ToFloat64(tried.WithLabelValues(attemptRefunded)), testutil.ToFloat64(tried.WithLabelValues(attemptRefused))})
 	b.audit()
 }
 

@@ -2,7 +2,6 @@ package payment
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -79,13 +78,12 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	if err := tx.QueryRow(ctx, lockRefundSQL, order).Scan(&s.refund, &s.state); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return s, err
 	}
-	s.Payment, _, err = readForRefund(ctx, tx, order)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return s, nil
-	}
-	if err != nil {
+	payments, err := readForRefund(ctx, tx, order)
+	p, there := payments[order]
+	if err != nil || !there {
 		return s, err
 	}
+	s.Payment = p.Payment
 	if s.status = string(s.Status); s.state == "WAITING" {
 		s.status = refunding
 	}
@@ -168,7 +166,7 @@ const (
 
 	repayPaymentSQL = `UPDATE payments SET id = $2, user_id = $3, amount = $4, currency = $5, status = 'COMPLETED', reason = '', created_at = now() WHERE order_id = $1`
 
-	upsertRefundSQL = addRefundSQL + ` ON CONFLICT (order_id) DO UPDATE SET id = excluded.id, state = excluded.state, attempts = excluded.attempts, last_error = excluded.last_error,
+	upsertRefundSQL = addRefundsSQL + ` ON CONFLICT (order_id) DO UPDATE SET id = excluded.id, state = excluded.state, attempts = excluded.attempts, last_error = excluded.last_error,
     next_try_at = excluded.next_try_at, cause = excluded.cause, created_at = excluded.created_at, done_at = excluded.done_at`
 )
 
@@ -213,7 +211,7 @@ func completed(ctx context.Context, p Payment) []saga.Out {
 // has the refund already, or no charge, the status is put right. What cannot be paid back now waits, as in the saga. Of an orphan, which order does
 // not know, nobody is told.
 func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orphan bool) (facts.Fact, string, error) {
-	result := "" // of the attempt to pay back, if it comes to that
+	var tried []refund // if it comes to that
 	there := func(s stored) bool { return s.status != facts.None && s.status != string(Completed) }
 	f, changed, err := r.command(ctx, order, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
 		if s.status == facts.None {
@@ -230,12 +228,11 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 		case Refunded:
 			r.settle(b, s, is)
 		case Completed:
-			refusal, err := r.payBack(ctx, tx, s, b)
-			if err != nil {
+			var err error
+			if tried, err = r.payBack(ctx, tx, s, b); err != nil {
 				return nil, err
 			}
-			if result = attemptRefunded; refusal != nil {
-				result = attemptRefused
+			if refusal := tried[0].refusal; refusal != nil {
 				out = saga.New(ctx, event.PaymentRefundFailed, key, event.PaymentRefundFailedV1{OrderID: order, Error: refusal.Reason})
 			}
 		}
@@ -244,28 +241,22 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 		}
 		return []saga.Out{out}, nil
 	})
-	if err == nil && result != "" {
-		r.cashier.metrics.attempted(result)
+	if err == nil {
+		r.cashier.metrics.tried(tried...)
 	}
 	return f, changed, err
 }
 
-// payBack adds to b what pays back, or what makes it wait, and returns why.
-func (r *repairer) payBack(ctx context.Context, tx pgx.Tx, s stored, b *pgx.Batch) (*Refusal, error) {
-	id, now := clock.NewID(), r.cashier.now()
-	cause, err := json.Marshal(saga.Meta{ID: id, Key: s.OrderID.String(), Topic: event.OrderCancelRequested.Name(), Time: now, CorrelationID: id})
-	if err != nil {
-		return nil, err
-	}
-	moves, refusal, err := r.cashier.payBack(ctx, tx, s.Payment, id)
+// payBack adds to b what pays back, or what makes it wait, and returns the one attempt.
+func (r *repairer) payBack(ctx context.Context, tx pgx.Tx, s stored, b *pgx.Batch) ([]refund, error) {
+	id := clock.NewID()
+	one := []refund{{id: id, payment: s.Payment, cause: saga.Meta{
+		ID: id, Key: s.OrderID.String(), Topic: event.OrderCancelRequested.Name(), Time: r.cashier.now(), CorrelationID: id,
+	}}}
+	moves, err := r.cashier.payBack(ctx, tx, one)
 	if err != nil {
 		return nil, err
 	}
 	b.QueuedQueries = append(b.QueuedQueries, moves.QueuedQueries...)
-	if refusal != nil {
-		b.Queue(upsertRefundSQL, s.OrderID, id, "WAITING", refusal.Reason, now.Add(r.cashier.pause(1)), cause, now, nil)
-	} else {
-		b.Queue(upsertRefundSQL, s.OrderID, id, "DONE", "", nil, cause, now, now)
-	}
-	return refusal, nil
+	return one, r.cashier.queueRefunds(b, upsertRefundSQL, one)
 }

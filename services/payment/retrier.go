@@ -64,10 +64,8 @@ func (r *retrier) Run(ctx context.Context) error {
 
 // due is a refund whose time has come.
 type due struct {
-	id       uuid.UUID
+	refund
 	attempts int
-	cause    saga.Meta
-	payment  Payment
 }
 
 // next tries the refund that has been due for longest, if one is, and tells whether to go on. What fails by a fault of its own,
@@ -92,33 +90,31 @@ func (r *retrier) next(ctx context.Context) (more bool, err error) {
 // try is one attempt, in one transaction, which holds the refund's row and the merchant's account.
 func (r *retrier) try(ctx context.Context, d *due) error {
 	var handover *outbox.Handover
-	result := attemptRefunded
 	err := pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		if err := d.read(tx.QueryRow(ctx, dueRefundSQL, r.cashier.now())); err != nil {
 			return err
 		}
-		b, refusal, err := r.cashier.payBack(ctx, tx, d.payment, d.id)
+		one := []refund{d.refund}
+		b, err := r.cashier.payBack(ctx, tx, one)
 		if err != nil {
 			return err
 		}
 		now := r.cashier.now()
-		if refusal != nil {
-			result = attemptRefused
-			b.Queue(againRefundSQL, d.payment.OrderID, refusal.Reason, now.Add(r.cashier.pause(d.attempts+1)))
+		if d.refusal = one[0].refusal; d.refusal != nil {
+			b.Queue(againRefundSQL, d.payment.OrderID, d.refusal.Reason, now.Add(r.cashier.pause(d.attempts+1)))
 			return pg.Defer(ctx, tx, b)
 		}
 		b.Queue(doneRefundSQL, d.payment.OrderID, now)
 		if handover, err = saga.Queue(b, r.relay, "payment", d.refunded()); err != nil {
 			return err
 		}
-		// Not with the commit: a payment that is not to be paid back must keep it from happening.
 		return tx.SendBatch(ctx, b).Close()
 	})
 	handover.Done(err == nil)
 	if err != nil {
 		return fmt.Errorf("refund order %s: %w", d.payment.OrderID, err)
 	}
-	r.cashier.metrics.attempted(result)
+	r.cashier.metrics.tried(d.refund)
 	return nil
 }
 

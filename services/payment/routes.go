@@ -59,7 +59,7 @@ func Choreography(cfg Config) saga.Service {
 		Name: "payment",
 		Routes: []saga.Route{
 			saga.OnBatch(event.InventoryReserved, c.chargeAll, event.PaymentCompleted, event.PaymentFailed),
-			saga.On(event.OrderCancelRequested, c.refund, event.PaymentRefunded, event.PaymentRefundFailed, event.PaymentFailed).Named("refund"),
+			saga.OnBatch(event.OrderCancelRequested, c.refundAll, event.PaymentRefunded, event.PaymentRefundFailed, event.PaymentFailed).Named("refund"),
 		},
 	}
 }
