@@ -35,8 +35,12 @@ type (
 )
 
 // check has everything checked.
-func (s *spine) check(ctx context.Context, repair bool) (c checked, err error) {
-	a, err := request(ctx, http.MethodPost, s.url("checker")+"/checks", map[string]any{"repair": repair, "by": "the test"})
+func (s *spine) check(ctx context.Context, repair bool) (checked, error) {
+	return check(ctx, s.url("checker"), repair)
+}
+
+func check(ctx context.Context, checker string, repair bool) (c checked, err error) {
+	a, err := request(ctx, http.MethodPost, checker+"/checks", map[string]any{"repair": repair, "by": "the test"})
 	switch {
 	case err != nil:
 		return c, err
@@ -92,7 +96,8 @@ func TestPlanted(t *testing.T) {
 			sets = append(sets, []planted{a, b})
 		}
 	}
-	orders := s.beds(t, sets)
+	repairable := slices.DeleteFunc(slices.Clone(all), func(p planted) bool { return p.repair != "DONE" })
+	orders := s.beds(t, append(sets, repairable))
 	s.clean(t)
 	for _, set := range sets[1:] {
 		var names []string
@@ -133,6 +138,7 @@ func TestPlanted(t *testing.T) {
 		}
 	}
 	t.Run("every repair is on record", s.repairsOnRecord)
+	t.Run("two checkers", func(t *testing.T) { s.twoCheckers(t, g, repairable, orders) })
 	t.Run("the operator's command", func(t *testing.T) { s.checkCommand(t, g, orders[confirmed].next()) })
 	t.Run("an event that cannot leave", func(t *testing.T) { s.stuckOutbox(t, g) })
 	t.Run("a dead letter", s.deadLettersWait)

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/services/cli"
 )
 
@@ -69,4 +72,48 @@ func (s *spine) deadLettersWait(t *testing.T) {
 		s.converge(t, "dlq", "pass", "-group", group)
 	}
 	s.clean(t)
+}
+
+// twoCheckers has two instances repair everything at the same time, again and again: who comes second finds it done, and nothing is done twice.
+func (s *spine) twoCheckers(t *testing.T, g *garden, set []planted, orders map[string]*bed) {
+	g.T = t
+	second := s.launch(t, "checker", pgtest.FreeAddr(t))
+	second.ready(t)
+	defer second.stop(t)
+	var patients []order
+	for _, p := range set {
+		o := orders[p.base].next()
+		if p.plant(g, o); p.base != "" {
+			patients = append(patients, o)
+		}
+	}
+	var both errgroup.Group
+	for _, checker := range []string{s.url("checker"), second.url()} {
+		both.Go(func() error {
+			for range 5 {
+				if _, err := check(t.Context(), checker, true); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := both.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	s.repaired(t)
+	s.clean(t)
+	for _, o := range patients { // each is the one order of its user
+		is, err := fetch[order](t.Context(), s.url("order")+"/orders/"+o.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := int64(opening)
+		if is.Status == confirmed {
+			want -= is.Amount
+		}
+		if a, err := fetch[account](t.Context(), s.url("payment")+"/accounts/"+o.UserID); err != nil || a.Balance != want {
+			t.Errorf("order %s of %d is %s, and its user has %d (%v), want %d", o.ID, is.Amount, is.Status, a.Balance, err, want)
+		}
+	}
 }
