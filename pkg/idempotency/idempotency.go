@@ -110,34 +110,21 @@ func (k Keys) retention() time.Duration { return cmp.Or(k.Retention, 24*time.Hou
 // back, as it must for ErrMismatch and ErrInProgress. A refusal that is not final is another: tx can go on and be committed, and
 // the key is free again then.
 func (k Keys) Do(ctx context.Context, tx pgx.Tx, key Key, fn func(context.Context, pgx.Tx) (Result, error)) (Result, error) {
-	claims, err := k.Claim(ctx, tx, []Key{key})
-	if err != nil {
-		return Result{}, err
-	}
-	switch claims[0].State {
-	case Replay:
-		return claims[0].Result, nil
-	case Mismatch:
-		return Result{}, ErrMismatch
-	case InProgress:
-		return Result{}, ErrInProgress
-	}
-
-	var result Result
-	err = pg.InTx(ctx, tx, func(savepoint pgx.Tx) (err error) {
-		result, err = fn(ctx, savepoint)
-		return err
+	results, err := k.DoAll(ctx, tx, []Key{key}, func([]int) ([]*Result, error) {
+		var result Result
+		err := pg.InTx(ctx, tx, func(savepoint pgx.Tx) (err error) {
+			result, err = fn(ctx, savepoint)
+			return err
+		})
+		if refusal, ok := errors.AsType[*Error](err); ok {
+			return []*Result{{Err: refusal}}, nil
+		}
+		return []*Result{&result}, err
 	})
-	if refusal, ok := errors.AsType[*Error](err); ok {
-		result, err = Result{Err: refusal}, nil
-	}
 	if err != nil {
 		return Result{}, err
 	}
-	if err := k.Store(ctx, tx, []Stored{{Key: key, Result: result}}); err != nil {
-		return Result{}, err
-	}
-	return result, nil
+	return *results[0], nil
 }
 
 // DoAll is [Keys.Do] for many keys, in as many statements as for one: fn does, within tx, the work for those that have no answer yet,

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/clock"
@@ -16,7 +18,6 @@ import (
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/services/payment"
 )
 
@@ -25,6 +26,28 @@ import (
 const hotRowSQL = `CREATE FUNCTION straight() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
 	UPDATE accounts SET balance = balance + NEW.amount WHERE id = NEW.account_id; RETURN NULL; END$$;
 CREATE TRIGGER straight BEFORE INSERT ON pending FOR EACH ROW EXECUTE FUNCTION straight()`
+
+// bankOf is payment's database on a durable server.
+func bankOf(b *testing.B) *pgxpool.Pool {
+	b.Helper()
+	db := durable(b)
+	if err := pg.Migrate(b.Context(), db, idempotency.Migration(), pg.Migration{Name: "payment", FS: migrations.For("payment")}); err != nil {
+		b.Fatal(err)
+	}
+	return db
+}
+
+// mustAddUp fails a benchmark that has made or lost money.
+func mustAddUp(b *testing.B, db *pgxpool.Pool) {
+	b.Helper()
+	var r violations
+	if err := checkMoney(b.Context(), db, &r); err != nil {
+		b.Fatal(err)
+	}
+	if len(r.lines) > 0 {
+		b.Error(strings.Join(r.lines, "\n"))
+	}
+}
 
 // BenchmarkMerchant is charges of 64 users at once, one order in each transaction: to one merchant, to a merchant each, and to
 // one merchant whose balance every charge changes.
@@ -36,10 +59,7 @@ func BenchmarkMerchant(b *testing.B) {
 		schema    string
 	}{{"one", 1, ""}, {"64", clients, ""}, {"one, a hot row", 1, hotRowSQL}} {
 		b.Run(mode.name, func(b *testing.B) {
-			db := durable(b)
-			if err := pg.Migrate(b.Context(), db, idempotency.Migration(), pg.Migration{Name: "payment", FS: migrations.For("payment")}); err != nil {
-				b.Fatal(err)
-			}
+			db := bankOf(b)
 			if _, err := db.Exec(b.Context(), mode.schema); err != nil {
 				b.Fatal(err)
 			}
@@ -80,13 +100,7 @@ func BenchmarkMerchant(b *testing.B) {
 			b.ResetTimer()
 			run(int64(b.N))
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "charges/s")
-			var r violations
-			if err := checkMoney(b.Context(), pool, &r); err != nil {
-				b.Fatal(err)
-			}
-			if len(r.lines) > 0 {
-				b.Error(strings.Join(r.lines, "\n"))
-			}
+			mustAddUp(b, pool)
 		})
 	}
 }
@@ -95,10 +109,7 @@ func BenchmarkMerchant(b *testing.B) {
 func BenchmarkRefund(b *testing.B) {
 	for _, poll := range []int{1, 10, 100, 500} {
 		b.Run(fmt.Sprint(poll), func(b *testing.B) {
-			db := durable(b)
-			if err := sagatest.Migrate(idempotency.Migration(), pg.Migration{Name: "payment", FS: migrations.For("payment")})(b.Context(), db); err != nil {
-				b.Fatal(err)
-			}
+			db := bankOf(b)
 			svc := payment.Choreography(payment.Config{Opening: balance})
 			var charges, refunds []broker.Record
 			add := func(to *[]broker.Record, out saga.Out) {
@@ -124,13 +135,7 @@ func BenchmarkRefund(b *testing.B) {
 			b.ResetTimer()
 			deliver(refunds, poll)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "refunds/s")
-			var r violations
-			if err := checkMoney(b.Context(), db, &r); err != nil {
-				b.Fatal(err)
-			}
-			if len(r.lines) > 0 {
-				b.Error(strings.Join(r.lines, "\n"))
-			}
+			mustAddUp(b, db)
 		})
 	}
 }

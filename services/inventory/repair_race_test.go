@@ -4,28 +4,14 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/facts"
+	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/pkg/web"
 )
-
-// untilOneWaits returns when somebody waits for a lock.
-func (b bundle) untilOneWaits() {
-	b.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for waiting := 0; waiting == 0; {
-		if time.Now().After(deadline) {
-			b.Fatal("nobody waits for a lock")
-		}
-		if err := b.db.QueryRow(b.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
 
 // A reservation that the saga adds between a command's look and its insert is looked at again: it was not NONE then, and no fault.
 func TestReserveMeetsTheSaga(t *testing.T) {
@@ -44,7 +30,7 @@ func TestReserveMeetsTheSaga(t *testing.T) {
 		_, body := request(t, api, http.MethodPost, "/reservations/"+order(1).String()+"/reserve", `{"seen":"NONE","items":[{"productId":"tea","quantity":1}]}`)
 		met <- body
 	}()
-	b.untilOneWaits()
+	pgtest.AwaitLock(t, b.db)
 	if err := saga.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +65,7 @@ func TestRecountWaitsForTheSaga(t *testing.T) {
 		_, body := request(t, api, http.MethodPost, "/products/tea/recount", `{}`)
 		counted <- body
 	}()
-	b.untilOneWaits()
+	pgtest.AwaitLock(t, b.db)
 	if err := saga.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	gocmp "github.com/google/go-cmp/cmp"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/saga"
 	"github.com/converge-dev/converge/pkg/sagatest"
 )
@@ -273,12 +273,7 @@ func TestCancelFindsTheOrderAsItIs(t *testing.T) {
 	}
 	answered := make(chan *httptest.ResponseRecorder, 1)
 	go func() { answered <- c.cancel(id, "u-1", "mistake") }()
-	deadline := time.Now().Add(time.Minute)
-	for c.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0 {
-		if time.Now().After(deadline) {
-			t.Fatal("nobody waits for the lock")
-		}
-	}
+	pgtest.AwaitLock(t, c.db)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,13 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
@@ -100,12 +100,7 @@ func TestLockOrder(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		deadline := time.Now().Add(time.Minute)
-		for c.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0 {
-			if time.Now().After(deadline) {
-				t.Fatal("nobody waits for the lock")
-			}
-		}
+		pgtest.AwaitLock(t, c.db)
 		_, err := tx.Exec(t.Context(), `SELECT 1 FROM orders WHERE id = $1 FOR UPDATE NOWAIT`, second)
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/sagatest"
 )
 
@@ -68,12 +69,7 @@ func TestChargeMeetsTheSaga(t *testing.T) {
 			return err
 		}
 		go func() { answer <- b.charge(1, "NONE", "bob", 1) }()
-		for waits := 0; waits == 0; {
-			err := b.db.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waits)
-			if err != nil {
-				return err
-			}
-		}
+		pgtest.AwaitLock(t, b.db)
 		return nil
 	})
 	if err != nil {
