@@ -30,8 +30,9 @@ type Config struct {
 	Letters func(context.Context) ([]Letter, error) // the dead letters; nil: none are looked at
 	Redrive func(context.Context, []Letter) error   // puts them back where they came from; nil: that is an operator's to do
 
-	// Journal writes down what is about to be repaired, and is then told how that ended; nil: nobody does. Its error keeps it from being repaired.
-	Journal func(context.Context, Finding) (end func(Finding), err error)
+	// Journal writes down what is about to be repaired, and is then told how that ended, and what there is after it; nil: nobody does. Its error keeps
+	// it from being repaired.
+	Journal func(context.Context, Finding) (end func(f Finding, after any), err error)
 
 	Log  *slog.Logger // default discards
 	HTTP *http.Client // default one that does not wait long for who is not there
@@ -262,7 +263,7 @@ func (k *check) repairOrders(ctx context.Context) error {
 		}
 		var answered bool
 		f.repair, answered = k.repairer.order(ctx, f.id, f.held, f.plan)
-		end(f.repair)
+		end(f.repair, f.repair.After)
 		repaired, lost = repaired+1, lost+1
 		if answered {
 			lost = 0
@@ -292,20 +293,20 @@ func (f faulty) findings() (all []Finding) {
 }
 
 // begin writes down what is about to be repaired. The function that it returns writes down what became of it.
-func (k *check) begin(ctx context.Context, found ...Finding) (end func(Repair), err error) {
+func (k *check) begin(ctx context.Context, found ...Finding) (end func(r Repair, after any), err error) {
 	if k.cfg.Journal == nil {
-		return func(Repair) {}, nil
+		return func(Repair, any) {}, nil
 	}
-	ends := make([]func(Finding), len(found))
+	ends := make([]func(Finding, any), len(found))
 	for i, f := range found {
 		if ends[i], err = k.cfg.Journal(ctx, f); err != nil {
 			return nil, err
 		}
 	}
-	return func(r Repair) {
+	return func(r Repair, after any) {
 		for i, f := range found {
 			f.Repair = r
-			ends[i](f)
+			ends[i](f, after)
 		}
 	}, nil
 }

@@ -121,7 +121,7 @@ func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Findi
 	if err := k.cfg.Redrive(ctx, fresh); err != nil {
 		f.Repair.State, f.Repair.Detail = Failed, err.Error()
 	}
-	end(f.Repair)
+	end(f.Repair, nil)
 	k.cfg.Log.InfoContext(ctx, "dead letters redriven", "topic", topic, "state", f.Repair.State, "detail", f.Repair.Detail, "by", k.repairer.by)
 	return f, nil
 }

@@ -63,8 +63,8 @@ func (r *records) latest(ctx context.Context) (record Record, ok bool, err error
 
 // journal writes down what a check is about to repair. The function that it returns completes that, also when ctx has
 // ended by then: what was done was done.
-func (r *records) journal(record Record) func(ctx context.Context, f Finding) (end func(Finding), err error) {
-	return func(ctx context.Context, f Finding) (func(Finding), error) {
+func (r *records) journal(record Record) func(ctx context.Context, f Finding) (end func(Finding, any), err error) {
+	return func(ctx context.Context, f Finding) (func(Finding, any), error) {
 		before, err := marshalHeld(f.Repair.Before)
 		if err != nil {
 			return nil, err
@@ -78,23 +78,25 @@ func (r *records) journal(record Record) func(ctx context.Context, f Finding) (e
 		if err != nil {
 			return nil, fmt.Errorf("write down the repair of %s: %w", f, err)
 		}
-		return func(f Finding) {
+		return func(f Finding, after any) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
-			after, err := marshalHeld(f.Repair.After)
+			held, err := marshalHeld(after)
 			if err == nil {
 				// A row that stays PLANNED says that its end is not known, which is then true.
-				_, _ = r.db.Exec(ctx, endRepairSQL, n, string(f.Repair.State), f.Repair.Detail, after)
+				_, _ = r.db.Exec(ctx, endRepairSQL, n, string(f.Repair.State), f.Repair.Detail, held)
 			}
 		}, nil
 	}
 }
 
-func marshalHeld(h *Held) ([]byte, error) {
-	if h == nil {
-		return nil, nil
+// marshalHeld makes what is held JSON, and nothing NULL.
+func marshalHeld(held any) ([]byte, error) {
+	b, err := json.Marshal(held)
+	if string(b) == "null" {
+		return nil, err
 	}
-	return json.Marshal(h)
+	return b, err
 }
 
 // Repaired is a repair as it is stored.
@@ -109,8 +111,8 @@ type Repaired struct {
 	Action  string          `json:"action"`
 	State   State           `json:"state" enum:"PLANNED,DONE,REFUSED,FAILED" doc:"PLANNED: it was cut off, and what became of it is not known here"`
 	Outcome string          `json:"outcome,omitempty"`
-	Before  json.RawMessage `json:"before,omitempty" doc:"what the services held of the order"`
-	After   json.RawMessage `json:"after,omitempty"`
+	Before  json.RawMessage `json:"before,omitempty" doc:"what the services held of the order; of what is no order, see detail"`
+	After   json.RawMessage `json:"after,omitempty" doc:"what they held then; of what is no order, what its service answered to the repair"`
 
 	n int64
 }

@@ -65,7 +65,7 @@ func TestJournal(t *testing.T) {
 		t.Errorf("before it (-want +got):\n%s", diff)
 	}
 	f.Repair.State, f.Repair.Detail, f.Repair.After = Done, "as new", before
-	end(f)
+	end(f, f.Repair.After)
 	if diff := cmp.Diff([]string{"DONE by the test: confirmed-not-paid as new"}, states(uuid.Nil)); diff != "" {
 		t.Errorf("after it (-want +got):\n%s", diff)
 	}

@@ -2,6 +2,7 @@ package checker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -164,7 +165,7 @@ var recounts = []struct {
 }
 
 // breaches puts right what broke the services' own rules. begin writes each down.
-func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(context.Context, ...Finding) (func(Repair), error)) error {
+func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(context.Context, ...Finding) (func(Repair, any), error)) error {
 	unclear := false
 	for _, rule := range recounts {
 		for i := range found {
@@ -179,8 +180,9 @@ func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(con
 				if err != nil {
 					return err
 				}
-				f.Repair = r.recount(ctx, rule.service, rule.path+url.PathEscape(f.subject()))
-				end(f.Repair)
+				var after json.RawMessage
+				f.Repair, after = r.recount(ctx, rule.service, rule.path+url.PathEscape(f.subject()))
+				end(f.Repair, after)
 				unclear = unclear || f.Kind == TransferUnbalanced && f.Repair.State != Done
 			}
 		}
@@ -188,15 +190,16 @@ func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(con
 	return nil
 }
 
-func (r *repairer) recount(ctx context.Context, service int, path string) Repair {
-	out := Repair{Action: actionRecount, State: Done}
-	err := r.peers[service].call(ctx, http.MethodPost, path+"/recount", struct{}{}, new(any))
+// recount returns also what the service answered: what it has counted.
+func (r *repairer) recount(ctx context.Context, service int, path string) (out Repair, after json.RawMessage) {
+	out = Repair{Action: actionRecount, State: Done}
+	err := r.peers[service].call(ctx, http.MethodPost, path+"/recount", struct{}{}, &after)
 	if no, ok := errors.AsType[*refusal](err); ok && no.Status == http.StatusConflict {
 		out.State, out.Detail = Refused, no.Error()
 	} else if err != nil {
 		out.State, out.Detail = Failed, err.Error()
 	}
-	return out
+	return out, after
 }
 
 // subject is what a finding is about.

@@ -98,7 +98,7 @@ func (s *spine) repairsOnRecord(t *testing.T) {
 			Kind   string `json:"kind"`
 			State  string `json:"state"`
 			Before held   `json:"before"`
-			After  held   `json:"after"`
+			After  *held  `json:"after"`
 		} `json:"repairs"`
 		NextCursor string `json:"nextCursor"`
 	}
@@ -109,7 +109,7 @@ func (s *spine) repairsOnRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range p.Repairs {
-			if r.State != "DONE" || r.By != "the test" {
+			if r.State != "DONE" || r.By != "the test" || r.After == nil {
 				t.Errorf("on record: %+v", r)
 			}
 			if r.Kind == "paid-for-cancelled" && (r.Before.Payment.Status != "COMPLETED" || r.After.Payment.Status != "REFUNDED") {
