@@ -91,6 +91,7 @@ func (h *health) held(ctx context.Context) *huma.ErrorModel {
 	return notReady(Field(hold.name, hold.run(ctx).Error(), nil))
 }
 
+// notReady is the answer of a service that cannot serve yet, or not now.
 func notReady(reasons ...*huma.ErrorDetail) *huma.ErrorModel {
 	return Problem(http.StatusServiceUnavailable, TypeNotReady, "Not ready", summary(reasons), reasons...)
 }
@@ -106,6 +107,7 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if problem := s.health.held(r.Context()); problem != nil {
+		w.Header().Set("Retry-After", "1")
 		writeProblem(w, problem)
 		return
 	}
