@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -55,24 +54,24 @@ func (st *start) why() error {
 // run waits for the database, brings its schema up to date, and sets the service up. It ends early with ctx.
 func (st *start) run(ctx context.Context) error {
 	addr := pg.Addr(st.rt.Pool)
-	waiting := quiet.New(st.rt.Log, "waiting for database at "+addr, "database answers", slog.String("addr", addr))
+	var waiting quiet.Log
 	failed := func(err error) {
 		st.mu.Lock()
 		st.fault = err
 		st.mu.Unlock()
-		waiting.Is(ctx, errors.New(pg.Reason(err)))
+		waiting.Warn(ctx, st.rt.Log, addr, "waiting for database at "+addr, "error", pg.Reason(err))
 	}
 	if err := pg.Await(ctx, st.rt.Pool, failed); err != nil {
 		return fmt.Errorf("%s_DATABASE_URL: %w", strings.ToUpper(st.svc.Name), err)
 	}
-	waiting.Over(ctx)
+	waiting.Over(ctx, st.rt.Log, addr, "database answers", "addr", addr)
 
 	st.step("schema", "migrating")
 	blocks := append([]pg.Migration{outbox.Migration(), inbox.Migration()}, st.svc.Blocks...)
 	if err := pg.MigrateNotify(ctx, st.rt.Pool, failed, append(blocks, pg.Migration{Name: st.svc.Name, FS: st.svc.Migrations})...); err != nil {
 		return err
 	}
-	waiting.Over(ctx)
+	waiting.Over(ctx, st.rt.Log, addr, "database answers", "addr", addr)
 
 	st.step("setup", "setting up")
 	if st.svc.Setup != nil {

@@ -133,23 +133,23 @@ func TestAStartWithoutItsDatabase(t *testing.T) {
 }
 
 func TestAStartGoesOnWhenTheDatabaseComes(t *testing.T) {
-	database, real := newMute(t), pgtest.URL(t)
+	database, url := newMute(t), pgtest.URL(t)
 	env := map[string]string{
-		"LOYALTY_ADDR": pgtest.FreeAddr(t), "LOYALTY_DATABASE_URL": via(real, database.Addr().String()),
+		"LOYALTY_ADDR": pgtest.FreeAddr(t), "LOYALTY_DATABASE_URL": via(url, database.Addr().String()),
 		"KAFKA_BROKERS": pgtest.FreeAddr(t), "LOG_LEVEL": "error",
 	}
 	stop, done := launch(t, env)
-	url := "http://" + env["LOYALTY_ADDR"]
-	until(t, "it waits", func() bool { status, _ := get(t, url+"/readyz"); return status == http.StatusServiceUnavailable })
+	base := "http://" + env["LOYALTY_ADDR"]
+	until(t, "it waits", func() bool { status, _ := get(t, base+"/readyz"); return status == http.StatusServiceUnavailable })
 	database.mu.Lock()
-	database.target = hostOf(real)
+	database.target = hostOf(url)
 	database.mu.Unlock()
 	until(t, "it is ready, and Kafka's absence is shown", func() bool {
-		status, body := get(t, url+"/readyz")
+		status, body := get(t, base+"/readyz")
 		return status == http.StatusOK && strings.Contains(body, `"degraded":{"topics":`)
 	})
 	var health struct{ Version string }
-	_, body := get(t, url+"/healthz")
+	_, body := get(t, base+"/healthz")
 	if err := json.Unmarshal([]byte(body), &health); err != nil || health.Version != app.Version() {
 		t.Errorf("/healthz says %s (%v), want version %s", body, err, app.Version())
 	}

@@ -20,14 +20,14 @@ type topics struct {
 	kafka  kafka
 	client *broker.Client
 	svc    saga.Service
-	log    *quiet.Fault
+	log    *slog.Logger
 
 	mu    sync.Mutex
 	fault error // why they are not as they should be, as far as is known
 }
 
 func (k kafka) newTopics(client *broker.Client, svc saga.Service, log *slog.Logger) *topics {
-	return &topics{kafka: k, client: client, svc: svc, log: quiet.New(log, "topics not ensured", "topics ensured")}
+	return &topics{kafka: k, client: client, svc: svc, log: log}
 }
 
 // ensure creates the topics as soon as Kafka can be reached. It returns when they exist or ctx ends.
@@ -41,6 +41,7 @@ func (t *topics) ensure(ctx context.Context) error {
 	}
 	wait := backoff.NewExponentialBackOff()
 	wait.MaxInterval = 5 * time.Second
+	var faults quiet.Log
 	for {
 		err := t.client.EnsureTopics(ctx, specs)
 		if ctx.Err() != nil {
@@ -50,10 +51,10 @@ func (t *topics) ensure(ctx context.Context) error {
 		t.fault = err
 		t.mu.Unlock()
 		if err == nil {
-			t.log.Over(ctx)
+			faults.Over(ctx, t.log, "", "topics ensured")
 			return nil
 		}
-		t.log.Is(ctx, err)
+		faults.Warn(ctx, t.log, "", "topics not ensured; trying again", "error", err)
 		select {
 		case <-ctx.Done():
 			return nil

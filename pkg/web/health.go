@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -21,12 +20,12 @@ type health struct {
 	draining bool
 	hold     *check // nil: started
 	checks   []check
+	faults   quiet.Log
 }
 
 type check struct {
 	name string
 	run  func(context.Context) error
-	log  *quiet.Fault
 }
 
 // Ready adds a condition of readiness, such as a database that answers. run is called for each request of /readyz,
@@ -35,7 +34,7 @@ type check struct {
 func (s *Server) Ready(name string, run func(context.Context) error) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
-	s.health.checks = append(s.health.checks, check{name, run, quiet.New(s.log, "not ready", "ready again", slog.String("check", name))})
+	s.health.checks = append(s.health.checks, check{name, run})
 }
 
 // Degraded marks a readiness check's error as one with which requests can be served: /readyz shows it and says ready.
@@ -56,7 +55,7 @@ func (d *degraded) Unwrap() error { return d.error }
 func (s *Server) Hold(name string, why func() error) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
-	s.health.hold = &check{name: name, run: func(context.Context) error { return why() }}
+	s.health.hold = &check{name, func(context.Context) error { return why() }}
 }
 
 // Release ends [Server.Hold]. Everything must have been registered by now.
@@ -135,14 +134,15 @@ func (s *Server) runChecks(ctx context.Context, checks []check) (failed []*huma.
 		var mild *degraded
 		switch {
 		case err == nil:
-			c.log.Over(ctx)
+			s.health.faults.Over(ctx, s.log, c.name, "ready again", "check", c.name)
 		case errors.As(err, &mild):
 			if impaired == nil {
 				impaired = map[string]string{}
 			}
 			impaired[c.name] = reasonOf(err)
+			s.health.faults.Over(ctx, s.log, c.name, "ready again", "check", c.name)
 		default:
-			c.log.Is(ctx, err)
+			s.health.faults.Warn(ctx, s.log, c.name, "not ready", "check", c.name, "error", err)
 			failed = append(failed, Field(c.name, reasonOf(err), nil))
 		}
 	}

@@ -1,4 +1,5 @@
-// Package quiet logs a fault that comes again and again once, then now and then with a count, and once when it is over.
+// Package quiet keeps a log readable through an outage: a fault that repeats is logged once, then every half a minute with a
+// count, and once more when it is over.
 package quiet
 
 import (
@@ -8,54 +9,55 @@ import (
 	"time"
 )
 
-// Every is how long a fault that lasts is not logged again.
+// Every is how often a fault that goes on is logged again.
 const Every = 30 * time.Second
 
-// Fault is one thing that can fail. It is safe for concurrent use.
-type Fault struct {
-	log       *slog.Logger
-	bad, good string
-	attrs     []slog.Attr
-
+// Log remembers which faults are going on. The zero value is ready; it is safe for concurrent use.
+type Log struct {
 	mu     sync.Mutex
-	since  time.Time // zero: all is well
-	logged time.Time
-	times  int // since it began
+	faults map[string]*fault
 }
 
-// New returns a fault that is logged as a warning with the message bad, and with good when it is over.
-func New(log *slog.Logger, bad, good string, attrs ...slog.Attr) *Fault {
-	return &Fault{log: log, bad: bad, good: good, attrs: attrs}
+type fault struct {
+	since, said time.Time
+	times       int
 }
 
-// Is tells that the thing has failed.
-func (f *Fault) Is(ctx context.Context, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// Warn logs a fault when it is the first of its key, and then at most once every half a minute, with how often it has
+// occurred ("times") and for how long ("for").
+func (q *Log) Warn(ctx context.Context, log *slog.Logger, key, msg string, args ...any) {
 	now := time.Now()
-	if f.since.IsZero() {
-		f.since = now
+	q.mu.Lock()
+	f := q.faults[key]
+	if f == nil {
+		if q.faults == nil {
+			q.faults = map[string]*fault{}
+		}
+		f = &fault{since: now}
+		q.faults[key] = f
 	}
 	f.times++
-	if !f.logged.IsZero() && now.Sub(f.logged) < Every {
-		return
+	first, due := f.times == 1, now.Sub(f.said) >= Every
+	if due {
+		f.said = now
 	}
-	f.logged = now
-	attrs := append(f.attrs[:len(f.attrs):len(f.attrs)], slog.Any("error", err))
-	if f.times > 1 {
-		attrs = append(attrs, slog.Int("times", f.times), slog.Duration("for", now.Sub(f.since).Round(time.Second)))
+	times, lasted := f.times, now.Sub(f.since)
+	q.mu.Unlock()
+	switch {
+	case first:
+		log.WarnContext(ctx, msg, args...)
+	case due:
+		log.WarnContext(ctx, msg, append(args[:len(args):len(args)], "times", times, "for", lasted.Round(time.Second).String())...)
 	}
-	f.log.LogAttrs(ctx, slog.LevelWarn, f.bad, attrs...)
 }
 
-// Over tells that the thing works. It logs only after a failure.
-func (f *Fault) Over(ctx context.Context) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.since.IsZero() {
-		return
+// Over logs that the fault of a key is over, if [Log.Warn] has logged one, and forgets it.
+func (q *Log) Over(ctx context.Context, log *slog.Logger, key, msg string, args ...any) {
+	q.mu.Lock()
+	f := q.faults[key]
+	delete(q.faults, key)
+	q.mu.Unlock()
+	if f != nil {
+		log.InfoContext(ctx, msg, append(args[:len(args):len(args)], "times", f.times, "for", time.Since(f.since).Round(time.Millisecond).String())...)
 	}
-	attrs := append(f.attrs[:len(f.attrs):len(f.attrs)], slog.Int("times", f.times), slog.Duration("for", time.Since(f.since).Round(time.Second)))
-	f.since, f.logged, f.times = time.Time{}, time.Time{}, 0
-	f.log.LogAttrs(ctx, slog.LevelInfo, f.good, attrs...)
 }
