@@ -1,17 +1,12 @@
 package app
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"log/slog"
 	"os"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/saga"
 )
 
 // kafka is how a service reaches the cluster.
@@ -55,30 +50,5 @@ func readKafka(s *Settings, service string) kafka {
 		createTopics:   s.Bool("KAFKA_CREATE_TOPICS", true, "create missing topics at start"),
 		partitions:     s.Int("KAFKA_PARTITIONS", DefaultPartitions, 1, 1000, "partitions of topics that are created"),
 		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 6*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
-	}
-}
-
-// ensureTopics creates the service's topics as soon as Kafka can be reached. It returns when they exist or ctx ends.
-func (k kafka) ensureTopics(ctx context.Context, client *broker.Client, svc saga.Service, log *slog.Logger) error {
-	if !k.createTopics {
-		return nil
-	}
-	specs, err := saga.Topics(k.partitions, svc)
-	if err != nil {
-		return err
-	}
-	wait := backoff.NewExponentialBackOff()
-	wait.MaxInterval = 5 * time.Second
-	for {
-		err := client.EnsureTopics(ctx, specs)
-		if err == nil || ctx.Err() != nil {
-			return nil
-		}
-		log.Warn("topics not ensured; trying again", "error", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait.NextBackOff()):
-		}
 	}
 }

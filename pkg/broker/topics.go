@@ -34,9 +34,16 @@ func (c *Client) Topics(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// TopicError is what is wrong with a topic of a cluster that answers: waiting does not change it.
+type TopicError struct{ error }
+
+// Unwrap returns the reason.
+func (e *TopicError) Unwrap() error { return e.error }
+
 // EnsureTopics creates the topics that do not exist, with as many replicas as the cluster's default says. One that exists
 // is left as it is, whatever its settings, except that fewer partitions than wanted is an error: adding
-// partitions moves keys, and with them their order, so that is an operator's decision.
+// partitions moves keys, and with them their order, so that is an operator's decision. What an operator must change is a
+// [*TopicError], also within others.
 func (c *Client) EnsureTopics(ctx context.Context, specs []TopicSpec) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*requestTimeout)
 	defer cancel()
@@ -59,7 +66,11 @@ func (c *Client) EnsureTopics(ctx context.Context, specs []TopicSpec) error {
 		case errors.Is(err, kafka.TopicAlreadyExists):
 			existing = append(existing, topic)
 		case err != nil:
-			errs = append(errs, fmt.Errorf("create topic %s: %w", topic, err))
+			err = fmt.Errorf("create topic %s: %w", topic, err)
+			if code, ok := errors.AsType[kafka.Error](err); ok && !code.Temporary() {
+				err = &TopicError{err}
+			}
+			errs = append(errs, err)
 		}
 	}
 	if len(existing) > 0 {
@@ -70,7 +81,7 @@ func (c *Client) EnsureTopics(ctx context.Context, specs []TopicSpec) error {
 		}
 		for _, s := range specs {
 			if have := len(leaders[s.Name]); have > 0 && have < s.Partitions {
-				errs = append(errs, fmt.Errorf("topic %s has %d partitions, want at least %d", s.Name, have, s.Partitions))
+				errs = append(errs, &TopicError{fmt.Errorf("topic %s has %d partitions, want at least %d", s.Name, have, s.Partitions)})
 			}
 		}
 	}
