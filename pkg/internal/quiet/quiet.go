@@ -5,6 +5,7 @@ package quiet
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,7 +48,7 @@ func (q *Log) Warn(ctx context.Context, log *slog.Logger, key, msg string, args 
 	case first:
 		log.WarnContext(ctx, msg, args...)
 	case due:
-		log.WarnContext(ctx, msg, append(args[:len(args):len(args)], "times", times, "for", lasted.Round(time.Second).String())...)
+		log.WarnContext(ctx, msg, append(slices.Clip(args), "times", times, "for", lasted.Round(time.Second).String())...)
 	}
 }
 
@@ -58,6 +59,6 @@ func (q *Log) Over(ctx context.Context, log *slog.Logger, key, msg string, args 
 	delete(q.faults, key)
 	q.mu.Unlock()
 	if f != nil {
-		log.InfoContext(ctx, msg, append(args[:len(args):len(args)], "times", f.times, "for", time.Since(f.since).Round(time.Millisecond).String())...)
+		log.InfoContext(ctx, msg, append(slices.Clip(args), "times", f.times, "for", time.Since(f.since).Round(time.Millisecond).String())...)
 	}
 }

@@ -26,7 +26,7 @@ func TestLog(t *testing.T) {
 		}
 		for range 100 {
 			q.Warn(t.Context(), log, "db", "away", "group", "order")
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 		}
 		lines := strings.Split(strings.TrimSpace(said()), "\n")
 		if len(lines) != 4 || strings.Contains(lines[0], "times=") || !strings.Contains(lines[3], "times=91 for=1m30s") || !strings.Contains(lines[3], "group=order") {
