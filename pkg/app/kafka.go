@@ -19,6 +19,7 @@ type kafka struct {
 	broker.Config
 	createTopics   bool
 	partitions     int
+	replication    int // 0: as many as the cluster can, up to 3
 	sessionTimeout time.Duration
 }
 
@@ -54,25 +55,42 @@ func readKafka(s *Settings, service string) kafka {
 		Config:         ReadBroker(s, service),
 		createTopics:   s.Bool("KAFKA_CREATE_TOPICS", true, "create missing topics at start"),
 		partitions:     s.Int("KAFKA_PARTITIONS", DefaultPartitions, 1, 1000, "partitions of topics that are created"),
+		replication:    ReadReplication(s),
 		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 6*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
 	}
 }
 
-// ensureTopics creates the service's topics as soon as Kafka can be reached. It returns when they exist or ctx ends.
-func (k kafka) ensureTopics(ctx context.Context, client *broker.Client, svc saga.Service, log *slog.Logger) error {
-	if !k.createTopics {
-		return nil
-	}
+// ReadReplication reads how many replicas topics are to have.
+func ReadReplication(s *Settings) int {
+	return s.Int("KAFKA_REPLICATION", 0, 0, 100, "replicas of topics that are created; 0: the lesser of 3 and the brokers that there are")
+}
+
+// topicSpecs are the topics that the service needs.
+func (k kafka) topicSpecs(svc saga.Service) ([]broker.TopicSpec, error) {
 	specs, err := saga.Topics(k.partitions, svc)
+	for i := range specs {
+		specs[i].Replication = k.replication
+	}
+	return specs, err
+}
+
+// ensureTopics creates the service's topics as soon as Kafka can be reached, and warns of those that are weak. It returns when
+// they exist or ctx ends.
+func (k kafka) ensureTopics(ctx context.Context, client *broker.Client, svc saga.Service, log *slog.Logger) error {
+	specs, err := k.topicSpecs(svc)
 	if err != nil {
 		return err
+	}
+	if !k.createTopics {
+		warnOfWeakTopics(ctx, client, specs, log)
+		return nil
 	}
 	wait := backoff.NewExponentialBackOff()
 	wait.MaxInterval = 5 * time.Second
 	for {
 		err := client.EnsureTopics(ctx, specs)
 		if err == nil || ctx.Err() != nil {
-			return nil
+			break
 		}
 		log.Warn("topics not ensured; trying again", "error", err)
 		select {
@@ -80,5 +98,19 @@ func (k kafka) ensureTopics(ctx context.Context, client *broker.Client, svc saga
 			return nil
 		case <-time.After(wait.NextBackOff()):
 		}
+	}
+	warnOfWeakTopics(ctx, client, specs, log)
+	return nil
+}
+
+// warnOfWeakTopics logs a warning for each topic that is not as safe as it could be. That is an operator's to change, and not a
+// reason not to work. A cluster that does not tell is one line.
+func warnOfWeakTopics(ctx context.Context, client *broker.Client, specs []broker.TopicSpec, log *slog.Logger) {
+	weak, err := client.WeakTopics(ctx, specs)
+	if err != nil && ctx.Err() == nil {
+		log.Warn("the topics' replication is not known", "error", err)
+	}
+	for _, w := range weak {
+		log.Warn("a topic's replication is not as it should be", "topic", w.Topic, "has", w.Have, "want", w.Want, "command", w.Command)
 	}
 }

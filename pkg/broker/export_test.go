@@ -21,3 +21,49 @@ func (s *FetchSession) Fetch(ctx context.Context, c *Client, from map[TopicParti
 	maps.Copy(from, f.next)
 	return f.records, err
 }
+
+// tb is what a test and a property have in common.
+type tb interface {
+	Helper()
+	Fatal(...any)
+}
+
+// SetLeaders makes the client take other brokers for the leaders of a topic's partitions, as after a change that it has not
+// heard of.
+func SetLeaders(t tb, c *Client, topic string, leader func(partition, leader int) int) {
+	t.Helper()
+	ctx := context.Background()
+	c.forget(topic)
+	known, err := c.leadersOf(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := make([]int, len(known[topic]))
+	for p, l := range known[topic] {
+		changed[p] = leader(p, l)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaders[topic] = changed
+}
+
+// LargestRequest is how many bytes of batches the largest request of a call would have, if each was acknowledged.
+func LargestRequest(t tb, c *Client, records []Record) (largest int) {
+	t.Helper()
+	p := production{client: c, records: records, errs: make([]error, len(records))}
+	p.assign(context.Background())
+	for {
+		requests := p.round()
+		if len(requests) == 0 {
+			return largest
+		}
+		for _, r := range requests {
+			sum := 0
+			for _, q := range r {
+				sum += q.bytes
+				p.settle(context.Background(), q)
+			}
+			largest = max(largest, sum)
+		}
+	}
+}
