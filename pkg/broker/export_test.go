@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // FetchSession is a fetch loop's session, to test it alone.
@@ -66,4 +68,37 @@ func LargestRequest(t tb, c *Client, records []Record) (largest int) {
 			largest = max(largest, sum)
 		}
 	}
+}
+
+// PartitionOf is where a key belongs in a topic of so many partitions.
+func PartitionOf(key []byte, partitions int) int {
+	ids := make([]int, partitions)
+	for p := range ids {
+		ids[p] = p
+	}
+	return murmur2.Balance(kafka.Message{Key: key}, ids...)
+}
+
+// Ends is where a partition ends for a reader of what is committed.
+func Ends(t tb, c *Client, tp TopicPartition) int64 {
+	t.Helper()
+	ends, err := c.offsets(context.Background(), latest, []TopicPartition{tp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ends[tp]
+}
+
+// ReplicationOf is how many replicas a topic has, and how many must have a record.
+func ReplicationOf(t tb, c *Client, topic string) (replicas, insync int) {
+	t.Helper()
+	cluster, err := c.describe(context.Background(), []string{topic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs, err := c.topicConfigs(context.Background(), []string{topic}, minInsync)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(cluster.Topics[0].Partitions[0].ReplicaNodes), configs[topic].number(minInsync)
 }

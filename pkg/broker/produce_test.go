@@ -71,19 +71,21 @@ func TestAcknowledgedRecordsAreAPrefix(t *testing.T) {
 			}
 		}
 
-		failed := map[string]int{} // by key, which lies in one partition
+		failed := map[broker.TopicPartition]int{}
 		last := map[broker.TopicPartition]int64{}
 		for i, err := range client.Produce(t.Context(), recs) {
 			r := &recs[i]
-			id := r.Topic + "/" + string(r.Key)
+			tp := broker.TopicPartition{Topic: r.Topic, Partition: broker.PartitionOf(r.Key, 3)}
 			if err != nil {
-				failed[id] = i
+				failed[tp] = i
 				continue
 			}
-			if first, ok := failed[id]; ok {
-				rt.Fatalf("record %d of %s was acknowledged, and %d before it was not", i, id, first)
+			if first, ok := failed[tp]; ok {
+				rt.Fatalf("record %d of %v was acknowledged, and %d before it was not", i, tp, first)
 			}
-			tp := broker.TopicPartition{Topic: r.Topic, Partition: r.Partition}
+			if r.Partition != tp.Partition {
+				rt.Fatalf("record %d lies in partition %d, its key belongs into %d", i, r.Partition, tp.Partition)
+			}
 			if before, ok := last[tp]; ok && r.Offset <= before {
 				rt.Fatalf("record %d has offset %d of %v, after one with %d", i, r.Offset, tp, before)
 			}
