@@ -259,7 +259,7 @@ func (p *production) fail(q *queue, err error) {
 		p.errs[i] = err
 	}
 	for _, i := range q.rest[failed:] {
-		p.errs[i] = fmt.Errorf("%w: %v", ErrPredecessor, err)
+		p.errs[i] = fmt.Errorf("%w: %s", ErrPredecessor, err.Error()) // its reason is not theirs to be judged by
 	}
 	q.rest = nil
 	if !errors.Is(err, ErrTooLarge) {
