@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/saga"
 )
 
 // kafka is how a service reaches the cluster.
@@ -14,6 +15,7 @@ type kafka struct {
 	broker.Config
 	createTopics   bool
 	partitions     int
+	replication    int // 0: as many as the cluster can, up to 3
 	sessionTimeout time.Duration
 }
 
@@ -49,6 +51,21 @@ func readKafka(s *Settings, service string) kafka {
 		Config:         ReadBroker(s, service),
 		createTopics:   s.Bool("KAFKA_CREATE_TOPICS", true, "create missing topics at start"),
 		partitions:     s.Int("KAFKA_PARTITIONS", DefaultPartitions, 1, 1000, "partitions of topics that are created"),
+		replication:    ReadReplication(s),
 		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 6*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
 	}
+}
+
+// ReadReplication reads how many replicas topics are to have.
+func ReadReplication(s *Settings) int {
+	return s.Int("KAFKA_REPLICATION", 0, 0, 100, "replicas of topics that are created; 0: the lesser of 3 and the brokers that there are")
+}
+
+// topicSpecs are the topics that the service needs.
+func (k kafka) topicSpecs(svc saga.Service) ([]broker.TopicSpec, error) {
+	specs, err := saga.Topics(k.partitions, svc)
+	for i := range specs {
+		specs[i].Replication = k.replication
+	}
+	return specs, err
 }

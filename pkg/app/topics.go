@@ -30,34 +30,41 @@ func (k kafka) newTopics(client *broker.Client, svc saga.Service, log *slog.Logg
 	return &topics{kafka: k, client: client, svc: svc, log: log}
 }
 
-// ensure creates the topics as soon as Kafka can be reached. It returns when they exist or ctx ends.
+// ensure creates the topics as soon as Kafka can be reached, and warns of those that are weak. It returns when they exist or ctx
+// ends.
 func (t *topics) ensure(ctx context.Context) error {
-	if !t.kafka.createTopics {
-		return nil
-	}
-	specs, err := saga.Topics(t.kafka.partitions, t.svc)
+	specs, err := t.kafka.topicSpecs(t.svc)
 	if err != nil {
 		return err
 	}
+	if t.kafka.createTopics && !t.create(ctx, specs) {
+		return nil
+	}
+	t.warnOfWeak(ctx, specs)
+	return nil
+}
+
+// create tries until all topics exist, and returns false when ctx ends before.
+func (t *topics) create(ctx context.Context, specs []broker.TopicSpec) bool {
 	wait := backoff.NewExponentialBackOff()
 	wait.MaxInterval = 5 * time.Second
 	var faults quiet.Log
 	for {
 		err := t.client.EnsureTopics(ctx, specs)
 		if ctx.Err() != nil {
-			return nil
+			return false
 		}
 		t.mu.Lock()
 		t.fault = err
 		t.mu.Unlock()
 		if err == nil {
 			faults.Over(ctx, t.log, "", "topics ensured")
-			return nil
+			return true
 		}
 		faults.Warn(ctx, t.log, "", "topics not ensured; trying again", "error", err)
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
 		case <-time.After(wait.NextBackOff()):
 		}
 	}
@@ -71,4 +78,16 @@ func (t *topics) check(context.Context) error {
 		return t.fault
 	}
 	return web.Degraded(t.fault)
+}
+
+// warnOfWeak logs a warning for each topic that is not as safe as it could be. That is an operator's to change, and not a reason not
+// to work. A cluster that does not tell is one line.
+func (t *topics) warnOfWeak(ctx context.Context, specs []broker.TopicSpec) {
+	weak, err := t.client.WeakTopics(ctx, specs)
+	if err != nil && ctx.Err() == nil {
+		t.log.Warn("the topics' replication is not known", "error", err)
+	}
+	for _, w := range weak {
+		t.log.Warn("a topic's replication is not as it should be", "topic", w.Topic, "has", w.Have, "want", w.Want, "command", w.Command)
+	}
 }
