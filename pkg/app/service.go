@@ -132,11 +132,11 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 			return err
 		}
 		return saga.Run(frontCtx, svc.Service, saga.Config{
-			DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry),
+			DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry), InboxRetention: retention,
 			Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},
 		})
 	})
-	front.Go(func() error { return pruneInbox(frontCtx, pool, retention, log) })
+	front.Go(func() error { return pruner{pool, client, svc.Service, retention, log}.run(frontCtx) })
 	log.Info("serving", "addr", listener.Addr().String())
 
 	stopped := make(chan error, 1)
@@ -159,21 +159,4 @@ func overdue(ctx context.Context) <-chan struct{} {
 	late := make(chan struct{})
 	context.AfterFunc(ctx, func() { time.AfterFunc(stopTimeout, func() { close(late) }) })
 	return late
-}
-
-const pruneEvery = time.Minute
-
-func pruneInbox(ctx context.Context, pool *pgxpool.Pool, retention time.Duration, log *slog.Logger) error {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if n, err := inbox.Prune(ctx, pool, retention, 5000); err != nil && ctx.Err() == nil {
-			log.Warn("inbox not pruned; trying again in a minute", "deleted", n, "error", err)
-		}
-	}
 }

@@ -18,6 +18,10 @@ import (
 // message.max.bytes (1 MiB by default); a single larger record goes alone and meets the broker's own answer.
 const maxPartitionBytes = 512 << 10
 
+// MaxRecordBytes bounds key, value and headers together of a record that any topic takes: the brokers' default of 1 MiB for
+// a batch, less what surrounds the record in it.
+const MaxRecordBytes = 1044480
+
 // murmur2 is the Java client's partitioner, so that console tools and other languages find a key in the same partition.
 var murmur2 = kafka.Murmur2Balancer{}
 

@@ -1,0 +1,175 @@
+package saga
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/clock"
+	"github.com/converge-dev/converge/pkg/inbox"
+	"github.com/converge-dev/converge/pkg/pg"
+)
+
+// past recognises messages that are older than the inbox remembers. They come when a group begins anew: Kafka forgets the
+// offsets of a group without members, an operator sets it back, a topic is cut off. Such a message below the group's floor
+// was handled. What is younger is the inbox's to decide, as always, and so is what lies above the floor: a group that is
+// behind by more than the inbox's retention has not handled it.
+type past struct {
+	retention time.Duration
+
+	mu     sync.Mutex
+	floors map[broker.TopicPartition]int64 // nil: not loaded
+	next   map[broker.TopicPartition]int64 // after the last old message of each partition
+	runs   map[broker.TopicPartition]*run
+}
+
+// run counts messages of the past of one partition, for the log.
+type run struct {
+	first   int64
+	skipped int
+	told    time.Time
+}
+
+// tellEvery is how often a long run of messages of the past is told.
+const tellEvery = 30 * time.Second
+
+// pending returns the items that are for this group to handle or to look up in the inbox. It leaves out, and counts as
+// duplicates, those that another group had redriven, and those of a past that the inbox has forgotten.
+//
+// An item is judged once, when it is new: one that waits for a retry stays, wherever the floor is by then.
+func (e *executor) pending(ctx context.Context, items []*item) ([]*item, error) {
+	before := clock.Now().Add(-e.past.retention)
+	skipped := 0
+	for _, it := range items {
+		if !it.settled {
+			if err := e.settle(ctx, it, before); err != nil {
+				return nil, err
+			}
+		}
+		if it.skipped {
+			skipped++
+		}
+	}
+	if skipped == 0 {
+		return items, nil
+	}
+	e.past.tell(e.log, e.group)
+	return slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.skipped }), nil
+}
+
+func (e *executor) settle(ctx context.Context, it *item, before time.Time) (err error) {
+	switch {
+	case it.redrive != "" && markedFor(it.redrive) != e.group:
+		it.skipped = true
+	case old(it, before):
+		if it.skipped, err = e.forgotten(ctx, it); err != nil {
+			return err
+		}
+	default:
+		e.past.ended(e.log, e.group, it)
+	}
+	it.settled = true
+	if it.skipped {
+		e.metrics.duplicates.WithLabelValues(e.group).Inc()
+	}
+	return nil
+}
+
+// old tells whether the inbox may have forgotten the message. A record without a time does not come from Kafka.
+func old(it *item, before time.Time) bool {
+	return it.record.Time.Before(before) && it.meta.Time.Before(before) && !it.record.Time.IsZero()
+}
+
+// forgotten tells whether an old message lies below the floor. It reads the floors when it needs them first, and again when a
+// partition goes on from an earlier offset.
+func (e *executor) forgotten(ctx context.Context, it *item) (bool, error) {
+	tp, p := it.place(), &e.past
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.floors == nil || it.record.Offset < p.next[tp] {
+		floors, err := e.readFloors(ctx)
+		if err != nil {
+			return false, err
+		}
+		p.floors, p.next, p.runs = floors, map[broker.TopicPartition]int64{}, map[broker.TopicPartition]*run{}
+	}
+	p.next[tp] = it.record.Offset + 1
+	if it.record.Offset >= p.floors[tp] {
+		return false, nil
+	}
+	if p.runs[tp] == nil {
+		p.runs[tp] = &run{first: it.record.Offset}
+	}
+	p.runs[tp].skipped++
+	return true, nil
+}
+
+func (it *item) place() broker.TopicPartition {
+	return broker.TopicPartition{Topic: it.record.Topic, Partition: it.record.Partition}
+}
+
+func (e *executor) readFloors(ctx context.Context) (map[broker.TopicPartition]int64, error) {
+	floors := map[broker.TopicPartition]int64{}
+	err := pg.InTx(ctx, e.db, func(tx pgx.Tx) error {
+		noted, err := inbox.Floors(ctx, tx, e.group)
+		for _, f := range noted {
+			floors[broker.TopicPartition{Topic: f.Topic, Partition: f.Partition}] = f.Next
+		}
+		return err
+	})
+	return floors, err
+}
+
+// tell logs the runs that were not told yet, or not for a while.
+func (p *past) tell(log *slog.Logger, group string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for tp, r := range p.runs {
+		if now := clock.Now(); now.Sub(r.told) >= tellEvery {
+			r.told = now
+			r.log(log, group, tp)
+		}
+	}
+}
+
+// ended logs how long a run was, when a younger message of its partition comes.
+func (p *past) ended(log *slog.Logger, group string, it *item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.runs) == 0 {
+		return
+	}
+	tp := it.place()
+	if r := p.runs[tp]; r != nil {
+		delete(p.runs, tp)
+		r.log(log, group, tp)
+	}
+}
+
+func (r *run) log(log *slog.Logger, group string, tp broker.TopicPartition) {
+	log.Warn("skipped messages that are older than the inbox and below the group's floor: they were handled", "group", group,
+		"topic", tp.Topic, "partition", tp.Partition, "from", r.first, "messages", r.skipped)
+}
+
+// floor is how far the database knows the group was, for partitions of which Kafka has no offset of it.
+func (c *consumer) floor(ctx context.Context) (map[broker.TopicPartition]int64, error) {
+	c.past.mu.Lock()
+	c.past.floors = nil
+	c.past.mu.Unlock()
+	return c.readFloors(ctx)
+}
+
+// truncated forgets the floor of a partition whose log ends before it: its offsets mean other messages from now on.
+func (c *consumer) truncated(ctx context.Context, tp broker.TopicPartition, was, end int64) error {
+	c.past.mu.Lock()
+	c.past.floors = nil
+	c.past.mu.Unlock()
+	c.Log.Warn("the topic was cut off or made anew; what it has now is not known by its offsets", "group", c.group,
+		"topic", tp.Topic, "partition", tp.Partition, "position", was, "end", end)
+	return pg.InTx(ctx, c.db, func(tx pgx.Tx) error { return inbox.Forget(ctx, tx, c.group, tp.Topic, tp.Partition) })
+}
