@@ -12,6 +12,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/inbox"
+	"github.com/converge-dev/converge/pkg/internal/quiet"
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
@@ -30,7 +31,8 @@ type pruner struct {
 func (p pruner) run(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
-	for failed := 0; ; {
+	var faults quiet.Log
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -40,12 +42,10 @@ func (p pruner) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err == nil:
-			failed = 0
+		case err != nil:
+			faults.Warn(ctx, p.log, "prune", "inbox not pruned; trying again in a minute", "deleted", n, "error", err)
 		default:
-			if failed++; failed == 1 || failed%60 == 0 { // the outage behind it is told by others
-				p.log.Warn("inbox not pruned; trying again every minute", "deleted", n, "failed", failed, "error", err)
-			}
+			faults.Over(ctx, p.log, "prune", "the inbox is pruned again")
 		}
 	}
 }

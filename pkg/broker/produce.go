@@ -137,13 +137,16 @@ func (c *Client) send(ctx context.Context, records []Record, req request, errs [
 			topics[tp.Topic] = t
 		}
 		recs := make([]protocol.Record, len(idx))
+		size := 0
 		for n, i := range idx {
 			recs[n] = wireRecord(&records[i])
+			size += len(records[i].Key) + len(records[i].Value)
 		}
-		t.Partitions = append(t.Partitions, produce.RequestPartition{
-			Partition: int32(tp.Partition),
-			RecordSet: protocol.RecordSet{Records: protocol.NewRecordReader(recs...)},
-		})
+		set := protocol.RecordSet{Records: protocol.NewRecordReader(recs...)}
+		if size > MaxRecordBytes { // it came compressed when it came first: an operator puts it back
+			set.Attributes = protocol.Gzip
+		}
+		t.Partitions = append(t.Partitions, produce.RequestPartition{Partition: int32(tp.Partition), RecordSet: set})
 	}
 	msg := &produce.Request{Acks: int16(kafka.RequireAll), Timeout: int32(requestTimeout.Milliseconds())}
 	for _, t := range topics {

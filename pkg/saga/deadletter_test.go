@@ -195,6 +195,47 @@ func TestRedriveOfAReference(t *testing.T) {
 	})
 }
 
+// A message of 3 MiB that came compressed, and that nobody can handle, is buried as a reference, put back, and buried again.
+func TestOversizedPoisonOnTheWire(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
+		b := setup(t, c)
+		b.instance()
+		poison := broker.Record{Topic: b.question.Name(), Key: []byte("k0"), Value: bytes.Repeat([]byte("x"), 3_000_000)}
+		if err := b.client.Produce(t.Context(), []broker.Record{poison})[0]; err != nil {
+			t.Fatal(err)
+		}
+		letters := func(n int) (letters []saga.DeadLetter) {
+			t.Helper()
+			deadline := time.Now().Add(30 * time.Second)
+			for len(letters) < n && time.Now().Before(deadline) {
+				letters = nil
+				if err := b.client.Scan(t.Context(), saga.DeadLetterTopic(b.svc.Name), func(r broker.Record) error {
+					d, err := saga.ParseDeadLetter(r)
+					letters = append(letters, d)
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(letters) != n {
+				t.Fatalf("%d dead letters, want %d", len(letters), n)
+			}
+			return letters
+		}
+		first := letters(1)[0]
+		if !first.Truncated || first.Size != len(poison.Value) || string(first.Record.Key) != "k0" || !strings.Contains(first.Reason, "invalid character") {
+			t.Errorf("buried as %+v", first)
+		}
+		if errs, err := saga.RedriveLetters(t.Context(), b.client, []saga.DeadLetter{first}); err != nil || errs[0] != nil {
+			t.Fatal(errs, err)
+		}
+		second := letters(2)[1]
+		if !second.Redriven() || second.Size != first.Size || second.Offset != first.Offset+1 || second.Record.Header("dlq-id") != first.Record.Header("dlq-id") {
+			t.Errorf("buried again as %+v", second)
+		}
+	})
+}
+
 // A redriven message is handled once by its group, and by no other: whatever its id is, however often its letter was published
 // or redriven, and when the inbox has forgotten the rest.
 func TestRedriveOnceForItsGroup(t *testing.T) {

@@ -2,8 +2,8 @@ package saga
 
 import (
 	"context"
-	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,6 +12,7 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/inbox"
+	"github.com/converge-dev/converge/pkg/internal/quiet"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -25,18 +26,10 @@ type past struct {
 	mu     sync.Mutex
 	floors map[broker.TopicPartition]int64 // nil: not loaded
 	next   map[broker.TopicPartition]int64 // after the last old message of each partition
-	runs   map[broker.TopicPartition]*run
-}
+	runs   map[broker.TopicPartition]bool  // in which partitions the last messages were of the past
 
-// run counts messages of the past of one partition, for the log.
-type run struct {
-	first   int64
-	skipped int
-	told    time.Time
+	quiet quiet.Log
 }
-
-// tellEvery is how often a long run of messages of the past is told.
-const tellEvery = 30 * time.Second
 
 // pending returns the items that are for this group to handle or to look up in the inbox. It leaves out, and counts as
 // duplicates, those that another group had redriven, and those of a past that the inbox has forgotten.
@@ -58,7 +51,6 @@ func (e *executor) pending(ctx context.Context, items []*item) ([]*item, error) 
 	if skipped == 0 {
 		return items, nil
 	}
-	e.past.tell(e.log, e.group)
 	return slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.skipped }), nil
 }
 
@@ -71,7 +63,7 @@ func (e *executor) settle(ctx context.Context, it *item, before time.Time) (err 
 			return err
 		}
 	default:
-		e.past.ended(e.log, e.group, it)
+		e.pastOver(ctx, it)
 	}
 	it.settled = true
 	if it.skipped {
@@ -96,18 +88,31 @@ func (e *executor) forgotten(ctx context.Context, it *item) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		p.floors, p.next, p.runs = floors, map[broker.TopicPartition]int64{}, map[broker.TopicPartition]*run{}
+		p.floors, p.next, p.runs = floors, map[broker.TopicPartition]int64{}, map[broker.TopicPartition]bool{}
 	}
 	p.next[tp] = it.record.Offset + 1
 	if it.record.Offset >= p.floors[tp] {
 		return false, nil
 	}
-	if p.runs[tp] == nil {
-		p.runs[tp] = &run{first: it.record.Offset}
-	}
-	p.runs[tp].skipped++
+	p.runs[tp] = true
+	p.quiet.Warn(ctx, e.log, nameOf(tp), "skipping messages that are older than the inbox and below the group's floor: they were handled",
+		"group", e.group, "topic", tp.Topic, "partition", tp.Partition, "offset", it.record.Offset, "floor", p.floors[tp])
 	return true, nil
 }
+
+// pastOver logs how many messages of the past there were, when a younger one of their partition comes.
+func (e *executor) pastOver(ctx context.Context, it *item) {
+	p := &e.past
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if tp := it.place(); len(p.runs) > 0 && p.runs[tp] {
+		delete(p.runs, tp)
+		p.quiet.Over(ctx, e.log, nameOf(tp), "skipped messages of the past", "group", e.group, "topic", tp.Topic, "partition", tp.Partition,
+			"offset", it.record.Offset)
+	}
+}
+
+func nameOf(tp broker.TopicPartition) string { return tp.Topic + "/" + strconv.Itoa(tp.Partition) }
 
 func (it *item) place() broker.TopicPartition {
 	return broker.TopicPartition{Topic: it.record.Topic, Partition: it.record.Partition}
@@ -123,37 +128,6 @@ func (e *executor) readFloors(ctx context.Context) (map[broker.TopicPartition]in
 		return err
 	})
 	return floors, err
-}
-
-// tell logs the runs that were not told yet, or not for a while.
-func (p *past) tell(log *slog.Logger, group string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for tp, r := range p.runs {
-		if now := clock.Now(); now.Sub(r.told) >= tellEvery {
-			r.told = now
-			r.log(log, group, tp)
-		}
-	}
-}
-
-// ended logs how long a run was, when a younger message of its partition comes.
-func (p *past) ended(log *slog.Logger, group string, it *item) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.runs) == 0 {
-		return
-	}
-	tp := it.place()
-	if r := p.runs[tp]; r != nil {
-		delete(p.runs, tp)
-		r.log(log, group, tp)
-	}
-}
-
-func (r *run) log(log *slog.Logger, group string, tp broker.TopicPartition) {
-	log.Warn("skipped messages that are older than the inbox and below the group's floor: they were handled", "group", group,
-		"topic", tp.Topic, "partition", tp.Partition, "from", r.first, "messages", r.skipped)
 }
 
 // floor is how far the database knows the group was, for partitions of which Kafka has no offset of it.

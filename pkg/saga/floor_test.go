@@ -65,7 +65,7 @@ func TestThePastIsNotHandledAgain(t *testing.T) {
 	if got := effects(t, db)[before:]; !slices.Equal(got, []string{"a=6"}) {
 		t.Errorf("effects %v of a second reading, want only what lies above the floor", got)
 	}
-	if n := strings.Count(log.String(), "skipped messages"); n != 1 || !strings.Contains(log.String(), "from=1 messages=3") {
+	if n := strings.Count(log.String(), "group=svc"); n != 2 || !strings.Contains(log.String(), "offset=1 floor=6") || !strings.Contains(log.String(), "times=3") {
 		t.Errorf("%d log lines:\n%s", n, log.String())
 	}
 	deliver(young[1])
