@@ -37,10 +37,10 @@ func (c *Client) Committed(ctx context.Context, group string) (map[TopicPartitio
 	return out, nil
 }
 
-// errGone says that a record is no longer in its topic.
-var errGone = errors.New("the topic has it no longer: deleted by its retention, compacted away, or the topic was made anew")
+// ErrGone says that a record is not, or no longer, in its topic.
+var ErrGone = errors.New("the topic has it no longer: deleted by its retention, compacted away, or the topic was made anew")
 
-// ReadAt reads the one record at a place in a topic.
+// ReadAt reads the one record at a place in a topic. The error is [ErrGone] if there is none.
 func (c *Client) ReadAt(ctx context.Context, topic string, partition int, offset int64) (Record, error) {
 	tp := TopicPartition{topic, partition}
 	r, err := c.readAt(ctx, tp, offset)
@@ -56,7 +56,7 @@ func (c *Client) readAt(ctx context.Context, tp TopicPartition, offset int64) (R
 		return Record{}, err
 	}
 	if offset < first[tp] {
-		return Record{}, errGone
+		return Record{}, ErrGone
 	}
 	var found *Record
 	err = c.scanPartition(ctx, tp, offset, func(r Record) error {
@@ -71,7 +71,7 @@ func (c *Client) readAt(ctx context.Context, tp TopicPartition, offset int64) (R
 	case err != nil && !errors.Is(err, errRead):
 		return Record{}, err
 	}
-	return Record{}, errGone
+	return Record{}, ErrGone
 }
 
 // errRead ends a scan after its first record.

@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,6 +14,7 @@ type Floor struct {
 	Topic     string
 	Partition int
 	Next      int64
+	Noted     time.Time // when it rose last; set by [Floors]
 }
 
 // Execer is what noting needs of a transaction or pool.
@@ -26,7 +28,7 @@ SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[]) AS n (topic, parti
 ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = excluded.next_offset, noted_at = excluded.noted_at
 WHERE f.next_offset < excluded.next_offset`
 
-const floorsSQL = `SELECT topic, partition, next_offset FROM inbox_floor WHERE consumer = $1`
+const floorsSQL = `SELECT topic, partition, next_offset, noted_at FROM inbox_floor WHERE consumer = $1`
 
 const forgetSQL = `DELETE FROM inbox_floor WHERE consumer = $1 AND topic = $2 AND partition = $3`
 

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync"
@@ -119,31 +120,67 @@ func (it *item) place() broker.TopicPartition {
 }
 
 func (e *executor) readFloors(ctx context.Context) (map[broker.TopicPartition]int64, error) {
-	floors := map[broker.TopicPartition]int64{}
-	err := pg.InTx(ctx, e.db, func(tx pgx.Tx) error {
-		noted, err := inbox.Floors(ctx, tx, e.group)
-		for _, f := range noted {
-			floors[broker.TopicPartition{Topic: f.Topic, Partition: f.Partition}] = f.Next
-		}
-		return err
-	})
+	noted, err := e.notedFloors(ctx)
+	floors := make(map[broker.TopicPartition]int64, len(noted))
+	for _, f := range noted {
+		floors[broker.TopicPartition{Topic: f.Topic, Partition: f.Partition}] = f.Next
+	}
 	return floors, err
 }
 
-// floor is how far the database knows the group was, for partitions of which Kafka has no offset of it.
-func (c *consumer) floor(ctx context.Context) (map[broker.TopicPartition]int64, error) {
-	c.past.mu.Lock()
-	c.past.floors = nil
-	c.past.mu.Unlock()
-	return c.readFloors(ctx)
+func (e *executor) notedFloors(ctx context.Context) (noted []inbox.Floor, err error) {
+	err = pg.InTx(ctx, e.db, func(tx pgx.Tx) (err error) {
+		noted, err = inbox.Floors(ctx, tx, e.group)
+		return err
+	})
+	return noted, err
 }
 
-// truncated forgets the floor of a partition whose log ends before it: its offsets mean other messages from now on.
+// floorSlack is how far the clocks of a producer and of the database may differ.
+const floorSlack = time.Hour
+
+// floor is how far the database knows the group was, for partitions of which Kafka has no offset of it. A floor is of
+// another topic of the same name if what lies just below it was written after it was noted: it is forgotten.
+func (c *consumer) floor(ctx context.Context) (map[broker.TopicPartition]int64, error) {
+	noted, err := c.notedFloors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	floors := map[broker.TopicPartition]int64{}
+	for _, f := range noted {
+		if c.route(f.Topic) < 0 || f.Next == 0 {
+			continue
+		}
+		tp := broker.TopicPartition{Topic: f.Topic, Partition: f.Partition}
+		last, err := c.Broker.ReadAt(ctx, f.Topic, f.Partition, f.Next-1)
+		switch {
+		case errors.Is(err, broker.ErrGone): // by retention, or the log ends before it, which the broker's client finds out
+		case err != nil:
+			return nil, err
+		case last.Time.After(f.Noted.Add(floorSlack)):
+			if err := c.truncated(ctx, tp, f.Next, 0); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		floors[tp] = f.Next
+	}
+	c.past.reset()
+	return floors, nil
+}
+
+// truncated forgets the floor of a partition whose log ends before it, or is another: its offsets mean other messages.
 func (c *consumer) truncated(ctx context.Context, tp broker.TopicPartition, was, end int64) error {
-	c.past.mu.Lock()
-	c.past.floors = nil
-	c.past.mu.Unlock()
 	c.Log.Warn("the topic was cut off or made anew; what it has now is not known by its offsets", "group", c.group,
 		"topic", tp.Topic, "partition", tp.Partition, "position", was, "end", end)
-	return pg.InTx(ctx, c.db, func(tx pgx.Tx) error { return inbox.Forget(ctx, tx, c.group, tp.Topic, tp.Partition) })
+	err := pg.InTx(ctx, c.db, func(tx pgx.Tx) error { return inbox.Forget(ctx, tx, c.group, tp.Topic, tp.Partition) })
+	c.past.reset()
+	return err
+}
+
+// reset has the floors read again when they are needed.
+func (p *past) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.floors = nil
 }
