@@ -52,7 +52,7 @@ func deadLetter(group string, it *item) outbox.Message {
 		return m
 	}
 	m.Key, m.Value, m.Headers = first(r.Key), first(r.Value), deadHeaders(group, it, true)
-	if n, _ := redriveHeaders(r.Headers); n > 0 { // so that it shows that it has been redriven
+	if redriveHeaders(r.Headers) > 0 { // so that it shows that it has been redriven
 		m.Headers = append(m.Headers, r.Headers[0])
 	}
 	return m
@@ -161,9 +161,11 @@ func (d DeadLetter) Redrive() broker.Record {
 
 // back is the record that brings r's key and value back, with the message's headers.
 func (d DeadLetter) back(r broker.Record, headers []broker.Header) broker.Record {
-	n, _ := redriveHeaders(headers)
-	marks := []broker.Header{{Key: headerRedrive, Value: []byte(d.mark())}, {Key: headerRedriveID, Value: []byte(d.Record.Header(headerDeadID))}}
-	return broker.Record{Topic: d.Topic, Key: r.Key, Value: r.Value, Time: r.Time, Headers: append(marks, headers[n:]...)}
+	marks := []broker.Header{{Key: headerRedrive, Value: []byte(d.mark())}}
+	if id := d.Record.Header(headerDeadID); id != "" {
+		marks = append(marks, broker.Header{Key: headerRedriveID, Value: []byte(id)})
+	}
+	return broker.Record{Topic: d.Topic, Key: r.Key, Value: r.Value, Time: r.Time, Headers: append(marks, headers[redriveHeaders(headers):]...)}
 }
 
 // mark names the redriven message: for whom, and where it died. It is the same for every copy of a dead letter, which a relay
@@ -177,12 +179,15 @@ func (d DeadLetter) mark() string {
 	return fmt.Sprintf("%s@%s/%d/%d", d.Group, d.Topic, partition, offset)
 }
 
-// redriveHeaders tells how many headers at the beginning are those of a redriven message, and its mark.
-func redriveHeaders(hs []broker.Header) (n int, mark string) {
-	if len(hs) < 2 || hs[0].Key != headerRedrive || hs[1].Key != headerRedriveID || markedFor(string(hs[0].Value)) == "" {
-		return 0, ""
+// redriveHeaders tells how many headers at the beginning are those of a redriven message.
+func redriveHeaders(hs []broker.Header) int {
+	switch {
+	case len(hs) == 0 || hs[0].Key != headerRedrive || markedFor(string(hs[0].Value)) == "":
+		return 0
+	case len(hs) > 1 && hs[1].Key == headerRedriveID:
+		return 2
 	}
-	return 2, string(hs[0].Value)
+	return 1
 }
 
 // markedFor is the consumer group that a mark names; "" if it is no mark.

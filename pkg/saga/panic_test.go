@@ -49,7 +49,7 @@ func (e unwritable) Validate() error {
 	return nil
 }
 
-type unspeakable struct{ error }
+type unspeakable struct{}
 
 func (unspeakable) Error() string { panic("Error") }
 
