@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/inbox"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -142,11 +141,11 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 				return err
 			}
 			return saga.Run(ctx, svc.Service, saga.Config{
-				DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry),
+				DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry), InboxRetention: retention,
 				Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},
 			})
 		})
-		rt.Go(func(ctx context.Context) error { return pruneInbox(ctx, pool, retention, log) })
+		rt.Go(pruner{pool, client, svc.Service, retention, log}.run)
 		server.Release()
 		log.Info("serving", "addr", listener.Addr().String())
 	}
@@ -171,21 +170,4 @@ func overdue(ctx context.Context) <-chan struct{} {
 	late := make(chan struct{})
 	context.AfterFunc(ctx, func() { time.AfterFunc(stopTimeout, func() { close(late) }) })
 	return late
-}
-
-const pruneEvery = time.Minute
-
-func pruneInbox(ctx context.Context, pool *pgxpool.Pool, retention time.Duration, log *slog.Logger) error {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if n, err := inbox.Prune(ctx, pool, retention, 5000); err != nil && ctx.Err() == nil {
-			log.Warn("inbox not pruned; trying again in a minute", "deleted", n, "error", err)
-		}
-	}
 }

@@ -194,9 +194,11 @@ func (p *production) send(ctx context.Context, batches []*queue) {
 		for n, i := range q.rest[:q.batch] {
 			recs[n] = wireRecord(&p.records[i])
 		}
-		parts[q.Topic] = append(parts[q.Topic], produce.RequestPartition{
-			Partition: int32(q.Partition), RecordSet: protocol.RecordSet{Records: protocol.NewRecordReader(recs...)},
-		})
+		set := protocol.RecordSet{Records: protocol.NewRecordReader(recs...)}
+		if q.bytes > MaxRecordBytes { // it came compressed when it came first: an operator puts it back
+			set.Attributes = protocol.Gzip
+		}
+		parts[q.Topic] = append(parts[q.Topic], produce.RequestPartition{Partition: int32(q.Partition), RecordSet: set})
 		waiting[q.TopicPartition] = q
 	}
 	for topic, partitions := range parts {

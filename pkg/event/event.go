@@ -19,8 +19,14 @@ type Item struct {
 	Quantity  int64  `json:"quantity"` // units, at least 1
 }
 
-// require collects what is missing or out of range.
-type require struct{ errs []error }
+// maxErrors bounds what is told of one event: a list of a million broken items is no million lines.
+const maxErrors = 20
+
+// require collects what is missing or out of range: the first maxErrors, and how many more there are.
+type require struct {
+	errs []error
+	more int
+}
 
 func (r *require) id(name string, id uuid.UUID) {
 	r.that(id != uuid.Nil, name, "is missing")
@@ -29,8 +35,23 @@ func (r *require) id(name string, id uuid.UUID) {
 func (r *require) text(name, s string) { r.that(s != "", name, "is missing") }
 
 func (r *require) that(ok bool, name, problem string) {
-	if !ok {
+	switch {
+	case ok:
+	case len(r.errs) == maxErrors:
+		r.more++
+	default:
 		r.errs = append(r.errs, fmt.Errorf("%s %s", name, problem))
+	}
+}
+
+// item checks a part of the i-th item of a list. Its name is made only where it is needed.
+func (r *require) item(ok bool, i int, name, problem string) {
+	switch {
+	case ok:
+	case len(r.errs) == maxErrors:
+		r.more++
+	default:
+		r.that(false, fmt.Sprintf("items[%d].%s", i, name), problem)
 	}
 }
 
@@ -40,4 +61,9 @@ func (r *require) money(amount int64, currency string) {
 	r.that(len(currency) == 3, "currency", "is missing or not three letters")
 }
 
-func (r *require) err() error { return errors.Join(r.errs...) }
+func (r *require) err() error {
+	if r.more > 0 {
+		return errors.Join(append(r.errs, fmt.Errorf("and %d more", r.more))...)
+	}
+	return errors.Join(r.errs...)
+}

@@ -1,8 +1,6 @@
 package event
 
 import (
-	"fmt"
-
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/saga"
@@ -33,8 +31,8 @@ func (e OrderCreatedV1) Validate() error {
 	r.text("userId", e.UserID)
 	r.that(len(e.Items) > 0, "items", "is missing or empty")
 	for i, item := range e.Items {
-		r.text(fmt.Sprintf("items[%d].productId", i), item.ProductID)
-		r.that(item.Quantity > 0, fmt.Sprintf("items[%d].quantity", i), "is missing or not positive")
+		r.item(item.ProductID != "", i, "productId", "is missing")
+		r.item(item.Quantity > 0, i, "quantity", "is missing or not positive")
 	}
 	r.money(e.Amount, e.Currency)
 	return r.err()

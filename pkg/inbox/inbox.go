@@ -8,6 +8,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,7 +21,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migration is the inbox's schema: one table.
+// Migration is the inbox's schema: what was handled, and how far each consumer was.
 func Migration() pg.Migration {
 	return pg.Migration{Name: "inbox", FS: pg.Dir(migrations, "migrations")}
 }
@@ -67,6 +68,9 @@ func Duplicate(err error) bool {
 	return pg.Violates(err, primaryKey)
 }
 
+// Forever is the suffix of consumer names whose rows [Prune] leaves alone.
+const Forever = "@redrive"
+
 const nextConsumerSQL = `SELECT consumer FROM inbox WHERE consumer > $1 ORDER BY consumer LIMIT 1`
 
 // pruneSQL walks one consumer's part of the primary key from its oldest id, and ends where ids are too young to have an
@@ -81,22 +85,51 @@ const pruneSQL = `WITH old AS (
 )
 SELECT id FROM old ORDER BY id`
 
-// Prune deletes rows older than retention in steps of at most step rows, each a transaction of its own, until none is
-// left or ctx ends, and returns how many went. Retention must exceed how late a duplicate can come: the broker's own
-// retention is the natural bound.
-func Prune(ctx context.Context, db Querier, retention time.Duration, step int) (int, error) {
-	cutoff := clock.Now().Add(-retention)
-	total, consumer := 0, ""
-	for {
-		rows, _ := db.Query(ctx, nextConsumerSQL, consumer)
+// pruneTimelessSQL deletes, oldest first, rows whose ids tell no time of the past: foreign and random ones. Its conditions
+// are those of the index inbox_timeless, which has these rows only.
+const pruneTimelessSQL = `DELETE FROM inbox WHERE (consumer, id) IN (
+    SELECT consumer, id FROM inbox
+    WHERE (uuid_extract_version(id) IS DISTINCT FROM 7 OR id >= '03bb2cc3-d800-7000-8000-000000000000')
+      AND seen_at < $1 AND consumer NOT LIKE '%@redrive'
+    ORDER BY seen_at LIMIT $2
+)`
+
+// Consumers lists the consumers that the inbox has rows of, without those of [Forever]. It costs one look into the index
+// for each.
+func Consumers(ctx context.Context, db Querier) ([]string, error) {
+	var all []string
+	for last := ""; ; {
+		rows, _ := db.Query(ctx, nextConsumerSQL, last) // the error surfaces in the collector
 		next, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil {
-			return total, fmt.Errorf("prune inbox: %w", err)
+			return nil, fmt.Errorf("list the consumers of the inbox: %w", err)
 		}
 		if len(next) == 0 {
-			return total, nil
+			return all, nil
 		}
-		consumer = next[0]
+		if last = next[0]; !strings.HasSuffix(last, Forever) {
+			all = append(all, last)
+		}
+	}
+}
+
+// Pruner is what [Prune] needs of a pool.
+type Pruner interface {
+	Querier
+	Execer
+}
+
+// Prune deletes rows older than retention in steps of at most step rows, each a transaction of its own, until none is
+// left or ctx ends, and returns how many went. Retention must exceed how late a duplicate can come; what comes later
+// still, because Kafka or an operator begins anew, is known by its [Floor], which is noted first.
+func Prune(ctx context.Context, db Pruner, retention time.Duration, step int) (int, error) {
+	cutoff := clock.Now().Add(-retention)
+	total := 0
+	consumers, err := Consumers(ctx, db)
+	if err != nil {
+		return 0, err
+	}
+	for _, consumer := range consumers {
 		for id, n := uuid.Nil, step; n == step; {
 			rows, _ := db.Query(ctx, pruneSQL, consumer, id, firstID(cutoff), cutoff, step)
 			n = 0
@@ -106,6 +139,15 @@ func Prune(ctx context.Context, db Querier, retention time.Duration, step int) (
 			total += n
 		}
 	}
+	for n := step; n == step; {
+		tag, err := db.Exec(ctx, pruneTimelessSQL, cutoff, step)
+		if err != nil {
+			return total, fmt.Errorf("prune inbox of ids without a time: %w", err)
+		}
+		n = int(tag.RowsAffected())
+		total += n
+	}
+	return total, nil
 }
 
 // firstID is the least UUIDv7 of a moment: 48 bits of Unix milliseconds come first (RFC 9562, 5.7).

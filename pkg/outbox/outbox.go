@@ -9,7 +9,6 @@ package outbox
 import (
 	"context"
 	"embed"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -163,26 +162,37 @@ func Waiting(ctx context.Context, db interface {
 	return out, nil
 }
 
-// encodeHeaders keeps headers readable in psql. A value that is not UTF-8 (a foreign message on its way to a dead letter
-// topic) is stored as base64, in an object to tell it from text.
+// encodeHeaders keeps headers readable in psql: [[name, value], ...], where value is null for none. What is not UTF-8 (in a
+// foreign message on its way to a dead letter topic) is stored as base64, in an object to tell it from text: a value in its
+// place, a name as a third element, behind a readable stand-in.
 func encodeHeaders(hs []broker.Header) string {
 	if text, ok := encodePlain(hs); ok {
 		return text
 	}
-	pairs := make([][2]any, len(hs))
+	rows := make([][]any, len(hs))
 	for i, h := range hs {
-		pairs[i][0] = h.Key
-		if v := string(h.Value); utf8.ValidString(v) {
-			pairs[i][1] = v
-		} else {
-			pairs[i][1] = map[string]string{"base64": base64.StdEncoding.EncodeToString(h.Value)}
+		rows[i] = []any{strings.ToValidUTF8(h.Key, "\uFFFD"), nil}
+		switch {
+		case h.Value == nil:
+		case utf8.Valid(h.Value):
+			rows[i][1] = string(h.Value)
+		default:
+			rows[i][1] = binary{h.Value}
+		}
+		if !utf8.ValidString(h.Key) {
+			rows[i] = append(rows[i], binary{[]byte(h.Key)})
 		}
 	}
-	p, err := json.Marshal(pairs)
+	p, err := json.Marshal(rows)
 	if err != nil {
 		panic(err) // strings only
 	}
 	return string(p)
+}
+
+// binary is what is not text, in JSON.
+type binary struct {
+	Base64 []byte `json:"base64"`
 }
 
 // encodePlain writes headers of printable ASCII without quotes and backslashes, as nearly all are: nothing in them needs an
@@ -199,7 +209,7 @@ func encodePlain(hs []broker.Header) (text string, ok bool) {
 		}
 		b = append(append(append(b, `["`...), hs[i].Key...), `","`...)
 		b = append(append(b, hs[i].Value...), `"]`...)
-		if !plain(hs[i].Key) || !plain(hs[i].Value) {
+		if hs[i].Value == nil || !plain(hs[i].Key) || !plain(hs[i].Value) {
 			return "", false
 		}
 	}
@@ -221,25 +231,41 @@ func decodeHeaders(s string) ([]broker.Header, error) {
 	if hs, ok := plainHeaders(s); ok {
 		return hs, nil
 	}
-	var pairs [][2]json.RawMessage
-	if err := json.Unmarshal([]byte(s), &pairs); err != nil {
+	var rows [][]json.RawMessage
+	if err := json.Unmarshal([]byte(s), &rows); err != nil {
 		return nil, fmt.Errorf("outbox headers: %w", err)
 	}
-	hs := make([]broker.Header, len(pairs))
-	for i, p := range pairs {
-		if err := json.Unmarshal(p[0], &hs[i].Key); err != nil {
+	hs := make([]broker.Header, len(rows))
+	for i, row := range rows {
+		if err := decodeHeader(&hs[i], row); err != nil {
 			return nil, fmt.Errorf("outbox headers: %w", err)
 		}
-		var text string
-		if err := json.Unmarshal(p[1], &text); err == nil {
-			hs[i].Value = []byte(text)
-			continue
-		}
-		var raw struct{ Base64 []byte }
-		if err := json.Unmarshal(p[1], &raw); err != nil {
-			return nil, fmt.Errorf("outbox headers: %w", err)
-		}
-		hs[i].Value = raw.Base64
 	}
 	return hs, nil
+}
+
+func decodeHeader(h *broker.Header, row []json.RawMessage) error {
+	if len(row) < 2 {
+		return fmt.Errorf("a header has %d parts, want a name and a value", len(row))
+	}
+	if err := json.Unmarshal(row[0], &h.Key); err != nil {
+		return err
+	}
+	var raw binary
+	if len(row) > 2 {
+		if err := json.Unmarshal(row[2], &raw); err != nil {
+			return err
+		}
+		h.Key = string(raw.Base64)
+	}
+	var text *string
+	if err := json.Unmarshal(row[1], &text); err == nil {
+		if text != nil {
+			h.Value = []byte(*text)
+		}
+		return nil
+	}
+	err := json.Unmarshal(row[1], &raw)
+	h.Value = raw.Base64
+	return err
 }

@@ -23,13 +23,16 @@ type Config struct {
 	Metrics *Metrics      // nil: not registered anywhere
 	Log     *slog.Logger
 
-	MaxBatch int                // messages in one transaction; default 500
-	Attempts int                // of a message whose handler fails, before it is a dead letter; default 6
-	Backoff  time.Duration      // before the second attempt, doubling; default 100 ms
-	Commit   time.Duration      // how long a handled offset may wait for its commit to Kafka; default 250 ms
-	Finish   time.Duration      // how long a batch in hand may go on after the stop; default 4 s
-	Timeout  time.Duration      // of one transaction; default 30 s
-	Group    broker.GroupConfig // timings of the group membership; Group, Topics and Log are filled in
+	MaxBatch int           // messages in one transaction; default 500
+	Attempts int           // of a message whose handler fails, before it is a dead letter; default 6
+	Backoff  time.Duration // before the second attempt, doubling; default 100 ms
+	Commit   time.Duration // how long a handled offset may wait for its commit to Kafka; default 250 ms
+	Finish   time.Duration // how long a batch in hand may go on after the stop; default 4 s
+	Timeout  time.Duration // of one transaction; default 30 s
+	// InboxRetention is how long the inbox remembers at least; default 7 days. What is older and below the group's floor
+	// was handled.
+	InboxRetention time.Duration
+	Group          broker.GroupConfig // timings of the group membership; Group, Topics and Log are filled in
 }
 
 func (c *Config) defaults() {
@@ -39,6 +42,7 @@ func (c *Config) defaults() {
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.MaxBatch = cmp.Or(c.MaxBatch, 500)
 	c.Attempts = cmp.Or(c.Attempts, 6)
+	c.InboxRetention = cmp.Or(c.InboxRetention, 7*24*time.Hour)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -78,8 +82,9 @@ type consumer struct {
 
 func newConsumer(service, group string, routes []Route, cfg Config) *consumer {
 	return &consumer{
-		Config:   cfg,
-		executor: executor{service: service, group: group, routes: routes, db: cfg.DB, relay: cfg.Relay, log: cfg.Log, metrics: cfg.Metrics},
+		Config: cfg,
+		executor: executor{service: service, group: group, routes: routes, db: cfg.DB, relay: cfg.Relay, log: cfg.Log, metrics: cfg.Metrics,
+			past: past{retention: cfg.InboxRetention}},
 	}
 }
 

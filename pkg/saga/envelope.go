@@ -3,10 +3,11 @@ package saga
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"reflect"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -30,47 +31,61 @@ const (
 	headerCausation   = "ce_causationid"
 	headerContentType = "content-type"
 	headerTraceparent = "traceparent"
-	// headerRedrive marks a message that came back from a dead letter topic: its inbox entry is not the first one's.
-	headerRedrive = "converge-redrive"
+	// A message that came back from a dead letter topic begins with these: for whom, and the id that it had.
+	headerRedrive   = "converge-redrive"
+	headerRedriveID = "converge-id"
 )
 
-// maxEventBytes is what brokers take with their default settings, with room for the envelope.
-const maxEventBytes = 900 << 10
-
 type validator interface{ Validate() error }
+
+// emission is a place where a cause's events are counted.
+type emission struct {
+	cause uuid.UUID
+	topic string
+}
 
 // encode makes the outbox rows of events that a service's consumer emits.
 func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
 	msgs := make([]outbox.Message, len(outs))
-	index := map[uuid.UUID]int{} // how many events each cause has so far
+	index := map[emission]int{} // how many events each cause has so far in a topic
 	for i := range outs {
 		o := &outs[i]
-		if v, ok := o.Data.(validator); ok {
-			if err := v.Validate(); err != nil {
-				return nil, fmt.Errorf("emit %s: %w", o.Topic, err)
-			}
-		}
-		value, err := json.Marshal(o.Data)
+		value, err := encodeData(o.Data)
 		if err != nil {
 			return nil, fmt.Errorf("emit %s: %w", o.Topic, err)
 		}
-		if len(value) > maxEventBytes {
-			return nil, fmt.Errorf("emit %s: the event has %d bytes, at most %d can be published", o.Topic, len(value), maxEventBytes)
-		}
 		m := Meta{ID: o.id, Key: o.Key, Topic: o.Topic, Time: clock.Now().UTC(), CorrelationID: o.id, Traceparent: o.traceparent}
 		if o.id == uuid.Nil {
-			m.ID = derive(o.Cause.ID, consumer, index[o.Cause.ID])
-			m.CorrelationID, m.CausationID = o.Cause.CorrelationID, o.Cause.ID
-			traceID := spanContext(o.Cause.Traceparent).TraceID()
+			if o.cause.ID == uuid.Nil {
+				return nil, fmt.Errorf("emit %s: the event has no id and no cause; make it with New or Emit", o.Topic)
+			}
+			at := emission{o.cause.ID, o.Topic}
+			m.ID = derive(o.cause.ID, consumer, o.Topic, index[at])
+			m.CorrelationID, m.CausationID = o.cause.CorrelationID, o.cause.ID
+			traceID := spanContext(o.cause.Traceparent).TraceID()
 			if !traceID.IsValid() {
 				traceID = trace.TraceID(m.CorrelationID)
 			}
 			m.Traceparent = traceparent(traceID, m.ID)
-			index[o.Cause.ID]++
+			index[at]++
 		}
 		msgs[i] = outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, m)}
+		if n := bytesOf(&msgs[i]); n > broker.MaxRecordBytes {
+			return nil, fmt.Errorf("emit %s: the event has %d bytes with its key and headers, at most %d can be published", o.Topic, n, broker.MaxRecordBytes)
+		}
 	}
 	return msgs, nil
+}
+
+// encodeData makes an event's value. A panic of the event's own methods is an error like any other of theirs.
+func encodeData(data any) (value []byte, err error) {
+	defer recovered(&err)
+	if v, ok := data.(validator); ok {
+		if err := v.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(data)
 }
 
 func headers(service string, m Meta) []broker.Header {
@@ -92,45 +107,67 @@ func headers(service string, m Meta) []broker.Header {
 }
 
 // decodeMeta reads a record's envelope. It takes what there is: a message typed into the console producer has no
-// headers, and is identified by its place in the log. The inbox's id differs from the message's where the group's own dead
-// letter comes back.
-func decodeMeta(group string, r *broker.Record) (m Meta, inboxID uuid.UUID) {
-	m = Meta{Key: string(r.Key), Topic: r.Topic, Time: r.Time, Traceparent: r.Header(headerTraceparent)}
-	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerTime)); err == nil {
+// headers, and is identified by its place in the log.
+func decodeMeta(r *broker.Record) Meta {
+	m := Meta{Key: string(r.Key), Topic: r.Topic, Time: r.Time, Traceparent: r.Header(headerTraceparent), Tombstone: r.Value == nil}
+	if t, err := time.Parse(time.RFC3339Nano, r.Header(headerTime)); err == nil && sane(t) {
 		m.Time = t.UTC()
 	}
-	switch id := r.Header(headerID); {
-	case id == "":
-		m.ID = idOf(r.Time, r.Topic, strconv.Itoa(r.Partition), strconv.FormatInt(r.Offset, 10))
-	default:
-		var err error
-		if m.ID, err = uuid.Parse(id); err != nil {
-			m.ID = idOf(m.Time, r.Header(headerSource), id)
-		}
-	}
-	m.CorrelationID, m.CausationID = m.ID, uuid.Nil
-	if id, err := uuid.Parse(r.Header(headerCorrelation)); err == nil {
-		m.CorrelationID = id
+	correlation, notOurs := uuid.Parse(r.Header(headerCorrelation))
+	m.ID = idOf(r, notOurs == nil)
+	m.CorrelationID = m.ID
+	if notOurs == nil {
+		m.CorrelationID = correlation
 	}
 	if id, err := uuid.Parse(r.Header(headerCausation)); err == nil {
 		m.CausationID = id
 	}
-	inboxID = m.ID
-	if redrive := r.Header(headerRedrive); strings.HasPrefix(redrive, group+"@") {
-		inboxID = derive(m.ID, headerRedrive+redrive, 0)
+	return m
+}
+
+// idOf is the id of a message, which every delivery of it shares. CloudEvents makes ids unique within their source only,
+// so a foreign one counts together with its source, even if it is a UUID; our own envelope is known by its correlation id.
+func idOf(r *broker.Record, ours bool) uuid.UUID {
+	if markedFor(r.Header(headerRedrive)) != "" { // its place is another now
+		if id, err := uuid.Parse(r.Header(headerRedriveID)); err == nil {
+			return id
+		}
 	}
-	return m, inboxID
+	id, source := r.Header(headerID), r.Header(headerSource)
+	if id == "" {
+		return placeID(r.Time, r.Topic, r.Partition, r.Offset)
+	}
+	if ours {
+		if id, err := uuid.Parse(id); err == nil {
+			return id
+		}
+	}
+	if source == "" {
+		return foreignID(id)
+	}
+	return foreignID(source, id)
 }
 
-// TimeOf is when that happened which a record tells: the time in its envelope or, where it has none, when it was written.
-func TimeOf(r broker.Record) time.Time {
-	m, _ := decodeMeta("", &r)
-	return m.Time
+// sane tells whether an event can have happened at t: since there are such events, and not in a future that no two clocks
+// differ by.
+func sane(t time.Time) bool {
+	return t.Year() >= 2000 && t.Before(clock.Now().Add(24*time.Hour))
 }
 
-func decodeData[T any](value []byte) (T, error) {
-	var data T
+// TimeOf is when that happened which a record tells: the time in its envelope or, where it has no possible one, when it was
+// written.
+func TimeOf(r broker.Record) time.Time { return decodeMeta(&r).Time }
+
+// decodeData reads a value. A panic of the type's own methods is an error like any other of theirs.
+func decodeData[T any](value []byte) (data T, err error) {
+	defer recovered(&err)
+	if !utf8.Valid(value) {
+		return data, errors.New("decode: the value is not UTF-8")
+	}
 	if err := json.Unmarshal(value, &data); err != nil {
+		return data, fmt.Errorf("decode: %w", err)
+	}
+	if err := checkFields(reflect.TypeFor[T](), value); err != nil {
 		return data, fmt.Errorf("decode: %w", err)
 	}
 	if v, ok := any(data).(validator); ok {
@@ -165,9 +202,8 @@ func Decode[T any](topic Topic[T], r broker.Record) (Msg[T], error) {
 	if r.Topic != topic.name {
 		return Msg[T]{}, fmt.Errorf("the record is of %s, not of %s", r.Topic, topic.name)
 	}
-	meta, _ := decodeMeta("", &r)
 	data, err := decodeData[T](r.Value)
-	return Msg[T]{meta, data}, err
+	return Msg[T]{decodeMeta(&r), data}, err
 }
 
 // Queue is [Publish] as part of a batch of statements of one transaction, for a relay to take over when it is done.

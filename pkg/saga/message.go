@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,6 +41,9 @@ type Meta struct {
 	CorrelationID uuid.UUID // the event that began the saga
 	CausationID   uuid.UUID // the event that caused this one
 	Traceparent   string    // W3C trace context
+
+	// Tombstone: the record has no value, which says that its key is gone; Data is zero. See [Route.WithTombstones].
+	Tombstone bool `json:",omitzero"`
 }
 
 // Msg is an event that was received.
@@ -48,13 +52,13 @@ type Msg[T any] struct {
 	Data T
 }
 
-// Out is an event to emit.
+// Out is an event to emit, made by [Emit] or, where a saga begins, by [New]: its id comes from there.
 type Out struct {
 	Topic string
 	Key   string
 	Data  any
-	Cause Meta // the message that caused it; zero where a saga begins
 
+	cause       Meta      // the message that caused it; zero where a saga begins
 	id          uuid.UUID // set where a saga begins; derived from the cause otherwise
 	traceparent string
 }
@@ -62,10 +66,11 @@ type Out struct {
 // Keyed returns the same event under another key than its cause's.
 func (o Out) Keyed(key string) Out { o.Key = key; return o }
 
-// Emit makes the event that a message caused, under the same key. Its id derives from the cause's id, the consumer
-// and its place among what the cause emits, so a replay produces the same ids and consumers downstream recognise them.
+// Emit makes the event that a message caused, under the same key. Its id derives from the cause's id, the consumer, the
+// topic and its place among what the cause emits there, so a replay produces the same ids and consumers downstream
+// recognise them. One transaction emits all events of one cause that go to one topic.
 func Emit[In, T any](cause Msg[In], topic Topic[T], data T) []Out {
-	return []Out{{Topic: topic.name, Key: cause.Key, Data: data, Cause: cause.Meta}}
+	return []Out{{Topic: topic.name, Key: cause.Key, Data: data, cause: cause.Meta}}
 }
 
 // New makes an event that begins a saga, for [Publish]. The trace in ctx, if there is one, goes with it.
@@ -79,11 +84,12 @@ func New[T any](ctx context.Context, topic Topic[T], key string, data T) Out {
 	return Out{Topic: topic.name, Key: key, Data: data, id: id, traceparent: traceparent(traceID, id)}
 }
 
-// derive makes the id of the index-th event that consumer emits because of cause. It is a UUIDv7 whose time is the
-// cause's and whose random part is a hash, so ids of one saga stay together in an index.
-func derive(cause uuid.UUID, consumer string, index int) uuid.UUID {
+// derive makes the id of the index-th event that consumer emits to topic because of cause. It is a UUIDv7 whose time is
+// the cause's and whose random part is a hash, so ids of one saga stay together in an index.
+func derive(cause uuid.UUID, consumer, topic string, index int) uuid.UUID {
 	b := make([]byte, 0, 128) // on the stack
 	b = append(append(b, cause[:]...), consumer...)
+	b = append(append(append(b, 0), topic...), 0)
 	h := sha256.Sum256(binary.BigEndian.AppendUint32(b, uint32(index)))
 	return stamped(cause, h[:])
 }
@@ -97,17 +103,32 @@ func stamped(time uuid.UUID, hash []byte) (id uuid.UUID) {
 	return id
 }
 
-// idOf gives a message that does not carry a UUID an id that every delivery of it shares. The hash covers whatever names
-// the message: its foreign id, or its place in the log.
-func idOf(at time.Time, names ...string) uuid.UUID {
-	h := sha256.New()
+// hashOf covers names, each with its end.
+func hashOf(names ...string) [sha256.Size]byte {
+	var b []byte
 	for _, n := range names {
-		h.Write([]byte(n))
-		h.Write([]byte{0})
+		b = append(append(b, n...), 0)
 	}
+	return sha256.Sum256(b)
+}
+
+// placeID identifies a message that carries no id by its place in the log. Its time is the record's, which is as fixed as
+// its place.
+func placeID(at time.Time, topic string, partition int, offset int64) uuid.UUID {
+	h := hashOf(topic, strconv.Itoa(partition), strconv.FormatInt(offset, 10))
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli())<<16)
-	return stamped(uuid.UUID(append(ms[:], ms[:]...)), h.Sum(nil))
+	return stamped(uuid.UUID(append(ms[:], ms[:]...)), h[:])
+}
+
+// foreignID identifies a message by what its producer calls it. It is a UUIDv8 without a time: the producer may send the
+// same message again much later.
+func foreignID(names ...string) (id uuid.UUID) {
+	h := hashOf(names...)
+	copy(id[:], h[:])
+	id[6] = id[6]&0x0f | 0x80
+	id[8] = id[8]&0x3f | 0x80
+	return id
 }
 
 // traceparent is a W3C trace context, level 1, whose span is the event itself.

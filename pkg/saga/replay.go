@@ -21,12 +21,21 @@ import (
 // remains, or some of them when another of their number failed before.
 func Replay(ctx context.Context, db pg.Beginner, svc Service, log *slog.Logger, records []broker.Record, also func(tx pgx.Tx, handled, left int) error) error {
 	e := &executor{service: svc.Name, group: svc.Name, routes: svc.Routes, log: log, metrics: NewMetrics(nil)}
-	items := make([]*item, len(records))
+	groups, err := svc.groups()
+	if err != nil {
+		return err
+	}
+	items := make([]*item, 0, len(records))
 	for i := range records {
-		items[i] = e.item(records[i])
+		it := e.item(records[i])
+		if _, mine := groups[markedFor(it.redrive)]; it.redrive != "" && !mine {
+			continue // put back for another service: what it tells was told before
+		}
+		it.inboxID = it.meta.ID // and so it was where it is put back for this one
+		items = append(items, it)
 	}
 	items = distinct(items, nil)
-	err := e.replay(ctx, db, items, also)
+	err = e.replay(ctx, db, items, also)
 	if err == nil || pg.Transient(err) {
 		return err
 	}
@@ -76,7 +85,7 @@ func (e *executor) replay(ctx context.Context, db pg.Beginner, items []*item, al
 	for _, it := range items {
 		if it.dead != nil {
 			e.log.WarnContext(withTrace(ctx, it.meta), "left out", "topic", it.record.Topic, "partition", it.record.Partition,
-				"offset", it.record.Offset, "key", it.meta.Key, "reason", it.dead)
+				"offset", it.record.Offset, "key", it.meta.Key, "reason", reason(it.dead))
 		}
 	}
 	return nil

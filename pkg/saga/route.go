@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/broker"
 )
 
 // Route is one reaction: a topic, its handler and the events that the handler may emit.
@@ -15,6 +17,9 @@ type Route struct {
 	name  string
 	emits []string
 	begin func() work
+	start broker.StartAt // where its group begins, if it is new
+
+	tombstones bool // the handler gets them
 }
 
 // work is a handler with the messages of one batch, decoded.
@@ -29,9 +34,12 @@ type typedWork[T any] struct {
 }
 
 func (w *typedWork[T]) add(m Meta, value []byte) (int, error) {
-	data, err := decodeData[T](value)
-	if err != nil {
-		return 0, err
+	var data T
+	if !m.Tombstone {
+		var err error
+		if data, err = decodeData[T](value); err != nil {
+			return 0, err
+		}
 	}
 	w.msgs = append(w.msgs, Msg[T]{m, data})
 	return len(w.msgs) - 1, nil
@@ -77,6 +85,14 @@ func On[T any](topic Topic[T], handler func(ctx context.Context, tx pgx.Tx, m Ms
 // fails or lags the others do not notice. A service's second handler of one topic needs it.
 func (r Route) Named(name string) Route { r.name = name; return r }
 
+// WithTombstones hands the handler records without a value, too, which say that their key is gone: Meta.Tombstone tells,
+// and Data is zero. Without it they are skipped.
+func (r Route) WithTombstones() Route { r.tombstones = true; return r }
+
+// From sets where the route's consumer group begins where it has never been: [broker.FromBeginning] unless set. The routes
+// of one group begin at the same place; give one that does not a name with [Route.Named].
+func (r Route) From(start broker.StartAt) Route { r.start = start; return r }
+
 // checkEmits holds a handler to its declaration.
 func (r Route) checkEmits(outs []Out) error {
 	for _, o := range outs {
@@ -85,6 +101,9 @@ func (r Route) checkEmits(outs []Out) error {
 		}
 		if o.id != [16]byte{} {
 			return fmt.Errorf("handler of %s makes %s with New; use Emit, so that a replay gives it the same id", r.topic, o.Topic)
+		}
+		if o.cause.ID == [16]byte{} {
+			return fmt.Errorf("handler of %s makes %s without a cause; use Emit", r.topic, o.Topic)
 		}
 	}
 	return nil
@@ -111,6 +130,10 @@ func (s Service) groups() (map[string][]Route, error) {
 		}
 		if slices.ContainsFunc(groups[g], func(o Route) bool { return o.topic == r.topic }) {
 			return nil, fmt.Errorf("%s has two handlers of %s in the group %s; give one of them a name with Named", s.Name, r.topic, g)
+		}
+		if i := slices.IndexFunc(groups[g], func(o Route) bool { return o.start != r.start }); i >= 0 {
+			return nil, fmt.Errorf("%s: the routes of %s and %s in the group %s do not begin at the same place; give one of them a name with Named",
+				s.Name, groups[g][i].topic, r.topic, g)
 		}
 		groups[g] = append(groups[g], r)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -23,9 +24,12 @@ import (
 type item struct {
 	record   broker.Record
 	meta     Meta
-	inboxID  uuid.UUID
-	attempts int   // of its handler, failed
-	dead     error // why it goes to the dead letter topic
+	inboxID  uuid.UUID // redriven: of its mark
+	redrive  string    // the mark of a message that came back from a dead letter topic; ""
+	attempts int       // of its handler, failed
+	dead     error     // why it goes to the dead letter topic
+	settled  bool      // it was judged whether to skip it; see executor.pending
+	skipped  bool
 }
 
 // tried is how often the message was handled, or, if it cannot even be read, looked at.
@@ -42,11 +46,15 @@ type executor struct {
 	metrics *Metrics
 
 	careful bool // the last messages were partly seen before: more may be
+	past    past
 }
 
 func (e *executor) item(r broker.Record) *item {
-	it := &item{record: r}
-	it.meta, it.inboxID = decodeMeta(e.group, &r)
+	it := &item{record: r, meta: decodeMeta(&r)}
+	it.inboxID = it.meta.ID
+	if mark := r.Header(headerRedrive); mark != "" && markedFor(mark) != "" {
+		it.redrive, it.inboxID = mark, foreignID(mark, it.meta.ID.String())
+	}
 	return it
 }
 
@@ -54,15 +62,16 @@ func (e *executor) route(topic string) int {
 	return slices.IndexFunc(e.routes, func(r Route) bool { return r.topic == topic })
 }
 
-// errPanic is a handler's panic, as an error like any other: a message that makes a handler panic must not stop the others.
-var errPanic = errors.New("handler panicked")
-
 // transact handles the items in one transaction: runs the handlers, records the messages in the inbox, and writes what they
 // emit, and dead letters, to the outbox. On error nothing of it remains.
 //
 // Nearly always every message is new, so it does not look first, unless it has to: if one was handled before, recording it
 // fails, and all is done again without those that the inbox knows.
 func (e *executor) transact(ctx context.Context, items []*item, look bool) error {
+	items, err := e.pending(ctx, items)
+	if err != nil || len(items) == 0 {
+		return err
+	}
 	if !look && !e.careful {
 		if err := e.attempt(ctx, items, items); !inbox.Duplicate(err) {
 			return err
@@ -97,7 +106,7 @@ func (e *executor) attempt(ctx context.Context, items, fresh []*item) error {
 		}
 		var b pgx.Batch
 		if !sabotage.SkipInbox {
-			inbox.Record(&b, e.group, inboxIDs(fresh))
+			e.record(&b, fresh)
 		}
 		if handover, err = e.relay.Queue(&b, bypassed(ctx, msgs)); err != nil {
 			return err
@@ -116,21 +125,46 @@ func (e *executor) attempt(ctx context.Context, items, fresh []*item) error {
 		}
 		e.metrics.deadLetters.WithLabelValues(e.group, it.record.Topic).Inc()
 		e.log.ErrorContext(withTrace(ctx, it.meta), "dead letter", "group", e.group, "topic", it.record.Topic, "partition", it.record.Partition,
-			"offset", it.record.Offset, "key", it.meta.Key, "attempts", it.tried(), "reason", it.dead)
+			"offset", it.record.Offset, "key", it.meta.Key, "attempts", it.tried(), "reason", reason(it.dead))
 	}
 	e.metrics.batch.WithLabelValues(e.group).Observe(float64(len(items)))
 	e.metrics.duplicates.WithLabelValues(e.group).Add(float64(duplicates))
 	for _, hook := range hooks {
-		hook()
+		e.runHook(ctx, hook)
 	}
 	return nil
 }
 
+// runHook runs what is to follow a commit. It cannot undo it: a panic is logged, and the other hooks run.
+func (e *executor) runHook(ctx context.Context, hook func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.log.ErrorContext(ctx, "a hook panicked after the commit", "group", e.group, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	hook()
+}
+
+// record queues the inbox's rows. Those of redriven messages are kept for ever, under a name of their own.
+func (e *executor) record(b *pgx.Batch, items []*item) {
+	usual, redriven := inboxIDs(items)
+	inbox.Record(b, e.group, usual)
+	inbox.Record(b, e.group+inbox.Forever, redriven)
+}
+
 // unseen returns the items that were not handled before, each id once, in order.
 func (e *executor) unseen(ctx context.Context, tx pgx.Tx, items []*item) ([]*item, error) {
-	seen, err := inbox.Seen(ctx, tx, e.group, inboxIDs(items))
+	usual, redriven := inboxIDs(items)
+	seen, err := inbox.Seen(ctx, tx, e.group, usual)
 	if err != nil {
 		return nil, err
+	}
+	if len(redriven) > 0 {
+		marks, err := inbox.Seen(ctx, tx, e.group+inbox.Forever, redriven)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(seen, marks)
 	}
 	return distinct(items, seen), nil
 }
@@ -150,12 +184,16 @@ func distinct(items []*item, seen map[uuid.UUID]bool) []*item {
 	return out
 }
 
-func inboxIDs(items []*item) []uuid.UUID {
-	ids := make([]uuid.UUID, len(items))
-	for i, it := range items {
-		ids[i] = it.inboxID
+func inboxIDs(items []*item) (usual, redriven []uuid.UUID) {
+	usual = make([]uuid.UUID, 0, len(items))
+	for _, it := range items {
+		if it.redrive == "" {
+			usual = append(usual, it.inboxID)
+		} else {
+			redriven = append(redriven, it.inboxID)
+		}
 	}
-	return ids
+	return usual, redriven
 }
 
 // handle runs each route's handler with its messages and returns what is to be published.
@@ -186,6 +224,7 @@ func (e *executor) handle(ctx context.Context, tx pgx.Tx, items []*item) ([]outb
 		e.metrics.handler.WithLabelValues(e.group, e.routes[i].topic).Observe(time.Since(start).Seconds())
 		encoded, err := encode(e.service, e.group, outs)
 		if err != nil {
+			e.logPanic(ctx, "encoding", err)
 			return nil, err
 		}
 		msgs = append(msgs, encoded...)
@@ -193,10 +232,14 @@ func (e *executor) handle(ctx context.Context, tx pgx.Tx, items []*item) ([]outb
 	return msgs, nil
 }
 
-func (e *executor) decode(it *item, works []work, picked [][]int) error {
+// decode puts the item among its route's messages. A tombstone that the route has not asked for is not put anywhere.
+func (e *executor) decode(it *item, works []work, picked [][]int) (err error) {
 	i := e.route(it.record.Topic)
 	if i < 0 {
 		return fmt.Errorf("%s has no handler of %s", e.group, it.record.Topic)
+	}
+	if it.meta.Tombstone && !e.routes[i].tombstones {
+		return nil
 	}
 	if works[i] == nil {
 		works[i] = e.routes[i].begin()
@@ -204,18 +247,27 @@ func (e *executor) decode(it *item, works []work, picked [][]int) error {
 	n, err := works[i].add(it.meta, it.record.Value)
 	if err == nil {
 		picked[i] = append(picked[i], n)
+	} else {
+		err = speak(err)
 	}
+	e.logPanic(withTrace(context.Background(), it.meta), "decoding", err)
 	return err
 }
 
 func (e *executor) run(ctx context.Context, tx pgx.Tx, w work, picked []int) (outs []Out, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			e.log.ErrorContext(ctx, "handler panicked", "group", e.group, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("%w: %v", errPanic, p)
-		}
-	}()
-	return w.run(ctx, tx, picked)
+	defer func() { e.logPanic(ctx, "handler", err) }()
+	defer recovered(&err)
+	if outs, err = w.run(ctx, tx, picked); err != nil {
+		err = speak(err)
+	}
+	return outs, err
+}
+
+// logPanic writes down where a panic came from, if err is one.
+func (e *executor) logPanic(ctx context.Context, what string, err error) {
+	if p, ok := errors.AsType[*panicError](err); ok {
+		e.log.ErrorContext(ctx, what+" panicked", "group", e.group, "panic", p.value, "stack", string(p.stack))
+	}
 }
 
 type hooksKey struct{}

@@ -82,18 +82,38 @@ func PassLetters(ctx context.Context, client *broker.Client, letters []DeadLette
 }
 
 // RedriveLetters puts letters back where they came from, and passes those for which that succeeded. It returns an error, or nil, for each, and that
-// of passing them.
+// of passing them. Of a truncated letter it reads the message where it still lies in its topic; that fails if it is gone from there.
 func RedriveLetters(ctx context.Context, client *broker.Client, letters []DeadLetter) ([]error, error) {
-	records := make([]broker.Record, len(letters))
+	errs := make([]error, len(letters))
+	var records []broker.Record
+	var of []int // the letter of each record
 	for i, d := range letters {
-		records[i] = d.Redrive()
+		r, err := d.whole(ctx, client)
+		if errs[i] = err; err == nil {
+			records, of = append(records, r), append(of, i)
+		}
 	}
-	errs := client.Produce(ctx, records)
 	var back []DeadLetter
-	for i, err := range errs {
-		if err == nil {
-			back = append(back, letters[i])
+	for n, err := range client.Produce(ctx, records) {
+		if errs[of[n]] = err; err == nil {
+			back = append(back, letters[of[n]])
 		}
 	}
 	return errs, PassLetters(ctx, client, back)
+}
+
+// whole is the record that puts the message back.
+func (d DeadLetter) whole(ctx context.Context, client *broker.Client) (broker.Record, error) {
+	if !d.Truncated {
+		return d.Redrive(), nil
+	}
+	r, err := client.ReadAt(ctx, d.Topic, d.Partition, d.Offset)
+	if err != nil {
+		return r, fmt.Errorf("the message is too large to be in its dead letter: %w", err)
+	}
+	if sum(r.Value) != d.Record.Header(headerDeadSHA256) {
+		return r, fmt.Errorf("the message is too large to be in its dead letter, and another one is at %s/%d/%d now", d.Topic, d.Partition, d.Offset)
+	}
+	r.Time = d.Record.Time
+	return d.back(r, r.Headers), nil
 }

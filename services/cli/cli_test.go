@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/brokertest"
@@ -64,10 +65,11 @@ func (t terminal) run(args ...string) string {
 // bury puts a dead letter of a message of the topic where the group's lie, as its consumer does.
 func (t terminal) bury(group, topic, key, reason string) {
 	t.Helper()
-	headers := []broker.Header{{Key: "ce_id", Value: []byte("id of " + key)}}
+	var headers []broker.Header
 	for _, h := range [][2]string{
+		{"dlq-id", uuid.NewSHA1(uuid.Nil, []byte(key)).String()},
 		{"dlq-reason", reason}, {"dlq-handler", group}, {"dlq-topic", topic}, {"dlq-partition", "1"}, {"dlq-offset", "42"},
-		{"dlq-attempts", "6"}, {"dlq-time", "2026-11-23T10:11:12.13Z"},
+		{"dlq-attempts", "6"}, {"dlq-time", "2026-11-23T10:11:12.13Z"}, {"ce_id", "id of " + key},
 	} {
 		headers = append(headers, broker.Header{Key: h[0], Value: []byte(h[1])})
 	}
@@ -148,7 +150,7 @@ inventory.dlq/0/1  order-2  order.created/1/42   6         2026-11-23T10:11:12Z 
 	}
 
 	want := `key: order-2
-ce_id: id of order-2
+dlq-id: 5dc0ab98-5b06-5c97-8d61-b9e77d93ead8
 dlq-reason: no such table
 dlq-handler: inventory
 dlq-topic: order.created
@@ -156,6 +158,7 @@ dlq-partition: 1
 dlq-offset: 42
 dlq-attempts: 6
 dlq-time: 2026-11-23T10:11:12.13Z
+ce_id: id of order-2
 
 what order-2 said
 `
@@ -177,21 +180,21 @@ func TestRedrive(t *testing.T) {
 		t.Errorf("dlq redrive says %q, want %q", out, want)
 	}
 	original := func(key, group, place string) string {
-		return fmt.Sprintf("what %s said; ce_id=id of %s; converge-redrive=%s@%s", key, key, group, place)
+		return fmt.Sprintf("what %s said; converge-redrive=%s@%s; converge-id=%s; ce_id=id of %s", key, group, place, uuid.NewSHA1(uuid.Nil, []byte(key)), key)
 	}
-	second := original("order-2", "inventory", "inventory.dlq/0/1")
+	second := original("order-2", "inventory", "order.created/1/42")
 	if diff := cmp.Diff(map[string][]string{"order-2": {second}}, term.records("order.created")); diff != "" {
 		t.Errorf("order.created (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string][]string{"order-4": {original("order-4", "order", "order.dlq/0/0")}}, term.records("payment.failed")); diff != "" {
+	if diff := cmp.Diff(map[string][]string{"order-4": {original("order-4", "order", "payment.failed/1/42")}}, term.records("payment.failed")); diff != "" {
 		t.Errorf("payment.failed (-want +got):\n%s", diff)
 	}
 
 	term.run("dlq", "redrive", "-group", "inventory")
 	want := map[string][]string{
-		"order-1": {original("order-1", "inventory", "inventory.dlq/0/0")},
+		"order-1": {original("order-1", "inventory", "order.created/1/42")},
 		"order-2": {second, second}, // it waited for the one before it
-		"order-3": {original("order-3", "inventory", "inventory.dlq/0/2")},
+		"order-3": {original("order-3", "inventory", "order.created/1/42")},
 	}
 	if diff := cmp.Diff(want, term.records("order.created")); diff != "" {
 		t.Errorf("order.created after all were redriven (-want +got):\n%s", diff)

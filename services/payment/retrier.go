@@ -131,8 +131,6 @@ func (d *due) read(row pgx.Row) error {
 // refunded is the event, caused by the message that asked for the refund, however long ago.
 func (d *due) refunded() saga.Out {
 	p := d.payment
-	return saga.Out{
-		Topic: event.PaymentRefunded.Name(), Key: p.OrderID.String(), Cause: d.cause,
-		Data: event.PaymentRefundedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount},
-	}
+	return saga.Emit(saga.Msg[event.OrderCancelRequestedV1]{Meta: d.cause}, event.PaymentRefunded,
+		event.PaymentRefundedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})[0].Keyed(p.OrderID.String())
 }
