@@ -24,14 +24,16 @@ type Config struct {
 	Metrics *Metrics      // nil: not registered anywhere
 	Log     *slog.Logger
 
-	MaxBatch  int                // messages in one transaction; default 500
-	Attempts  int                // of a message whose handler fails, before it is a dead letter; default 6
-	Followers Followers          // what becomes of those that wait behind a message that dies; default [TryOnce]
-	Backoff   time.Duration      // before the second attempt, doubling; default 100 ms
-	Commit    time.Duration      // how long a handled offset may wait for its commit to Kafka; default 250 ms
-	Finish    time.Duration      // how long a batch in hand may go on after the stop; default 4 s
-	Timeout   time.Duration      // of one transaction; default 30 s
-	Group     broker.GroupConfig // timings of the group membership; Group, Topics and Log are filled in
+	MaxBatch        int                // messages in one transaction; default 500
+	Attempts        int                // of a message whose handler fails, before it is a dead letter; default 6
+	Followers       Followers          // what becomes of those that wait behind a message that dies; default [TryOnce]
+	MaxWaiting      int                // messages that wait in memory for another try; more wait in the database; default 5000
+	MaxWaitingBytes int                // theirs; default 8 MiB
+	Backoff         time.Duration      // before the second attempt, doubling; default 100 ms
+	Commit          time.Duration      // how long a handled offset may wait for its commit to Kafka; default 250 ms
+	Finish          time.Duration      // how long a batch in hand may go on after the stop; default 4 s
+	Timeout         time.Duration      // of one transaction; default 30 s
+	Group           broker.GroupConfig // timings of the group membership; Group, Topics and Log are filled in
 }
 
 func (c *Config) defaults() {
@@ -40,6 +42,8 @@ func (c *Config) defaults() {
 	c.Finish = cmp.Or(c.Finish, 4*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.MaxBatch = cmp.Or(c.MaxBatch, 500)
+	c.MaxWaiting = cmp.Or(c.MaxWaiting, 5000)
+	c.MaxWaitingBytes = cmp.Or(c.MaxWaitingBytes, 8<<20)
 	c.Attempts = cmp.Or(c.Attempts, 6)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -104,7 +108,7 @@ type session struct {
 }
 
 func (c *consumer) newSession() *session {
-	return &session{consumer: c, lanes: newLanes(c.Backoff), progress: newProgress(), known: map[broker.TopicPartition]bool{}}
+	return &session{consumer: c, lanes: newLanes(&c.Config), progress: newProgress(), known: map[broker.TopicPartition]bool{}}
 }
 
 // member handles the partitions that s has, until ctx ends.

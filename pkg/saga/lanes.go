@@ -8,20 +8,17 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// What waits in memory for another try is bounded. Beyond it, messages wait in the database.
-const (
-	maxWaiting      = 5000
-	maxWaitingBytes = 8 << 20
-)
-
 // lanes hold the messages that wait: for each key, one that failed, and behind it those of the same key, whose order
 // must hold. Other keys pass. A message stays in its lane until it was handled or buried.
 type lanes struct {
-	backoff time.Duration
-	byKey   map[string]*lane
-	count   int // in memory
-	bytes   int // theirs
-	rows    int // in the database, and not in memory
+	backoff  time.Duration
+	maxCount int // beyond these, messages wait in the database
+	maxBytes int
+
+	byKey map[string]*lane
+	count int // in memory
+	bytes int // theirs
+	rows  int // in the database, and not in memory
 }
 
 // lane is one key's. Its order is items, rows, tail.
@@ -34,8 +31,8 @@ type lane struct {
 	doom  error // its head died, and the others are buried with it; nil: not
 }
 
-func newLanes(backoff time.Duration) *lanes {
-	return &lanes{backoff: backoff, byKey: map[string]*lane{}}
+func newLanes(c *Config) *lanes {
+	return &lanes{backoff: c.Backoff, maxCount: c.MaxWaiting, maxBytes: c.MaxWaitingBytes, byKey: map[string]*lane{}}
 }
 
 // laneOf is the key that orders a message; one without a key is ordered with none.
@@ -148,7 +145,7 @@ func (l *lanes) next() (at time.Time, ok bool) {
 func (l *lanes) size() int { return l.count + l.rows }
 
 // full tells whether more waits in memory than may.
-func (l *lanes) full() bool { return l.count > maxWaiting || l.bytes > maxWaitingBytes }
+func (l *lanes) full() bool { return l.count > l.maxCount || l.bytes > l.maxBytes }
 
 // surplus are messages that are to wait in the database, by lane: tails, and, while memory is full, all of the largest lanes.
 // That frees half of it, so that not each poll has to.
@@ -170,7 +167,7 @@ func (l *lanes) surplus() map[string][]*item {
 	slices.SortFunc(whole, func(a, b string) int { return size[b] - size[a] })
 	count, bytes := l.count, l.bytes
 	for _, key := range whole {
-		if count <= maxWaiting/2 && bytes <= maxWaitingBytes/2 {
+		if count <= l.maxCount/2 && bytes <= l.maxBytes/2 {
 			break
 		}
 		lane := l.byKey[key]
