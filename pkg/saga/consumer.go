@@ -56,6 +56,7 @@ func (c *Config) defaults() {
 // Followers says what becomes of the messages that wait behind one of their key when that becomes a dead letter.
 type Followers int
 
+// The ways to treat followers.
 const (
 	TryOnce      Followers = iota // each has one attempt, in order, and is buried when it fails
 	BuryWithHead                  // they become dead letters, too, in order, without an attempt
@@ -168,14 +169,14 @@ func (c *consumer) member(ctx context.Context, s *broker.Session) {
 // handle handles the records of a poll and what is due. Each of the records was handled, or waits, when it returns nil.
 func (h *session) handle(ctx, work context.Context, records []broker.Record) error {
 	items := make([]*item, len(records))
-	var new []broker.TopicPartition
+	var unknown []broker.TopicPartition
 	for i := range records {
 		items[i] = h.item(records[i])
 		if tp := placeOf(items[i]); !h.known[tp] {
-			new = append(new, tp)
+			unknown = append(unknown, tp)
 		}
 	}
-	if err := h.adopt(ctx, work, new); err != nil {
+	if err := h.adopt(ctx, work, unknown); err != nil {
 		return err
 	}
 	if err := h.batch(ctx, work, items); err != nil {

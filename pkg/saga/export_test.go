@@ -19,7 +19,7 @@ func Consume(ctx context.Context, svc Service, cfg Config, records []broker.Reco
 		poll := records[:min(n, len(records))]
 		records = records[len(poll):]
 		if at, ok := h.lanes.next(); ok && len(poll) == 0 {
-			time.Sleep(time.Until(at))
+			<-time.After(time.Until(at))
 		}
 		if err := h.handle(ctx, ctx, poll); err != nil {
 			return err

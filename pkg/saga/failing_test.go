@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,10 +40,8 @@ func BenchmarkFailing(b *testing.B) {
 			if _, err := tx.Exec(ctx, `INSERT INTO effects (key, n) SELECT * FROM unnest($1::text[], $2::int[]) AS m (key, n)`, keys, ns); err != nil {
 				return nil, err
 			}
-			for _, m := range msgs {
-				if bad(m) {
-					return nil, errBad
-				}
+			if slices.ContainsFunc(msgs, bad) {
+				return nil, errBad
 			}
 			return outs, nil
 		}
