@@ -46,13 +46,27 @@ func InTx(ctx context.Context, db Beginner, fn func(tx pgx.Tx) error) (err error
 		_ = tx.Rollback(rctx)
 	}()
 	if err := fn(tx); err != nil {
-		return withCause(tx, err)
+		return withOrigin(ctx, tx, err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", withCause(tx, err))
 	}
 	committed = true
 	return nil
+}
+
+// withOrigin marks an error of a transaction's function for [Transient]: as that of a broken connection, or as the function's
+// own. The answers of the server are told apart by their codes, and the end of ctx is the caller's, so both stay as they are.
+func withOrigin(ctx context.Context, tx pgx.Tx, err error) error {
+	switch {
+	case fromServer(err):
+		return err
+	case tx.Conn().IsClosed():
+		return &originError{err: withCause(tx, err), broken: true}
+	case ctx.Err() != nil:
+		return err
+	}
+	return &originError{err: err}
 }
 
 // withCause says why pgx calls a transaction closed whose connection broke under an earlier statement.

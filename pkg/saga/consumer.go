@@ -3,14 +3,15 @@ package saga
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/internal/quiet"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 )
@@ -23,14 +24,16 @@ type Config struct {
 	Metrics *Metrics      // nil: not registered anywhere
 	Log     *slog.Logger
 
-	MaxBatch int           // messages in one transaction; default 500
-	Attempts int           // of a message whose handler fails, before it is a dead letter; default 6
-	Backoff  time.Duration // before the second attempt, doubling; default 100 ms
-	Commit   time.Duration // how long a handled offset may wait for its commit to Kafka; default 250 ms
-	Finish   time.Duration // how long a batch in hand may go on after the stop; default 4 s
-	Timeout  time.Duration // of one transaction; default 30 s
-	// InboxRetention is how long the inbox remembers at least; default 7 days. What is older and below the group's floor
-	// was handled.
+	MaxBatch        int           // messages in one transaction; default 500
+	Attempts        int           // of a message whose handler fails, before it is a dead letter; default 6
+	Followers       Followers     // what becomes of those that wait behind a message that dies; default [TryOnce]
+	MaxWaiting      int           // messages that wait in memory for another try; more wait in the database; default 5000
+	MaxWaitingBytes int           // theirs; default 8 MiB
+	Backoff         time.Duration // before the second attempt, doubling; default 100 ms
+	Commit          time.Duration // how long a handled offset may wait for its commit to Kafka; default 250 ms
+	Finish          time.Duration // how long a batch in hand may go on after the stop; default 4 s
+	Timeout         time.Duration // of one transaction; default 30 s
+	// InboxRetention is how long the inbox remembers at least; default 7 days. What is older and below the group's floor was handled.
 	InboxRetention time.Duration
 	Group          broker.GroupConfig // timings of the group membership; Group, Topics and Log are filled in
 }
@@ -41,6 +44,8 @@ func (c *Config) defaults() {
 	c.Finish = cmp.Or(c.Finish, 4*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.MaxBatch = cmp.Or(c.MaxBatch, 500)
+	c.MaxWaiting = cmp.Or(c.MaxWaiting, 5000)
+	c.MaxWaitingBytes = cmp.Or(c.MaxWaitingBytes, 8<<20)
 	c.Attempts = cmp.Or(c.Attempts, 6)
 	c.InboxRetention = cmp.Or(c.InboxRetention, 7*24*time.Hour)
 	if c.Log == nil {
@@ -50,6 +55,15 @@ func (c *Config) defaults() {
 		c.Metrics = NewMetrics(nil)
 	}
 }
+
+// Followers says what becomes of the messages that wait behind one of their key when that becomes a dead letter.
+type Followers int
+
+// The ways to treat followers.
+const (
+	TryOnce      Followers = iota // each has one attempt, in order, and is buried when it fails
+	BuryWithHead                  // they become dead letters, too, in order, without an attempt
+)
 
 // Run consumes what the service's routes react to until ctx ends, each consumer group on its own. At the end it finishes
 // the batches in hand, commits and leaves the groups. Faults of Kafka or the database are waited out;
@@ -68,7 +82,7 @@ func Run(ctx context.Context, svc Service, cfg Config) error {
 		for _, r := range routes {
 			group.Topics = append(group.Topics, r.topic)
 		}
-		running.Go(func() error { return cfg.Broker.Consume(ctx, group, c.session) })
+		running.Go(func() error { return cfg.Broker.Consume(ctx, group, c.member) })
 	}
 	return running.Wait()
 }
@@ -78,6 +92,7 @@ func Run(ctx context.Context, svc Service, cfg Config) error {
 type consumer struct {
 	Config
 	executor
+	quiet quiet.Log
 }
 
 func newConsumer(service, group string, routes []Route, cfg Config) *consumer {
@@ -88,70 +103,125 @@ func newConsumer(service, group string, routes []Route, cfg Config) *consumer {
 	}
 }
 
-// errStopped says that the generation ended before a batch could be handled: its messages will be delivered again.
-var errStopped = errors.New("stopped")
+// session is what a consumer keeps while it is a member: how far it is, and what waits.
+type session struct {
+	*consumer
+	lanes    *lanes
+	progress *progress
+	known    map[broker.TopicPartition]bool // partitions whose messages in the database are known
+	wary     int                            // batches to go on carefully, since one failed
+}
 
-// session handles one generation's partitions.
-func (c *consumer) session(ctx context.Context, s *broker.Session) {
+func (c *consumer) newSession() *session {
+	return &session{consumer: c, lanes: newLanes(&c.Config), progress: newProgress(), known: map[broker.TopicPartition]bool{}}
+}
+
+// member handles the partitions that s has, until ctx ends.
+func (c *consumer) member(ctx context.Context, s *broker.Session) {
 	c.Metrics.lag.set(c.group, s)
 	defer c.Metrics.lag.drop(c.group)
 	work, cancel := outlive(ctx, c.Finish)
 	defer cancel()
 
-	p := newProgress()
-	lanes := newLanes(c.Backoff)
+	h := c.newSession()
 	commits := newCommitter(func(offsets map[broker.TopicPartition]int64) bool { return c.commit(s, offsets) })
 	defer func() {
 		commits.wait()
 		if commits.again() {
-			p.undone()
+			h.progress.undone()
 		}
-		c.commit(s, p.take(lanes))
+		c.commit(s, h.progress.take(h.lanes))
 		c.Metrics.parked.WithLabelValues(c.group).Set(0)
+		c.Metrics.parkedRows.WithLabelValues(c.group).Set(0)
 	}()
+	var looked time.Time
 	for {
-		records, err := c.poll(ctx, s, p, lanes, commits)
+		records, leaving, err := h.poll(ctx, s, commits)
 		if err != nil {
 			return
 		}
-		c.hasten(s, p, records, lanes)
-		items := make([]*item, len(records))
-		for i := range records {
-			items[i] = c.item(records[i])
+		c.hasten(s, h.progress, records, h.lanes)
+		if now := time.Now(); now.Sub(looked) > time.Second { // those without new messages may have some in the database
+			looked = now
+			if err := h.adopt(ctx, work, slices.Collect(maps.Keys(s.Lag()))); err != nil {
+				return
+			}
 		}
-		if err := c.batch(ctx, work, items, lanes); err != nil {
+		if err := h.handle(ctx, work, records); err != nil {
 			return
 		}
-		p.handled(records)
-		if err := c.retryDue(ctx, work, lanes); err != nil {
-			return
+		if len(leaving) > 0 {
+			commits.wait()
+			if commits.again() {
+				h.progress.undone()
+			}
+			c.commit(s, h.progress.take(h.lanes))
+			h.forget(leaving)
+			continue
 		}
-		c.Metrics.parked.WithLabelValues(c.group).Set(float64(lanes.size()))
+		c.Metrics.parked.WithLabelValues(c.group).Set(float64(h.lanes.count))
+		c.Metrics.parkedRows.WithLabelValues(c.group).Set(float64(h.lanes.rows))
 		if commits.again() {
-			p.undone()
+			h.progress.undone()
 		}
-		if p.due(c.Commit) && commits.idle() {
-			commits.start(p.take(lanes))
+		if h.progress.due(c.Commit) && commits.idle() {
+			commits.start(h.progress.take(h.lanes))
 		}
 	}
+}
+
+// handle handles the records of a poll and what is due. Each of the records was handled, or waits, when it returns nil.
+func (h *session) handle(ctx, work context.Context, records []broker.Record) error {
+	items := make([]*item, len(records))
+	var unknown []broker.TopicPartition
+	for i := range records {
+		items[i] = h.item(records[i])
+		if tp := items[i].place(); !h.known[tp] {
+			unknown = append(unknown, tp)
+		}
+	}
+	if err := h.adopt(ctx, work, unknown); err != nil {
+		return err
+	}
+	items, err := h.mine(ctx, work, items)
+	if err != nil {
+		return err
+	}
+	if err := h.batch(ctx, work, items); err != nil {
+		return err
+	}
+	h.progress.handled(records)
+	return h.retryDue(ctx, work)
+}
+
+// forget drops what is kept of partitions that are another member's from now on.
+func (h *session) forget(leaving []broker.TopicPartition) {
+	gone := make(map[broker.TopicPartition]bool, len(leaving))
+	for _, tp := range leaving {
+		gone[tp] = true
+		delete(h.known, tp)
+	}
+	h.progress.forget(gone)
+	h.lanes.forget(gone)
 }
 
 // commitGap is when to look again whether a commit that takes long has ended.
 const commitGap = 20 * time.Millisecond
 
-// poll waits for messages, but no longer than until something else is due. It returns none when that comes first.
-func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lanes *lanes, commits *committer) ([]broker.Record, error) {
-	until, wait := lanes.next()
-	at, dirty := p.commitAt(c.Commit)
+// poll waits for messages, but no longer than until something else is due. It returns none when that comes first. leaving are
+// partitions to finish with, for a rebalance takes them away.
+func (h *session) poll(ctx context.Context, s *broker.Session, commits *committer) (
+	records []broker.Record, leaving []broker.TopicPartition, err error) {
+	until, wait := h.lanes.next()
+	if soon := time.Now().Add(time.Millisecond); wait && until.Before(soon) {
+		until = soon // what is there already comes along
+	}
+	at, dirty := h.progress.commitAt(h.Commit)
 	if soon := time.Now().Add(commitGap); !commits.idle() && (!dirty || at.Before(soon)) {
 		at, dirty = soon, true
 	}
 	if dirty && (!wait || at.Before(until)) {
 		until, wait = at, true
-	}
-	limit := c.MaxBatch
-	if lanes.size() >= maxParked {
-		limit = 0 // enough waits in memory; the partitions wait in Kafka
 	}
 	pollCtx := ctx
 	if wait {
@@ -159,118 +229,11 @@ func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lan
 		pollCtx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
-	if limit == 0 {
-		<-pollCtx.Done()
-		return nil, ctx.Err()
-	}
-	records, err := s.Poll(pollCtx, limit)
+	records, err = s.Poll(pollCtx, h.MaxBatch)
 	if err != nil && ctx.Err() == nil {
-		return nil, nil // something is due
+		return nil, nil, nil // something is due
 	}
-	return records, err
-}
-
-// batch handles items in one transaction, or, if that fails, each alone. What fails alone goes to the lanes.
-// It returns errStopped when the generation ended first.
-func (c *consumer) batch(ctx, work context.Context, items []*item, lanes *lanes) error {
-	free := items[:0:0]
-	for _, it := range items {
-		if !lanes.follow(it) {
-			free = append(free, it)
-		}
-	}
-	if len(free) == 0 {
-		return nil
-	}
-	err := c.persist(ctx, work, free, false)
-	if err == nil || errors.Is(err, errStopped) {
-		return err
-	}
-	c.Metrics.retries.WithLabelValues(c.group, "batch").Inc()
-	c.Log.Warn("batch failed; handling its messages one by one", "group", c.group, "messages", len(free), "error", err)
-	for _, it := range free {
-		if lanes.follow(it) {
-			continue
-		}
-		// One that was handled before can fail, too: look for it first.
-		if err := c.persist(ctx, work, []*item{it}, true); err != nil {
-			if errors.Is(err, errStopped) {
-				return err
-			}
-			if err := c.failed(ctx, work, it, err, lanes); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// failed decides what becomes of a message whose handler failed: another try later, or the dead letter topic.
-func (c *consumer) failed(ctx, work context.Context, it *item, err error, lanes *lanes) error {
-	it.attempts++
-	if !permanent(err) && it.attempts < c.Attempts {
-		c.Metrics.retries.WithLabelValues(c.group, "message").Inc()
-		c.Log.WarnContext(withTrace(work, it.meta), "message failed; trying again", "group", c.group, "topic", it.record.Topic,
-			"key", it.meta.Key, "attempt", it.attempts, "error", err)
-		lanes.park(it)
-		return nil
-	}
-	it.dead = err
-	return c.persist(ctx, work, []*item{it}, true) // of a dead letter nothing can fail but the infrastructure
-}
-
-// retryDue tries the messages whose time has come, and those of their keys behind them.
-func (c *consumer) retryDue(ctx, work context.Context, lanes *lanes) error {
-	for _, key := range lanes.due(time.Now()) {
-		for it := lanes.take(key); it != nil; it = lanes.take(key) {
-			err := c.persist(ctx, work, []*item{it}, true)
-			if errors.Is(err, errStopped) {
-				return err
-			}
-			if err != nil {
-				if err := c.failed(ctx, work, it, err, lanes); err != nil {
-					return err
-				}
-			}
-			if lanes.waits(key) {
-				break
-			}
-		}
-	}
-	return nil
-}
-
-// persist runs the transaction until it passes or fails for a reason of the messages' own. Faults of the infrastructure
-// are tried again for as long as the generation lasts: the partitions wait. So many messages that their time is over are
-// none of these: fewer may do. look: some may have been handled before.
-func (c *consumer) persist(ctx, work context.Context, items []*item, look bool) error {
-	wait := backoff.NewExponentialBackOff() // jittered
-	wait.InitialInterval, wait.MaxInterval = 20*time.Millisecond, 2*time.Second
-	for {
-		attempt, cancel := context.WithTimeout(work, c.Timeout)
-		err := c.transact(attempt, items, look)
-		tooMuch := len(items) > 1 && errors.Is(attempt.Err(), context.DeadlineExceeded)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if !pg.Transient(err) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return errStopped
-		}
-		if tooMuch {
-			return err
-		}
-		c.Metrics.retries.WithLabelValues(c.group, "fault").Inc()
-		c.Log.Warn("infrastructure fault; trying the batch again", "group", c.group, "messages", len(items), "error", err)
-		select {
-		case <-ctx.Done():
-			return errStopped
-		case <-time.After(wait.NextBackOff()):
-		}
-	}
+	return records, nil, err
 }
 
 func (c *consumer) commit(s *broker.Session, offsets map[broker.TopicPartition]int64) bool {
@@ -304,24 +267,19 @@ func Deliver(ctx context.Context, svc Service, cfg Config, records ...broker.Rec
 	}
 	for name, routes := range groups {
 		c := newConsumer(svc.Name, name, routes, cfg)
-		lanes := newLanes(c.Backoff)
-		var items []*item
-		for _, r := range records {
-			if c.route(r.Topic) >= 0 {
-				items = append(items, c.item(r))
-			}
-		}
-		if err := c.batch(ctx, ctx, items, lanes); err != nil {
+		h := c.newSession()
+		mine := slices.DeleteFunc(slices.Clone(records), func(r broker.Record) bool { return c.route(r.Topic) < 0 })
+		if err := h.handle(ctx, ctx, mine); err != nil {
 			return err
 		}
-		for lanes.size() > 0 {
-			at, _ := lanes.next()
+		for h.lanes.size() > 0 {
+			at, _ := h.lanes.next()
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-time.After(time.Until(at)):
 			}
-			if err := c.retryDue(ctx, ctx, lanes); err != nil {
+			if err := h.retryDue(ctx, ctx); err != nil {
 				return err
 			}
 		}

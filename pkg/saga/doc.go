@@ -14,6 +14,8 @@
 //   - events: the outcome, a business refusal included. Out of stock is an event, not an error.
 //   - an infrastructure fault (see [pg.Transient]): the same batch is tried again, in place, until it passes.
 //   - [Permanent]: no code can ever handle this message. It goes to the dead letter topic "<group>.dlq", with its reason.
-//   - any other error: the batch is rolled back and each message runs alone, so that one bad message costs only itself.
-//     That one is tried again with back-off, and only messages of its key wait for it; then it is a dead letter too.
+//   - any other error, io.EOF or a timeout of the handler's own included: the message is left out of its batch, found by the
+//     error's own word ([Blame], which [On] does by itself) or by splitting. It is tried again with back-off, and only messages of
+//     its key wait for it, in memory or, if they are many, in the database; then it is a dead letter too, and they go on
+//     ([Followers]).
 package saga

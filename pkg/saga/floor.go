@@ -40,8 +40,8 @@ func (e *executor) pending(ctx context.Context, items []*item) ([]*item, error) 
 	before := clock.Now().Add(-e.past.retention)
 	skipped := 0
 	for _, it := range items {
-		if !it.settled {
-			if err := e.settle(ctx, it, before); err != nil {
+		if !it.judged {
+			if err := e.judge(ctx, it, before); err != nil {
 				return nil, err
 			}
 		}
@@ -55,7 +55,7 @@ func (e *executor) pending(ctx context.Context, items []*item) ([]*item, error) 
 	return slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.skipped }), nil
 }
 
-func (e *executor) settle(ctx context.Context, it *item, before time.Time) (err error) {
+func (e *executor) judge(ctx context.Context, it *item, before time.Time) (err error) {
 	switch {
 	case it.redrive != "" && markedFor(it.redrive) != e.group:
 		it.skipped = true
@@ -66,7 +66,7 @@ func (e *executor) settle(ctx context.Context, it *item, before time.Time) (err 
 	default:
 		e.pastOver(ctx, it)
 	}
-	it.settled = true
+	it.judged = true
 	if it.skipped {
 		e.metrics.duplicates.WithLabelValues(e.group).Inc()
 	}

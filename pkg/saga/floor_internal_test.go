@@ -99,7 +99,7 @@ func testFloors(t *testing.T, client *broker.Client, first, second, anew string)
 	}
 	// One that waits for a retry stays, wherever the floor is by then.
 	parked := c.item(broker.Record{Topic: second, Offset: 1, Time: time.Now().Add(-30 * 24 * time.Hour), Value: []byte("{}")})
-	parked.settled = true
+	parked.judged = true
 	if left, err := c.pending(t.Context(), []*item{parked}); err != nil || len(left) != 1 {
 		t.Errorf("a message that waited was skipped, %v", err)
 	}

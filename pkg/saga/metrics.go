@@ -17,6 +17,7 @@ type Metrics struct {
 	duplicates  *prometheus.CounterVec
 	deadLetters *prometheus.CounterVec
 	parked      *prometheus.GaugeVec
+	parkedRows  *prometheus.GaugeVec
 	lag         lagCollector
 }
 
@@ -28,19 +29,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		handler: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "converge_consumer_handler_seconds",
 			Help: "Time a handler took for its part of a batch.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"group", "topic"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "converge_consumer_retries_total",
-			Help: "Transactions rolled back and tried again, by kind: fault (infrastructure), batch (fell back to one by one), message."}, []string{"group", "kind"}),
+			Help: "Transactions rolled back and tried again, by kind: fault (infrastructure), batch (split), message."}, []string{"group", "kind"}),
 		duplicates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "converge_consumer_duplicates_total",
 			Help: "Messages that the inbox had seen before."}, []string{"group"}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "converge_consumer_dead_letters_total",
 			Help: "Messages given up and sent to the dead letter topic."}, []string{"group", "topic"}),
 		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "converge_consumer_parked_messages",
-			Help: "Messages that wait for their next try, or behind one of their key that does."}, []string{"group"}),
+			Help: "Messages that wait in memory for their next try, or behind one of their key that does."}, []string{"group"}),
+		parkedRows: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "converge_consumer_parked_rows",
+			Help: "Messages that wait in the database behind one of their key, of the partitions here."}, []string{"group"}),
 		lag: lagCollector{desc: prometheus.NewDesc("converge_consumer_lag",
 			"Records of the partition that the group has not committed yet, as its member here sees it.", []string{"group", "topic", "partition"}, nil),
 			sessions: map[string]*broker.Session{}},
 	}
 	if reg != nil {
-		reg.MustRegister(m.batch, m.handler, m.retries, m.duplicates, m.deadLetters, m.parked, &m.lag)
+		reg.MustRegister(m.batch, m.handler, m.retries, m.duplicates, m.deadLetters, m.parked, m.parkedRows, &m.lag)
 	}
 	return m
 }

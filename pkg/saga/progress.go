@@ -2,14 +2,11 @@ package saga
 
 import (
 	"maps"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
 )
-
-// maxParked bounds the messages that wait in memory for another try.
-const maxParked = 5000
 
 // progress is how far each partition has been handled and what of it Kafka has been told.
 type progress struct {
@@ -45,7 +42,13 @@ func (p *progress) due(every time.Duration) bool {
 	return dirty && !time.Now().Before(at)
 }
 
-// take returns the offsets to commit: up to the first message of each partition that still waits in a lane.
+// forget drops partitions that are another member's now.
+func (p *progress) forget(gone map[broker.TopicPartition]bool) {
+	maps.DeleteFunc(p.next, func(tp broker.TopicPartition, _ int64) bool { return gone[tp] })
+}
+
+// take returns the offsets to commit: up to the first message of each partition that still waits in a lane in memory. What waits
+// in the database is safe there.
 func (p *progress) take(lanes *lanes) map[broker.TopicPartition]int64 {
 	if p.changed.IsZero() {
 		return nil
@@ -54,9 +57,11 @@ func (p *progress) take(lanes *lanes) map[broker.TopicPartition]int64 {
 	maps.Copy(out, p.next)
 	p.changed = time.Time{}
 	for _, lane := range lanes.byKey {
-		for _, it := range lane.items {
-			tp := broker.TopicPartition{Topic: it.record.Topic, Partition: it.record.Partition}
-			if it.record.Offset < out[tp] {
+		for _, it := range slices.Concat(lane.items, lane.tail) {
+			if it.parked {
+				continue
+			}
+			if tp := it.place(); it.record.Offset < out[tp] {
 				out[tp] = it.record.Offset
 			}
 			p.changed = time.Now() // what waits must be committed later
@@ -107,95 +112,3 @@ func (c *committer) again() bool {
 }
 
 func (c *committer) wait() { <-c.done }
-
-// lanes hold the messages that wait: for each key, one that failed, and behind it those of the same key, whose order
-// must hold. Other keys pass.
-type lanes struct {
-	backoff time.Duration
-	byKey   map[string]*lane
-	count   int
-}
-
-type lane struct {
-	items []*item
-	due   time.Time
-}
-
-func newLanes(backoff time.Duration) *lanes {
-	return &lanes{backoff: backoff, byKey: map[string]*lane{}}
-}
-
-// laneOf is the key that orders a message; one without a key is ordered with none.
-func laneOf(it *item) string {
-	if it.record.Key == nil {
-		return "\x00" + it.record.Topic + "/" + strconv.Itoa(it.record.Partition) + "/" + strconv.FormatInt(it.record.Offset, 10)
-	}
-	return it.meta.Key
-}
-
-// follow puts a message behind one of its key that waits, if there is one.
-func (l *lanes) follow(it *item) bool {
-	lane, ok := l.byKey[laneOf(it)]
-	if ok {
-		lane.items = append(lane.items, it)
-		l.count++
-	}
-	return ok
-}
-
-// park puts a message that failed at the head of its key's lane, until its next try.
-func (l *lanes) park(it *item) {
-	key := laneOf(it)
-	lane0 := l.byKey[key]
-	if lane0 == nil {
-		lane0 = &lane{}
-		l.byKey[key] = lane0
-	}
-	lane0.items = append([]*item{it}, lane0.items...)
-	lane0.due = time.Now().Add(l.backoff << min(it.attempts-1, 10))
-	l.count++
-}
-
-// take removes and returns the head of a key's lane, and the lane when that was all.
-func (l *lanes) take(key string) *item {
-	lane, ok := l.byKey[key]
-	if !ok {
-		return nil
-	}
-	if len(lane.items) == 0 {
-		delete(l.byKey, key)
-		return nil
-	}
-	it := lane.items[0]
-	lane.items, lane.due = lane.items[1:], time.Time{}
-	l.count--
-	return it
-}
-
-// waits tells whether the key's head was parked anew.
-func (l *lanes) waits(key string) bool {
-	lane, ok := l.byKey[key]
-	return ok && lane.due.After(time.Time{})
-}
-
-func (l *lanes) due(now time.Time) []string {
-	var keys []string
-	for key, lane := range l.byKey {
-		if !lane.due.After(now) {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// next tells when the first lane is due, if there is one.
-func (l *lanes) next() (at time.Time, ok bool) {
-	for _, lane := range l.byKey {
-		if !ok || lane.due.Before(at) {
-			at, ok = lane.due, true
-		}
-	}
-	return at, ok
-}
-
-func (l *lanes) size() int { return l.count }

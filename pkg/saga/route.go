@@ -73,7 +73,7 @@ func On[T any](topic Topic[T], handler func(ctx context.Context, tx pgx.Tx, m Ms
 		for _, m := range msgs {
 			o, err := handler(withTrace(ctx, m.Meta), tx, m)
 			if err != nil {
-				return nil, fmt.Errorf("%s %s: %w", m.Topic, m.Key, err)
+				return nil, Blame(m.Meta, fmt.Errorf("%s %s: %w", m.Topic, m.Key, err))
 			}
 			outs = append(outs, o...)
 		}

@@ -28,8 +28,14 @@ type item struct {
 	redrive  string    // the mark of a message that came back from a dead letter topic; ""
 	attempts int       // of its handler, failed
 	dead     error     // why it goes to the dead letter topic
-	settled  bool      // it was judged whether to skip it; see executor.pending
-	skipped  bool
+
+	judged  bool  // it was looked at whether to skip it; see executor.pending
+	skipped bool  // it is not this group's, or was handled so long ago that the inbox has forgotten it
+	waits   bool  // it is in a lane
+	parked  bool  // it has a row in the database until it is handled or buried
+	last    bool  // its next attempt is its last
+	failure error // of the handler, in the transaction that left it out
+	held    bool  // left out, too, because one before it of its key was
 }
 
 // tried is how often the message was handled, or, if it cannot even be read, looked at.
@@ -47,6 +53,7 @@ type executor struct {
 
 	careful bool // the last messages were partly seen before: more may be
 	past    past
+	blamed  bool // the last error of a handler named its message
 }
 
 func (e *executor) item(r broker.Record) *item {
@@ -62,23 +69,25 @@ func (e *executor) route(topic string) int {
 	return slices.IndexFunc(e.routes, func(r Route) bool { return r.topic == topic })
 }
 
+// how is the way to handle items.
+type how struct {
+	look bool // some may have been handled before
+	sift bool // leave out those that fail: their failure or held is set
+}
+
 // transact handles the items in one transaction: runs the handlers, records the messages in the inbox, and writes what they
 // emit, and dead letters, to the outbox. On error nothing of it remains.
 //
 // Nearly always every message is new, so it does not look first, unless it has to: if one was handled before, recording it
 // fails, and all is done again without those that the inbox knows.
-func (e *executor) transact(ctx context.Context, items []*item, look bool) error {
-	items, err := e.pending(ctx, items)
-	if err != nil || len(items) == 0 {
-		return err
-	}
-	if !look && !e.careful {
-		if err := e.attempt(ctx, items, items); !inbox.Duplicate(err) {
+func (e *executor) transact(ctx context.Context, items []*item, how how) error {
+	if !how.look && !e.careful {
+		if err := e.attempt(ctx, items, items, how.sift); !inbox.Duplicate(err) {
 			return err
 		}
 	}
 	for {
-		err := e.attempt(ctx, items, nil)
+		err := e.attempt(ctx, items, nil, how.sift)
 		if !inbox.Duplicate(err) || ctx.Err() != nil {
 			return err
 		}
@@ -87,11 +96,12 @@ func (e *executor) transact(ctx context.Context, items []*item, look bool) error
 }
 
 // attempt does one transaction. fresh are the items to handle; nil: those that the inbox does not know.
-func (e *executor) attempt(ctx context.Context, items, fresh []*item) error {
+func (e *executor) attempt(ctx context.Context, items, fresh []*item, sift bool) error {
 	var hooks []func()
 	ctx = context.WithValue(ctx, hooksKey{}, &hooks)
 	looks := fresh == nil
 	var handover *outbox.Handover
+	var duplicates int
 	err := pg.InTx(ctx, e.db, func(tx pgx.Tx) (err error) {
 		if looks {
 			if fresh, err = e.unseen(ctx, tx, items); err != nil {
@@ -100,11 +110,23 @@ func (e *executor) attempt(ctx context.Context, items, fresh []*item) error {
 		} else {
 			fresh = distinct(fresh, nil)
 		}
-		msgs, err := e.handle(ctx, tx, fresh)
+		hooks = hooks[:0]
+		for _, it := range items {
+			it.failure, it.held = nil, false
+		}
+		var msgs []outbox.Message
+		if sift {
+			msgs, err = e.sift(ctx, tx, fresh, &hooks)
+		} else {
+			msgs, err = e.handle(ctx, tx, fresh)
+		}
 		if err != nil {
 			return err
 		}
+		duplicates = len(items) - len(fresh)
+		fresh = passed(fresh)
 		var b pgx.Batch
+		e.unpark(&b, items)
 		if !sabotage.SkipInbox {
 			e.record(&b, fresh)
 		}
@@ -117,7 +139,6 @@ func (e *executor) attempt(ctx context.Context, items, fresh []*item) error {
 	if err != nil {
 		return err
 	}
-	duplicates := len(items) - len(fresh)
 	e.careful = looks && duplicates > 0
 	for _, it := range fresh {
 		if it.dead == nil {
@@ -150,6 +171,17 @@ func (e *executor) record(b *pgx.Batch, items []*item) {
 	usual, redriven := inboxIDs(items)
 	inbox.Record(b, e.group, usual)
 	inbox.Record(b, e.group+inbox.Forever, redriven)
+}
+
+// unpark queues the statement that deletes the rows of those that do not wait any more.
+func (e *executor) unpark(b *pgx.Batch, items []*item) {
+	var rows []inbox.Parked
+	for _, it := range items {
+		if it.parked && it.failure == nil && !it.held {
+			rows = append(rows, it.row())
+		}
+	}
+	inbox.Unpark(b, e.group, rows)
 }
 
 // unseen returns the items that were not handled before, each id once, in order.
