@@ -18,11 +18,15 @@ import (
 // message.max.bytes (1 MiB by default); a single larger record goes alone and meets the broker's own answer.
 const maxPartitionBytes = 512 << 10
 
+// MaxRecordBytes bounds key, value and headers of one record together: what a topic with Kafka's default of 1 MiB takes, with
+// 4 KiB to spare for the batch around it.
+const MaxRecordBytes = 1<<20 - 4<<10
+
 // murmur2 is the Java client's partitioner, so that console tools and other languages find a key in the same partition.
 var murmur2 = kafka.Murmur2Balancer{}
 
 // Produce writes the records, acknowledged by all in-sync replicas, and returns one error per record: nil means that it
-// is durable as the cluster defines it. Records of one partition keep their order, and are all written or all refused.
+// is durable as the cluster defines it, and its Partition and Offset say where it lies. Records of one partition keep their order, and are all written or all refused.
 // An error that is not nil can still have been written (a response that got lost), so consumers deduplicate.
 //
 // It is safe for concurrent use, but order between two concurrent calls is not defined: who needs order makes one call
@@ -168,6 +172,10 @@ func (c *Client) send(ctx context.Context, records []Record, req request, errs [
 					err = fmt.Errorf("%w: %s", err, p.ErrorMessage)
 				}
 				fail(tp, err)
+				continue
+			}
+			for n, i := range req.parts[tp] {
+				records[i].Offset = p.BaseOffset + int64(n)
 			}
 		}
 	}
