@@ -25,6 +25,9 @@ const (
 	headerDeadTime      = headerDeadPrefix + "time"
 )
 
+// deadLetterBytes bounds key, value and headers of a dead letter, whose topic takes 2 MiB and 64 KiB: see [Topics].
+const deadLetterBytes = 2 << 20
+
 // DeadLetterTopic is where a consumer group's dead letters go.
 func DeadLetterTopic(group string) string { return group + ".dlq" }
 
@@ -44,7 +47,7 @@ func deadLetter(group string, it *item) outbox.Message {
 	} {
 		headers = append(headers, broker.Header{Key: h[0], Value: []byte(h[1])})
 	}
-	return outbox.Message{Topic: DeadLetterTopic(group), Key: r.Key, Value: r.Value, Headers: headers}
+	return outbox.Message{Topic: DeadLetterTopic(group), Key: r.Key, Value: r.Value, Headers: headers, Limit: deadLetterBytes}
 }
 
 // DeadLetter is what a record of a dead letter topic says.
