@@ -36,6 +36,9 @@ func (f *frontier) publish(id int64) {
 	if f.known && id <= f.base {
 		return
 	}
+	if !f.known && f.horizon != 0 && id <= f.barrier { // what waits in lanes is seen by each look until the frontier is known
+		return
+	}
 	if f.above == nil {
 		f.above = map[int64]struct{}{}
 	}

@@ -23,10 +23,13 @@ import (
 
 // The same statement for either table.
 const (
-	goneSQL = `DELETE FROM outbox AS o USING unnest($1::bigint[], $2::int[], $3::bigint[]) AS s (id, partition, kafka_offset)
-	WHERE o.id = s.id RETURNING o.topic, s.partition, s.kafka_offset, o.key, o.value, o.headers`
-	keep0SQL = `WITH gone AS (` + goneSQL + `) INSERT INTO outbox_kept_0 SELECT * FROM gone`
-	keep1SQL = `WITH gone AS (` + goneSQL + `) INSERT INTO outbox_kept_1 SELECT * FROM gone`
+	// The ids come as one array, as they would to a plain DELETE, so that they are looked up whatever the planner thinks of the
+	// table; the join is with what was deleted, by hash: see [setUpSQL].
+	goneRows = `WITH gone AS (DELETE FROM outbox WHERE id = ANY($1) RETURNING id, topic, key, value, headers),
+	rows AS (SELECT topic, partition, kafka_offset, key, value, headers FROM gone
+	JOIN unnest($1::bigint[], $2::int[], $3::bigint[]) AS s (id, partition, kafka_offset) USING (id)) `
+	keep0SQL = goneRows + `INSERT INTO outbox_kept_0 SELECT * FROM rows`
+	keep1SQL = goneRows + `INSERT INTO outbox_kept_1 SELECT * FROM rows`
 
 	deleteSQL = `DELETE FROM outbox WHERE id = ANY($1)`
 )
