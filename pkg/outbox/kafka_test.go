@@ -105,10 +105,11 @@ func (m *memory) has(topic, key, value string) func() bool {
 }
 
 func (m *memory) length(topic string) func() int {
-	return func() int {
-		n := 0
-		for _, vs := range m.values(topic) {
-			n += len(vs)
+	return func() (n int) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for p := range m.partitions {
+			n += len(m.logs[broker.TopicPartition{Topic: topic, Partition: p}])
 		}
 		return n
 	}
