@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/converge-dev/converge/pkg/broker"
@@ -94,14 +95,7 @@ func (m *memory) values(topic string) map[string][]string {
 }
 
 func (m *memory) has(topic, key, value string) func() bool {
-	return func() bool {
-		for _, v := range m.values(topic)[key] {
-			if v == value {
-				return true
-			}
-		}
-		return false
-	}
+	return func() bool { return slices.Contains(m.values(topic)[key], value) }
 }
 
 func (m *memory) length(topic string) func() int {

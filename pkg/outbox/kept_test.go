@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/segmentio/kafka-go"
 
 	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/outbox"
@@ -130,24 +129,10 @@ func TestTopicMadeAnewGetsBackWhatIsKept(t *testing.T) {
 			emit(t, db, topic, fmt.Sprint("k", i%4), strconv.Itoa(i))
 		}
 		eventually(t, "they are kept", func() bool { return kept(t, db) == 20 })
-		remake(t, c, topic, 2)
+		c.Remake(t, topic, 2)
 		eventually(t, "they are published again", func() bool {
 			got := read(t, cl, topic)
 			return len(got["k0"])+len(got["k1"])+len(got["k2"])+len(got["k3"]) == 20
 		})
-	})
-}
-
-// remake deletes the topic and creates it again.
-func remake(t *testing.T, c *brokertest.Cluster, topic string, partitions int) {
-	t.Helper()
-	admin := &kafka.Client{Addr: kafka.TCP(c.Brokers()...)}
-	if _, err := admin.DeleteTopics(t.Context(), &kafka.DeleteTopicsRequest{Topics: []string{topic}}); err != nil {
-		t.Fatal(err)
-	}
-	spec := kafka.TopicConfig{Topic: topic, NumPartitions: partitions, ReplicationFactor: 1}
-	eventually(t, "the topic is made anew", func() bool {
-		res, err := admin.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{spec}})
-		return err == nil && res.Errors[topic] == nil
 	})
 }

@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"sync"
@@ -103,7 +104,7 @@ func (h *Hole) accept() {
 		}
 		h.open.Go(func() {
 			<-h.gate()
-			server, err := net.Dial("tcp", h.target)
+			server, err := new(net.Dialer).DialContext(context.Background(), "tcp", h.target)
 			if err != nil {
 				_ = client.Close()
 				return
