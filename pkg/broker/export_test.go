@@ -4,8 +4,6 @@ import (
 	"context"
 	"maps"
 	"time"
-
-	"github.com/segmentio/kafka-go"
 )
 
 // FetchSession is a fetch loop's session, to test it alone.
@@ -68,15 +66,6 @@ func LargestRequest(t tb, c *Client, records []Record) (largest int) {
 			largest = max(largest, sum)
 		}
 	}
-}
-
-// PartitionOf is where a key belongs in a topic of so many partitions.
-func PartitionOf(key []byte, partitions int) int {
-	ids := make([]int, partitions)
-	for p := range ids {
-		ids[p] = p
-	}
-	return murmur2.Balance(kafka.Message{Key: key}, ids...)
 }
 
 // Ends is where a partition ends for a reader of what is committed.

@@ -30,10 +30,13 @@ func (f *frontier) has(id int64) bool {
 	return beyond || (f.known && id <= f.base)
 }
 
-// publish notes that the id was published.
+// publish notes that the id was published, or waits in a lane, which comes to the same: it is not looked for any more.
 func (f *frontier) publish(id int64) {
 	f.highest = max(f.highest, id)
 	if f.known && id <= f.base {
+		return
+	}
+	if !f.known && f.horizon != 0 && id <= f.barrier { // what waits in lanes is seen by each look until the frontier is known
 		return
 	}
 	if f.above == nil {

@@ -158,3 +158,25 @@ func TestFrontierForgets(t *testing.T) {
 		t.Errorf("known %v, base %d, %d above; want the frontier at %d", f.known, f.base, len(f.above), 3*maxAbove-1)
 	}
 }
+
+// More rows than the frontier remembers wait in the table, where each look sees them again: a few looks find it all the same.
+func TestFrontierIsFoundBehindABacklog(t *testing.T) {
+	f := frontier{}
+	const waiting = 3 * maxAbove
+	for look := int64(1); !f.closed(); look++ {
+		if look > 5 {
+			t.Fatalf("not found after %d looks", look-1)
+		}
+		s := snapshot{xmin: 10 * look, highest: f.highest}
+		if f.wanting() {
+			s.own = 10 * look
+		}
+		for id := int64(1); id <= waiting; id++ {
+			f.publish(id)
+		}
+		f.looked(s)
+	}
+	if f.base != waiting {
+		t.Errorf("the frontier is %d, want %d", f.base, waiting)
+	}
+}

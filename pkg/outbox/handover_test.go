@@ -121,7 +121,7 @@ func TestHandedOverEventsAreNotReadBack(t *testing.T) {
 	metrics := prometheus.NewPedanticRegistry()
 	r := outbox.NewRelay(db, cl, outbox.Config{Metric: metrics})
 	start(t, r)
-	const events = 300
+	const events = 3000
 	for range events {
 		if err := hand(t.Context(), db, r, topic, "k0", true); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestHandedOverEventsSurviveRefusals(t *testing.T) {
 	t.Parallel()
 	c := brokertest.Fake(t)
 	db, cl, topic := keyed(t, 3), client(t, c), c.Topic(t, 2)
-	p := &moody{cl: cl}
+	p := &moody{Producer: cl}
 	r := outbox.NewRelay(db, p, outbox.Config{})
 	start(t, r)
 	for i := range 200 {
@@ -175,17 +175,17 @@ func TestHandedOverEventsSurviveRefusals(t *testing.T) {
 
 // moody refuses every third call, and of every second refusal has written all the same.
 type moody struct {
-	cl    *broker.Client
+	outbox.Producer
 	calls int
 }
 
 func (m *moody) Produce(ctx context.Context, records []broker.Record) []error {
 	m.calls++
 	if m.calls%3 != 0 {
-		return m.cl.Produce(ctx, records)
+		return m.Producer.Produce(ctx, records)
 	}
 	if m.calls%6 == 0 {
-		m.cl.Produce(ctx, records)
+		m.Producer.Produce(ctx, records)
 	}
 	errs := make([]error, len(records))
 	for i := range errs {

@@ -154,9 +154,13 @@ func TestBusyFollowerKeepsItsLeader(t *testing.T) {
 }
 
 // picky refuses one key, as a partition without a leader does.
-type picky struct{ refused string }
+type picky struct {
+	producer
+	refused string
+}
 
 func (p picky) Produce(_ context.Context, records []broker.Record) []error {
+	stamp(records)
 	errs := make([]error, len(records))
 	for i := range records {
 		if string(records[i].Key) == p.refused {
@@ -171,7 +175,7 @@ func TestHalfARefusalIsARest(t *testing.T) {
 	t.Parallel()
 	db := keyed(t, 2)
 	var log said
-	r := outbox.NewRelay(db, picky{"k0"}, outbox.Config{Log: log.logger(), Flush: 100 * time.Millisecond})
+	r := outbox.NewRelay(db, picky{refused: "k0"}, outbox.Config{Log: log.logger(), Flush: 100 * time.Millisecond})
 	stop := start(t, r)
 	if err := hand(t.Context(), db, r, "topic", "k0", true); err != nil {
 		t.Fatal(err)

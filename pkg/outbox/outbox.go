@@ -7,6 +7,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -24,14 +25,14 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migration is the outbox's schema: one table.
+// Migration is the outbox's schema: the table of what waits, and two that keep for a while what was published.
 func Migration() pg.Migration {
 	return pg.Migration{Name: "outbox", FS: pg.Dir(migrations, "migrations")}
 }
 
-// MaxMessageBytes bounds key, value and headers of one message. A row that no broker takes would wait for ever: it is
-// refused where it is written, while its cause can still be undone.
-const MaxMessageBytes = 2 << 20
+// MaxMessageBytes bounds key, value and headers of one message together, where [Message.Limit] says nothing else. A row that no
+// broker takes would wait for ever: it is refused where it is written, while its cause can still be undone.
+const MaxMessageBytes = broker.MaxRecordBytes
 
 // Message is an event to publish.
 type Message struct {
@@ -39,9 +40,14 @@ type Message struct {
 	Key     []byte
 	Value   []byte
 	Headers []broker.Header
+
+	// Limit is how many bytes of key, value and headers together the topic takes, where that is not Kafka's default;
+	// 0 means MaxMessageBytes.
+	Limit int
 }
 
-func (m *Message) size() int {
+// Size is the bytes of key, value and headers together, which [Message.Limit] bounds.
+func (m *Message) Size() int {
 	n := len(m.Key) + len(m.Value)
 	for _, h := range m.Headers {
 		n += len(h.Key) + len(h.Value)
@@ -72,8 +78,8 @@ func queue(b *pgx.Batch, msgs []Message, read func(pgx.Rows) error) error {
 	headers := make([]string, len(msgs))
 	for i := range msgs {
 		m := &msgs[i]
-		if n := m.size(); n > MaxMessageBytes {
-			return fmt.Errorf("message for %s has %d bytes, at most %d can be published", m.Topic, n, MaxMessageBytes)
+		if n, most := m.Size(), cmp.Or(m.Limit, MaxMessageBytes); n > most {
+			return fmt.Errorf("message for %s has %d bytes, at most %d can be published", m.Topic, n, most)
 		}
 		topics[i], keys[i], values[i], headers[i] = m.Topic, m.Key, m.Value, encodeHeaders(m.Headers)
 	}

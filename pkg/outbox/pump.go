@@ -3,17 +3,19 @@ package outbox
 import (
 	"context"
 	"fmt"
-	"maps"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/internal/quiet"
 )
 
 // Rows are read from a floor upwards, the frontier of a while ago: nothing can appear below. Without a floor each read walks
-// over the deleted rows that vacuum cannot remove while some old transaction is open elsewhere. A look from zero every so
-// often also finds the events of those who emit without holding a lock.
+// over the deleted rows that vacuum cannot remove while some old transaction is open elsewhere, and over those that wait in
+// lanes. A look from zero every so often also finds the events of those who emit without holding a lock; while lanes have much
+// to wait for, it sees one batch at a time and goes on where it left.
 const (
 	floorAge    = time.Second
 	fullLookGap = time.Second
@@ -22,10 +24,9 @@ const (
 // deleteAfter is how long published rows may wait for others, to be deleted together.
 const deleteAfter = 100 * time.Millisecond
 
-const deleteSQL = `DELETE FROM outbox WHERE id = ANY($1)`
+const nextSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox WHERE id >= $1 ORDER BY id LIMIT $2`
 
-const nextSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox
-WHERE id >= $1 AND topic <> ALL($2) ORDER BY id LIMIT $3`
+const theseSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox WHERE id = ANY($1) ORDER BY id`
 
 const snapshotSQL = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint`
 
@@ -40,40 +41,56 @@ type row struct {
 // pump is the leader's loop and what it remembers.
 type pump struct {
 	*Relay
-	conn *pgx.Conn
+	conn   *pgx.Conn
+	ledger *ledger
 
-	resting  map[string]rest // topics that refused a record
+	lanes    lanes // of the partitions that refused a record
+	retrying bool  // events of lanes are with the broker
+	retried  chan attempt
+	refusals quiet.Log // by lane
+	again    bool      // a lane has come to events that only the table knows
+
 	frontier frontier
 	gap      uint64 // the ticket by which a missing id must have come, see [handed.take]
+	sent     sent
 
-	sent   []int64   // published and not deleted
-	sentAt time.Time // the first of them
-
+	page     int64    // where a look that has read a full batch goes on; 0: none has
+	snap     snapshot // that such a look began with
+	swept    int64    // where the look from zero goes on
 	floor    int64
 	mark     int64     // the frontier at markTime
 	markTime time.Time // the floor moves to mark when this is floorAge ago
 	lastFull time.Time
 }
 
-// rest is how a topic that refused a record is left alone: each time longer, until it takes one.
-type rest struct {
-	until time.Time
-	wait  time.Duration
-	said  time.Time // when the log was told last
+// sent is what was published and not taken out of the table yet.
+type sent struct {
+	ids        []int64
+	partitions []int32
+	offsets    []int64
+	since      time.Time // the first of them
 }
 
-const (
-	firstRest = 50 * time.Millisecond
-	sayEvery  = 10 * time.Second // while a topic goes on refusing
-)
+func (s *sent) add(id int64, r *broker.Record) {
+	if len(s.ids) == 0 {
+		s.since = time.Now()
+	}
+	s.ids, s.partitions, s.offsets = append(s.ids, id), append(s.partitions, int32(r.Partition)), append(s.offsets, r.Offset)
+}
 
-// run publishes until ctx ends and the outbox is empty, or live ends.
-func (p *pump) run(ctx, live context.Context) error {
+func (s *sent) clear() { s.ids, s.partitions, s.offsets = s.ids[:0], s.partitions[:0], s.offsets[:0] }
+
+func newPump(r *Relay, conn *pgx.Conn) *pump {
+	return &pump{Relay: r, conn: conn, ledger: newLedger(), lanes: newLanes(), retried: make(chan attempt, 1)}
+}
+
+// run publishes until ctx ends and the outbox is empty, or live ends. It starts goroutines in beside, which end with live.
+func (p *pump) run(ctx, live context.Context, beside *sync.WaitGroup) error {
 	stopping := ctx.Done()
 	var flush <-chan time.Time // after the stop: when to give up
 	expired := false
 	for {
-		n, empty, err := p.step(live, stopping == nil)
+		more, empty, err := p.step(live, stopping == nil, beside)
 		if err != nil {
 			if cause := context.Cause(live); cause != nil {
 				err = cause
@@ -83,92 +100,133 @@ func (p *pump) run(ctx, live context.Context) error {
 		if expired || (stopping == nil && empty) {
 			return nil
 		}
-		if n > 0 {
-			continue // and look for more at once
-		}
-		timer := time.NewTimer(p.idle())
+		due, forget := p.due(more)
 		select {
 		case <-p.wake:
-		case <-timer.C:
+		case <-due:
+		case a := <-p.retried:
+			_, err = p.settle(live, a)
+		case c := <-p.ledger.cuts:
+			err = p.mend(live, c)
 		case <-live.Done():
 		case <-stopping:
 			stopping, flush = nil, time.After(p.cfg.Flush)
 		case <-flush:
 			expired = true
 		}
-		timer.Stop()
+		forget()
+		if err != nil {
+			return err
+		}
 	}
 }
 
-// step publishes what there is, from memory where that is enough, and returns how many events. empty says that the table
-// has none left.
-func (p *pump) step(ctx context.Context, stopping bool) (n int, empty bool, err error) {
-	if !stopping && p.frontier.closed() && len(p.resting) == 0 && time.Since(p.lastFull) < fullLookGap {
+// atOnce is due already.
+var atOnce = func() <-chan time.Time { c := make(chan time.Time); close(c); return c }()
+
+// due says when there is something to do even if nobody wakes the relay: at once, when there is more. stop frees what it takes.
+func (p *pump) due(more bool) (at <-chan time.Time, stop func()) {
+	if more {
+		return atOnce, func() {}
+	}
+	now := time.Now()
+	wait := p.cfg.Poll
+	if !p.retrying {
+		wait = p.lanes.next(now, wait)
+	}
+	if len(p.sent.ids) > 0 {
+		wait = min(wait, max(p.sent.since.Add(deleteAfter).Sub(now), 0))
+	}
+	timer := time.NewTimer(wait)
+	return timer.C, func() { timer.Stop() }
+}
+
+// step publishes what there is, from memory where that is enough. more says that there may be something left to do at once, empty that the
+// table has nothing left.
+func (p *pump) step(ctx context.Context, stopping bool, beside *sync.WaitGroup) (more, empty bool, err error) {
+	if err := p.retry(ctx, beside); err != nil {
+		return false, false, err
+	}
+	full := time.Since(p.lastFull) >= fullLookGap
+	if !stopping && !full && p.page == 0 && p.frontier.closed() {
 		rows, gap, look := p.handed.take(p.frontier.base, p.cfg.Batch, p.gap)
 		p.gap = gap
 		if !look {
-			n := p.publish(ctx, rows)
+			n, err := p.publish(ctx, rows)
 			p.unread.Add(float64(n))
-			if n < len(rows) {
-				p.handed.lookSoon() // what failed is in the table
+			if err == nil && (len(p.sent.ids) >= p.cfg.Batch || (len(p.sent.ids) > 0 && time.Since(p.sent.since) >= deleteAfter)) {
+				err = p.forget(ctx)
 			}
-			if len(p.sent) >= p.cfg.Batch || (len(p.sent) > 0 && time.Since(p.sentAt) >= deleteAfter) {
-				return n, false, p.forget(ctx)
-			}
-			return n, false, nil
+			return len(rows) > 0, false, err
 		}
 	}
 	p.gap = 0
-	p.handed.looking()
-	rows, snap, err := p.look(ctx)
-	if err != nil {
-		return 0, false, fmt.Errorf("read outbox: %w", err)
-	}
-	rested := len(p.resting) > 0
-	n = p.publish(ctx, rows)
-	if !rested && n == len(rows) && n < p.cfg.Batch {
-		p.frontier.looked(snap)
-		p.handed.looked(&p.frontier)
-	}
-	return n, len(rows) == 0 && len(p.resting) == 0, nil
-}
-
-// forget deletes what was published.
-func (p *pump) forget(ctx context.Context) error {
-	if _, err := p.conn.Exec(ctx, deleteSQL, p.sent); err != nil {
-		return fmt.Errorf("delete what was published: %w", err)
-	}
-	p.sent = p.sent[:0]
-	return nil
-}
-
-// look deletes what was published and reads what comes next, in one round trip.
-func (p *pump) look(ctx context.Context) (rows []row, snap snapshot, err error) {
-	now := time.Now()
-	snap.highest = p.frontier.highest
-	if p.markTime.IsZero() || now.Sub(p.markTime) > floorAge {
-		p.floor, p.mark, p.markTime = p.mark, p.frontier.base, now
-	}
-	from := p.floor
-	if now.Sub(p.lastFull) >= fullLookGap {
-		from, p.lastFull = 0, now
-	}
-	resting := make([]string, 0, len(p.resting))
-	for topic, r := range p.resting {
-		if now.Before(r.until) {
-			resting = append(resting, topic)
-		} else {
-			from = 0 // what it refused may lie below the floor
+	if full {
+		p.lastFull = time.Now()
+		if len(p.lanes.of) > 0 {
+			return true, false, p.sweep(ctx)
 		}
 	}
+	return p.look(ctx, full)
+}
 
-	var b pgx.Batch
-	if len(p.sent) > 0 {
-		b.Queue(deleteSQL, p.sent)
+// sweep looks below the floor for what should not be there, one batch at a time.
+func (p *pump) sweep(ctx context.Context) error {
+	rows, _, err := p.read(ctx, p.swept)
+	if err != nil {
+		return err
 	}
+	p.swept = 0
+	if len(rows) == p.cfg.Batch && rows[len(rows)-1].id < p.floor {
+		p.swept = rows[len(rows)-1].id + 1
+	}
+	_, err = p.publish(ctx, rows)
+	return err
+}
+
+// look reads the table from the floor upwards, or all of it, a batch at a time, and publishes what it finds.
+func (p *pump) look(ctx context.Context, all bool) (more, empty bool, err error) {
+	from := p.page
+	if from == 0 {
+		p.handed.looking()
+		if now := time.Now(); p.markTime.IsZero() || now.Sub(p.markTime) > floorAge {
+			p.floor, p.mark, p.markTime = p.mark, p.frontier.base, now
+		}
+		if !all {
+			from = p.floor
+		}
+	}
+	rows, snap, err := p.read(ctx, from)
+	if err != nil {
+		return false, false, err
+	}
+	if p.page == 0 {
+		p.snap = snap
+	}
+	n, err := p.publish(ctx, rows)
+	if err != nil {
+		return false, false, err
+	}
+	if len(rows) == p.cfg.Batch {
+		p.page = rows[len(rows)-1].id + 1
+		return true, false, nil
+	}
+	p.page = 0
+	p.frontier.looked(p.snap)
+	p.handed.looked(&p.frontier)
+	return n > 0, len(rows) == 0 && len(p.lanes.of) == 0, nil
+}
+
+// read takes what was published out of the table and reads what comes next, in one round trip.
+func (p *pump) read(ctx context.Context, from int64) (rows []row, snap snapshot, err error) {
+	ctx, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
+	snap.highest = p.frontier.highest
+	var b pgx.Batch
+	p.forgetting(&b)
 	// In this order: what ended before the first is seen by the second.
 	b.Queue(snapshotSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.xmin) })
-	b.Queue(nextSQL, from, resting, p.cfg.Batch).Query(func(r pgx.Rows) (err error) {
+	b.Queue(nextSQL, from, p.cfg.Batch).Query(func(r pgx.Rows) (err error) {
 		rows, err = pgx.CollectRows(r, scanRow)
 		return err
 	})
@@ -176,13 +234,23 @@ func (p *pump) look(ctx context.Context) (rows []row, snap snapshot, err error) 
 		b.Queue(ownSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.own) })
 	}
 	if err := p.conn.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, snap, err
+		return nil, snap, fmt.Errorf("read outbox: %w", err)
 	}
-	p.sent = p.sent[:0]
-	if len(rows) == 0 { // then nothing of the topics whose rest is over is left to try
-		maps.DeleteFunc(p.resting, func(_ string, r rest) bool { return !now.Before(r.until) })
-	}
+	p.sent.clear()
 	return rows, snap, nil
+}
+
+// forget takes what was published out of the table.
+func (p *pump) forget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
+	var b pgx.Batch
+	p.forgetting(&b)
+	if err := p.conn.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("delete what was published: %w", err)
+	}
+	p.sent.clear()
+	return nil
 }
 
 func scanRow(r pgx.CollectableRow) (row, error) {
@@ -194,61 +262,4 @@ func scanRow(r pgx.CollectableRow) (row, error) {
 	var err error
 	out.record.Headers, err = decodeHeaders(headers)
 	return out, err
-}
-
-// publish returns how many of the rows the broker acknowledged.
-func (p *pump) publish(ctx context.Context, rows []row) (n int) {
-	if len(rows) == 0 {
-		return 0
-	}
-	records := make([]broker.Record, len(rows))
-	for i := range rows {
-		records[i] = rows[i].record
-	}
-	p.batch.Observe(float64(len(rows)))
-	failed := map[string]error{}
-	for i, err := range p.producer.Produce(ctx, records) {
-		topic := rows[i].record.Topic
-		if err != nil {
-			p.failed.Inc()
-			failed[topic] = err
-			continue
-		}
-		if len(p.sent) == 0 {
-			p.sentAt = time.Now()
-		}
-		n++
-		p.sent = append(p.sent, rows[i].id)
-		p.frontier.publish(rows[i].id)
-	}
-	p.published.Add(float64(n))
-	for i := range rows { // a topic of which one partition refuses goes on resting
-		if topic := rows[i].record.Topic; failed[topic] == nil {
-			delete(p.resting, topic)
-		}
-	}
-	for topic, err := range failed {
-		r := p.resting[topic]
-		r.wait = min(max(2*r.wait, firstRest), p.cfg.Retry)
-		now := time.Now()
-		r.until = now.Add(r.wait)
-		if now.Sub(r.said) >= sayEvery {
-			r.said = now
-			p.cfg.Log.Warn("events wait in the outbox", "topic", topic, "error", err)
-		}
-		p.resting[topic] = r
-	}
-	return n
-}
-
-// idle is how long there is nothing to do unless somebody wakes the relay.
-func (p *pump) idle() time.Duration {
-	wait := p.cfg.Poll
-	for _, r := range p.resting {
-		wait = min(wait, max(time.Until(r.until), 0))
-	}
-	if len(p.sent) > 0 {
-		wait = min(wait, max(time.Until(p.sentAt.Add(deleteAfter)), 0))
-	}
-	return wait
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,11 +15,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/internal/quiet"
 )
 
-// Producer publishes records in order per partition: nil for each one that is acknowledged. It is *broker.Client.
+// Producer is the broker, as the relay needs it. It is *broker.Client.
 type Producer interface {
+	// Produce publishes records in order per partition: nil for each one that is acknowledged, whose Partition and Offset it sets.
 	Produce(ctx context.Context, records []broker.Record) []error
+	// Ends returns the offset that each partition's next record will get, where it can be known.
+	Ends(ctx context.Context, tps []broker.TopicPartition) (map[broker.TopicPartition]int64, error)
+	// Partitions is how many partitions a topic has, 0 where it is not known.
+	Partitions(ctx context.Context, topic string) (int, error)
 }
 
 // Config tunes a Relay. Zero values mean the defaults.
@@ -26,16 +33,28 @@ type Config struct {
 	Batch  int           // rows read and published at once; default 1000
 	Poll   time.Duration // how long to wait for a wake-up before looking anyway; default 1 s
 	Flush  time.Duration // how long to go on publishing after the stop; default 4 s
-	Retry  time.Duration // how long a topic that refused a record rests at most; default 1 s
-	Lease  time.Duration // how long a leader that is frozen goes on holding up the others; default 5 s
+	Retry  time.Duration // how long a partition that refused a record rests at most; default 1 s
+	Lease  time.Duration // how long a leader that is frozen, or whose database does not answer, goes on holding up the others; default 5 s
+	Keep   time.Duration // how long published events are kept at least, in case Kafka loses them; default 60 s; negative: not at all
 	Log    *slog.Logger
 	Metric prometheus.Registerer // nil: none
 }
+
+// workWithin bounds each statement that publishing needs. It is long: a database that does not answer at all is noticed by the
+// session that holds the lock, within [Config.Lease].
+const workWithin = 30 * time.Second
 
 // lockKey is the advisory lock that makes one relay the leader of its database.
 const lockKey = 0x6f7574626f78 // "outbox"
 
 const channel = "outbox"
+
+// A delete that a crash of the database undoes publishes an event again, which is allowed; waiting for the disk is not needed. The
+// one join of the leader's statements is of two lists without an index.
+const setUpSQL = `SELECT set_config('synchronous_commit', 'off', false), set_config('enable_hashjoin', 'on', false),
+	set_config('enable_nestloop', 'off', false)`
+
+const outage = "database" // the one fault of its kind
 
 // Relay publishes a database's outbox. Any number may run on one database; an advisory lock makes one of them the leader,
 // and order needs that: two relays that shared the rows (SKIP LOCKED) would overtake each other. The others
@@ -50,12 +69,14 @@ type Relay struct {
 	cfg      Config
 	wake     chan struct{}
 	handed   handed
+	outages  quiet.Log
 
-	published prometheus.Counter
-	unread    prometheus.Counter
-	failed    prometheus.Counter
-	batch     prometheus.Histogram
-	leading   prometheus.Gauge
+	published   prometheus.Counter
+	republished prometheus.Counter
+	unread      prometheus.Counter
+	failed      prometheus.Counter
+	batch       prometheus.Histogram
+	leading     prometheus.Gauge
 }
 
 // NewRelay makes a relay; Run starts it.
@@ -64,20 +85,22 @@ func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
 	cfg.Flush = cmp.Or(cfg.Flush, 4*time.Second)
 	cfg.Retry = cmp.Or(cfg.Retry, time.Second)
 	cfg.Lease = cmp.Or(cfg.Lease, 5*time.Second)
+	cfg.Keep = cmp.Or(cfg.Keep, time.Minute)
 	cfg.Batch = cmp.Or(cfg.Batch, 1000)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Relay{
 		pool: pool, producer: producer, cfg: cfg, wake: make(chan struct{}, 1),
-		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_published_total", Help: "Events published and acknowledged by the broker."}),
-		unread:    prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_handed_over_total", Help: "Events among the published ones that were handed over in memory, and not read from the table."}),
-		failed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_publish_errors_total", Help: "Attempts to publish an event that failed; the event stays in the outbox."}),
-		batch:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "converge_outbox_batch_size", Help: "Events published at once.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
-		leading:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "converge_outbox_leader", Help: "1 when this instance publishes its database's outbox."}),
+		published:   prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_published_total", Help: "Events published and acknowledged by the broker."}),
+		unread:      prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_handed_over_total", Help: "Events among the published ones that were handed over in memory, and not read from the table."}),
+		republished: prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_republished_total", Help: "Events put back into the outbox because Kafka lost them after it had acknowledged them."}),
+		failed:      prometheus.NewCounter(prometheus.CounterOpts{Name: "converge_outbox_publish_errors_total", Help: "Attempts to publish an event that failed; the event stays in the outbox."}),
+		batch:       prometheus.NewHistogram(prometheus.HistogramOpts{Name: "converge_outbox_batch_size", Help: "Events published at once.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
+		leading:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "converge_outbox_leader", Help: "1 when this instance publishes its database's outbox."}),
 	}
 	if cfg.Metric != nil {
-		cfg.Metric.MustRegister(r.published, r.unread, r.failed, r.batch, r.leading)
+		cfg.Metric.MustRegister(r.published, r.republished, r.unread, r.failed, r.batch, r.leading)
 	}
 	return r
 }
@@ -104,7 +127,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := r.campaign(ctx)
 		if err != nil && ctx.Err() == nil {
-			r.cfg.Log.Warn("outbox relay lost its database; trying again", "error", err)
+			r.outages.Warn(ctx, r.cfg.Log, outage, "outbox relay lost its database; trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -112,6 +135,13 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ask bounds a question that a database which answers at all answers at once.
+func (r *Relay) ask(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Lease)
+	defer cancel()
+	return do(ctx)
 }
 
 // campaign holds one connection, whose session holds the lock or keeps asking for it. Asking in a loop, and not in one
@@ -124,7 +154,9 @@ func (r *Relay) campaign(ctx context.Context) error {
 	defer closeConn(conn)
 	for {
 		var leader bool
-		if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey).Scan(&leader); err != nil {
+		if err := r.ask(ctx, func(ctx context.Context) error {
+			return conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey).Scan(&leader)
+		}); err != nil {
 			return fmt.Errorf("ask for leadership: %w", err)
 		}
 		if leader {
@@ -139,7 +171,7 @@ func (r *Relay) campaign(ctx context.Context) error {
 			woken = true
 		}
 		if woken { // a transaction of its own: NOTIFY inside business transactions would serialise their commits
-			if _, err := conn.Exec(ctx, `NOTIFY `+channel); err != nil {
+			if err := r.exec(ctx, conn, `NOTIFY `+channel); err != nil {
 				return fmt.Errorf("pass on a wake-up: %w", err)
 			}
 		}
@@ -153,16 +185,16 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 		return err
 	}
 	defer closeConn(work)
-	// A delete that a crash of the database undoes publishes an event again, which is allowed; waiting for the disk is not needed.
-	if _, err := work.Exec(ctx, `SET synchronous_commit = off`); err != nil {
+	if err := r.exec(ctx, work, setUpSQL); err != nil {
 		return err
 	}
 	// A process that is frozen keeps its sessions, and with them the lock, so the server ends one that does not stir. What the
 	// frozen one still publishes when it wakes, the next leader has published: duplicates.
-	if _, err := lock.Exec(ctx, `SELECT set_config('idle_session_timeout', $1, false)`, strconv.FormatInt(r.cfg.Lease.Milliseconds(), 10)); err != nil {
+	lease := strconv.FormatInt(r.cfg.Lease.Milliseconds(), 10)
+	if err := r.exec(ctx, lock, `SELECT set_config('idle_session_timeout', $1, false)`, lease); err != nil {
 		return err
 	}
-	if _, err := lock.Exec(ctx, `LISTEN `+channel); err != nil {
+	if err := r.exec(ctx, lock, `LISTEN `+channel); err != nil {
 		return err
 	}
 	r.cfg.Log.Info("outbox relay leads")
@@ -192,8 +224,23 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 
 	r.handed.begin()
 	defer r.handed.end()
-	p := pump{Relay: r, conn: work, resting: map[string]rest{}}
-	return p.run(ctx, live)
+	p := newPump(r, work)
+	if err := p.learn(live); err != nil {
+		return err
+	}
+	r.outages.Over(ctx, r.cfg.Log, outage, "outbox relay has its database again")
+	var beside sync.WaitGroup
+	defer func() { stop(nil); beside.Wait() }()
+	beside.Go(func() { p.watch(live) })
+	return p.run(ctx, live, &beside)
+}
+
+// exec is ask for a statement without rows.
+func (r *Relay) exec(ctx context.Context, conn *pgx.Conn, sql string, args ...any) error {
+	return r.ask(ctx, func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, sql, args...)
+		return err
+	})
 }
 
 // hear waits for another instance's wake-up, and stirs when it last did so a while ago: to be woken is not to stir.
@@ -212,16 +259,23 @@ func (r *Relay) hear(ctx context.Context, lock *pgx.Conn, stirred *time.Time) er
 		return nil
 	}
 	*stirred = time.Now()
-	return lock.Ping(ctx)
+	return r.ask(ctx, lock.Ping)
 }
 
 // detached takes a connection out of the pool for good: it ends with the leadership it serves.
 func (r *Relay) detached(ctx context.Context) (*pgx.Conn, error) {
-	c, err := r.pool.Acquire(ctx)
+	var conn *pgx.Conn
+	err := r.ask(ctx, func(ctx context.Context) error {
+		c, err := r.pool.Acquire(ctx)
+		if err == nil {
+			conn = c.Hijack()
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	return c.Hijack(), nil
+	return conn, nil
 }
 
 func closeConn(c *pgx.Conn) {

@@ -257,7 +257,25 @@ func TestFollowerWakesTheLeader(t *testing.T) {
 
 type producer func([]broker.Record) []error
 
-func (p producer) Produce(_ context.Context, recs []broker.Record) []error { return p(recs) }
+func (p producer) Produce(_ context.Context, recs []broker.Record) []error {
+	stamp(recs)
+	return p(recs)
+}
+
+func (producer) Ends(context.Context, []broker.TopicPartition) (map[broker.TopicPartition]int64, error) {
+	return nil, nil
+}
+
+func (producer) Partitions(context.Context, string) (int, error) { return 1, nil }
+
+var lastOffset atomic.Int64
+
+// stamp gives each record a higher offset than all before, as Kafka does.
+func stamp(recs []broker.Record) {
+	for i := range recs {
+		recs[i].Offset = lastOffset.Add(1)
+	}
+}
 
 // A transaction that took its id early and commits late neither holds the others up nor is forgotten.
 func TestLongTransactionElsewhere(t *testing.T) {

@@ -40,11 +40,16 @@ func ApplicationName(name string) Option {
 // all of it, and goes on to when it no longer is, until the next automatic ANALYZE; or, told to plan each execution, spends
 // more on planning a small batch than on running it. A query that is better off with a scan or a hash join, such as a
 // report, says so with SET LOCAL in its transaction.
+//
+// Neither end waits for long for one that is gone: a machine that does not answer costs ten seconds, and so does a client that
+// does nothing within a transaction, whose locks the server releases then. These bounds can be set in the URL, as in
+// "?idle_in_transaction_session_timeout=60000". A server that hangs while its machine answers is left to the callers' contexts.
 func Configure(c *pgxpool.Config) {
 	params := c.ConnConfig.RuntimeParams
 	params["timezone"] = "UTC"
 	params["plan_cache_mode"] = "force_generic_plan"
 	params["enable_seqscan"], params["enable_hashjoin"], params["enable_mergejoin"] = "off", "off", "off"
+	bound(c)
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		pgxuuid.Register(conn.TypeMap()) // arrays of ids are most of what statements get, and go as text without it
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})

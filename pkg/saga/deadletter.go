@@ -47,8 +47,10 @@ func DeadLetterTopic(group string) string { return group + ".dlq" }
 // is too large for a dead letter topic is not in it, but referred to by its place, size and hash.
 func deadLetter(group string, it *item) outbox.Message {
 	r := &it.record
-	m := outbox.Message{Topic: DeadLetterTopic(group), Key: r.Key, Value: r.Value, Headers: slices.Concat(deadHeaders(group, it, false), r.Headers)}
-	if bytesOf(&m)+headerFrame*len(m.Headers) <= maxDeadLetter {
+	m := outbox.Message{
+		Topic: DeadLetterTopic(group), Key: r.Key, Value: r.Value, Headers: slices.Concat(deadHeaders(group, it, false), r.Headers), Limit: maxDeadLetter,
+	}
+	if m.Size()+headerFrame*len(m.Headers) <= maxDeadLetter {
 		return m
 	}
 	m.Key, m.Value, m.Headers = first(r.Key), first(r.Value), deadHeaders(group, it, true)
@@ -85,14 +87,6 @@ func deadHeaders(group string, it *item, truncated bool) []broker.Header {
 func sum(value []byte) string {
 	h := sha256.Sum256(value)
 	return hex.EncodeToString(h[:])
-}
-
-func bytesOf(m *outbox.Message) int {
-	n := len(m.Key) + len(m.Value)
-	for _, h := range m.Headers {
-		n += len(h.Key) + len(h.Value)
-	}
-	return n
 }
 
 // DeadLetter is what a record of a dead letter topic says.

@@ -70,7 +70,7 @@ func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
 			index[at]++
 		}
 		msgs[i] = outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, m)}
-		if n := bytesOf(&msgs[i]); n > broker.MaxRecordBytes {
+		if n := msgs[i].Size(); n > broker.MaxRecordBytes {
 			return nil, fmt.Errorf("emit %s: the event has %d bytes with its key and headers, at most %d can be published", o.Topic, n, broker.MaxRecordBytes)
 		}
 	}

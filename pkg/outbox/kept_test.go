@@ -1,0 +1,138 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/pkg/outbox"
+)
+
+func kept(t *testing.T, db *pgxpool.Pool) (n int) {
+	t.Helper()
+	const count = `SELECT (SELECT count(*) FROM outbox_kept_0) + (SELECT count(*) FROM outbox_kept_1)`
+	if err := db.QueryRow(context.Background(), count).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func emitAll(t *testing.T, db *pgxpool.Pool, key string, from, to int) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		emit(t, db, "t", key, strconv.Itoa(i))
+	}
+}
+
+// What Kafka acknowledged and lost is published again, in order and in full, and only that; however the loss shows, and whoever leads.
+func TestWhatKafkaLostIsPublishedAgain(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(t *testing.T, db *pgxpool.Pool, k *memory) // after the cut
+		stop   bool                                            // the relay stops before the cut, and another starts
+		want   []string
+	}{
+		{name: "nothing follows", want: []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}},
+		{name: "events follow", change: func(t *testing.T, db *pgxpool.Pool, _ *memory) { emitAll(t, db, "k", 10, 12) },
+			want: []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"}},
+		{name: "another relay leads", stop: true, want: []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			db, k := database(t), newMemory(1)
+			metrics := prometheus.NewPedanticRegistry()
+			var log said
+			stop := start(t, outbox.NewRelay(db, k, outbox.Config{Poll: 20 * time.Millisecond}))
+			emitAll(t, db, "k", 0, 10)
+			eventually(t, "all are published, and kept", func() bool { return k.length("t")() == 10 && kept(t, db) == 10 })
+			if test.stop {
+				stop()
+			}
+			k.cut("t", 0, 4)
+			if test.change != nil {
+				test.change(t, db, k)
+			}
+			if test.stop {
+				start(t, outbox.NewRelay(db, k, outbox.Config{Poll: 20 * time.Millisecond, Metric: metrics, Log: log.logger()}))
+			}
+			eventually(t, "what was lost is published again", func() bool {
+				got := slices.Clone(k.values("t")["k"])
+				slices.SortFunc(got, func(a, b string) int { x, _ := strconv.Atoi(a); y, _ := strconv.Atoi(b); return x - y })
+				return slices.Equal(got, test.want)
+			})
+			lost := slices.DeleteFunc(k.values("t")["k"], func(v string) bool { n, _ := strconv.Atoi(v); return n < 4 || n >= 10 })
+			if !slices.Equal(lost, []string{"4", "5", "6", "7", "8", "9"}) {
+				t.Errorf("what was lost came back as %v", lost)
+			}
+			// Mended is mended: a cut that has been dealt with is not found again.
+			eventually(t, "all are kept again", func() bool { return kept(t, db) == len(test.want) })
+			if test.stop {
+				if n := value(t, metrics, "converge_outbox_republished_total"); n != 6 || log.times("Kafka lost events") != 1 {
+					t.Errorf("%v events counted, and %d times logged", n, log.times("Kafka lost events"))
+				}
+			}
+		})
+	}
+}
+
+// Where nothing is lost, nothing is published twice: across leaders, and past the checks of the logs' ends.
+func TestNothingIsPublishedTwiceWhereNothingIsLost(t *testing.T) {
+	t.Parallel()
+	db, k := database(t), newMemory(3)
+	var log said
+	published := 0
+	for range 3 {
+		stop := start(t, outbox.NewRelay(db, k, outbox.Config{Poll: 20 * time.Millisecond, Log: log.logger()}))
+		until := time.Now().Add(4 * time.Second) // longer than between two checks
+		for ; time.Now().Before(until); published++ {
+			emit(t, db, "t", fmt.Sprint("k", published%5), strconv.Itoa(published))
+		}
+		stop()
+	}
+	if n := k.length("t")(); n != published || log.times("Kafka lost") > 0 {
+		t.Errorf("%d events were published %d times", published, n)
+	}
+}
+
+// What lies longer ago than events are kept is gone, and the log says that more was lost.
+func TestKeptEventsAreForgottenInTime(t *testing.T) {
+	t.Parallel()
+	db, k := database(t), newMemory(1)
+	var out said
+	start(t, outbox.NewRelay(db, k, outbox.Config{Poll: 20 * time.Millisecond, Keep: time.Second, Log: out.logger()}))
+	emitAll(t, db, "k", 0, 10)
+	eventually(t, "they are kept", func() bool { return k.length("t")() == 10 && kept(t, db) > 0 })
+	eventually(t, "the tables have taken turns", func() bool { return kept(t, db) == 0 })
+	emitAll(t, db, "k", 10, 12)
+	eventually(t, "the others are kept", func() bool { return kept(t, db) == 2 })
+	k.cut("t", 0, 5)
+	eventually(t, "what is kept is published again", func() bool { return slices.Equal(k.values("t")["k"], []string{"0", "1", "2", "3", "4", "10", "11"}) })
+	if out.times("5 more were lost") != 1 {
+		t.Error("the log does not say that more was lost than is kept")
+	}
+}
+
+// A topic that was deleted and made anew has lost everything.
+func TestTopicMadeAnewGetsBackWhatIsKept(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
+		db, cl, topic := database(t), client(t, c), c.Topic(t, 2)
+		start(t, outbox.NewRelay(db, cl, outbox.Config{Poll: 50 * time.Millisecond}))
+		for i := range 20 {
+			emit(t, db, topic, fmt.Sprint("k", i%4), strconv.Itoa(i))
+		}
+		eventually(t, "they are kept", func() bool { return kept(t, db) == 20 })
+		c.Remake(t, topic, 2)
+		eventually(t, "they are published again", func() bool {
+			got := read(t, cl, topic)
+			return len(got["k0"])+len(got["k1"])+len(got["k2"])+len(got["k3"]) == 20
+		})
+	})
+}

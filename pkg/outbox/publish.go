@@ -1,0 +1,216 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/converge-dev/converge/pkg/broker"
+)
+
+// attempt is events that went to the broker, and what became of them.
+type attempt struct {
+	rows    []row
+	records []broker.Record // of the rows, with their places in the log
+	errs    []error
+	began   uint64  // by the ledger
+	from    []place // the lanes that the events come from; nil: from none
+	learned bool    // a topic whose partitions were not known has some
+}
+
+// produce sends rows to the broker and waits for its answer.
+func (r *Relay) produce(ctx context.Context, a attempt) attempt {
+	a.records = make([]broker.Record, len(a.rows))
+	for i := range a.rows {
+		a.records[i] = a.rows[i].record
+	}
+	r.batch.Observe(float64(len(a.rows)))
+	a.errs = r.producer.Produce(ctx, a.records)
+	return a
+}
+
+// publish sends those of the rows that need not wait, and returns how many the broker acknowledged.
+func (p *pump) publish(ctx context.Context, rows []row) (n int, err error) {
+	free := p.admit(rows)
+	if len(free) == 0 {
+		return 0, nil
+	}
+	return p.settle(ctx, p.produce(ctx, attempt{rows: free, began: p.ledger.begin()}))
+}
+
+// admit has rows wait whose lanes do, and returns the others.
+func (p *pump) admit(rows []row) []row {
+	if len(p.lanes.of) == 0 {
+		return rows
+	}
+	free := make([]row, 0, len(rows))
+	for i := range rows {
+		if _, in := p.lanes.find(&rows[i].record); in != nil {
+			p.lanes.hold(in, rows[i].id)
+			p.frontier.publish(rows[i].id)
+			continue
+		}
+		free = append(free, rows[i])
+	}
+	return free
+}
+
+// retry sends events of the lanes that are due, beside everything else: a broker that hangs holds up only what waits for it.
+func (p *pump) retry(ctx context.Context, beside *sync.WaitGroup) error {
+	if p.retrying {
+		return nil
+	}
+	if p.again {
+		p.startOver()
+		return nil
+	}
+	if len(p.lanes.of) == 0 {
+		return nil
+	}
+	ids, from := p.lanes.due(time.Now(), p.cfg.Batch)
+	if len(ids) == 0 {
+		return nil
+	}
+	rctx, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
+	read, _ := p.conn.Query(rctx, theseSQL, ids) // the error surfaces in the collector
+	rows, err := pgx.CollectRows(read, scanRow)
+	if err != nil {
+		return fmt.Errorf("read what waits for a broker: %w", err)
+	}
+	p.dropDeleted(ids, rows, from)
+	if len(rows) == 0 {
+		return nil
+	}
+	from = slices.DeleteFunc(from, func(at place) bool { return p.lanes.of[at] == nil })
+	var unknown []string
+	for _, at := range from {
+		p.lanes.of[at].busy = true
+		if p.lanes.topics[at.topic].partitions == 0 {
+			unknown = append(unknown, at.topic)
+		}
+	}
+	p.retrying = true
+	a := attempt{rows: rows, began: p.ledger.begin(), from: from}
+	beside.Go(func() {
+		a = p.produce(ctx, a)
+		for _, topic := range unknown {
+			a.learned = p.partitionsOf(ctx, topic) > 0 || a.learned
+		}
+		p.retried <- a
+	})
+	return nil
+}
+
+// dropDeleted forgets events that somebody has deleted from the table.
+func (p *pump) dropDeleted(ids []int64, rows []row, from []place) {
+	if len(rows) == len(ids) {
+		return
+	}
+	gone := map[int64]bool{}
+	for _, id := range ids {
+		gone[id] = true
+	}
+	for i := range rows {
+		delete(gone, rows[i].id)
+	}
+	for _, at := range from {
+		p.drop(at, gone, slices.Max(ids))
+	}
+}
+
+func (p *pump) drop(at place, gone map[int64]bool, last int64) {
+	if p.lanes.drop(at, gone, last) {
+		p.again = true
+	}
+}
+
+// startOver forgets what is known of the table and reads it again from its beginning.
+func (p *pump) startOver() {
+	p.lanes, p.again = newLanes(), false
+	p.frontier, p.page, p.swept = frontier{}, 0, 0
+	p.floor, p.mark, p.markTime = 0, 0, time.Time{}
+	p.handed.lookSoon()
+}
+
+// settle notes what became of an attempt: what was acknowledged is to be taken out of the table, what was refused waits. It returns
+// how many were acknowledged.
+func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
+	if a.from != nil {
+		p.retrying = false
+		p.again = p.again || a.learned
+	}
+	// First, so that what was acknowledged after a cut is not among what was lost.
+	if err := p.mend(ctx, p.ledger.acknowledged(a.began, a.records, a.errs)...); err != nil {
+		return 0, err
+	}
+	gone := map[int64]bool{}
+	refused := map[place]refusal{}
+	for i, err := range a.errs {
+		id, record := a.rows[i].id, &a.records[i]
+		if err == nil {
+			n++
+			p.sent.add(id, record)
+			if a.from != nil {
+				gone[id] = true
+			} else {
+				p.frontier.publish(id)
+			}
+			continue
+		}
+		p.failed.Inc()
+		at, in := p.lanes.open(record, func(topic string) int { return p.partitionsOf(ctx, topic) })
+		p.lanes.hold(in, id)
+		p.frontier.publish(id)
+		if _, told := refused[at]; !told {
+			refused[at] = refusal{record, err}
+		}
+	}
+	p.published.Add(float64(n))
+	now := time.Now()
+	for _, at := range a.from {
+		in := p.lanes.of[at]
+		in.busy = false
+		if _, bad := refused[at]; !bad && in.wait > 0 {
+			in.wait = 0
+			p.refusals.Over(ctx, p.cfg.Log, at.String(), "the broker takes the events that waited in the outbox", "topic", at.topic, "waiting", len(in.ids))
+		}
+		p.drop(at, gone, a.rows[len(a.rows)-1].id)
+	}
+	for at, why := range refused {
+		p.lanes.of[at].refused(now, p.cfg.Retry)
+		p.tell(ctx, at, why)
+	}
+	return n, nil
+}
+
+// partitionsWithin is short: everything waits for the answer when a topic's first lane opens.
+const partitionsWithin = 500 * time.Millisecond
+
+// partitionsOf asks for the number of a topic's partitions, to tell them apart while one rests. Where nobody knows it in time, the topic
+// rests as a whole until somebody does.
+func (p *pump) partitionsOf(ctx context.Context, topic string) int {
+	ctx, cancel := context.WithTimeout(ctx, partitionsWithin)
+	defer cancel()
+	n, err := p.producer.Partitions(ctx, topic)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// refusal is the first event that the broker did not take, and why.
+type refusal struct {
+	record *broker.Record
+	err    error
+}
+
+func (p *pump) tell(ctx context.Context, at place, why refusal) {
+	m := Message{Key: why.record.Key, Value: why.record.Value, Headers: why.record.Headers}
+	p.refusals.Warn(ctx, p.cfg.Log, at.String(), "events wait in the outbox", "topic", at.topic, "partition", why.record.Partition,
+		"bytes", m.Size(), "waiting", len(p.lanes.of[at].ids), "error", why.err)
+}
