@@ -18,6 +18,9 @@ func blackhole(ctx context.Context, c *calamity, on string, _ *rand.Rand) (strin
 	gate := c.world.gates[on]
 	n := gate.swallow()
 	defer gate.spit()
+	if n == 0 {
+		return "", errors.New("there was no connection")
+	}
 	pause(ctx, 20*time.Second)
 	return fmt.Sprintf("%d connections died", n), nil
 }
@@ -46,19 +49,27 @@ func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string
 	w.turnAway(on, true)
 	i.Signal(sigStop)
 	cutter.release(t)
-	pause(ctx, frozen/2)
-	var idle int
-	err = w.pools[on].QueryRow(ctx, idleSQL, on, (frozen / 4).Seconds()).Scan(&idle)
-	pause(ctx, frozen/2)
-	i.Signal(sigCont)
-	if readyErr := w.ready(ctx, i); readyErr != nil {
-		err = errors.Join(err, readyErr)
+	pause(ctx, frozen/10)
+	began, err := w.idle(ctx, on, frozen/20)
+	if began == 0 && err == nil {
+		err = errors.New("no transaction is open")
 	}
+	pause(ctx, frozen*8/10)
+	left, idleErr := w.idle(ctx, on, frozen/2)
+	pause(ctx, frozen/10)
+	i.Signal(sigCont)
+	err = errors.Join(err, idleErr, w.ready(ctx, i))
 	w.turnAway(on, false)
-	return fmt.Sprintf("%d transactions were still open after %s", idle, frozen/2), err
+	return fmt.Sprintf("%d transactions were open, %d of them for %s", began, left, frozen*9/10), err
 }
 
 const idleSQL = `SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state = 'idle in transaction' AND now() - state_change > make_interval(secs => $2)`
+
+// idle is how many transactions in a service's database have waited for their clients for longer than that.
+func (w *world) idle(ctx context.Context, service string, longer time.Duration) (n int, err error) {
+	err = w.pools[service].QueryRow(ctx, idleSQL, service, longer.Seconds()).Scan(&n)
+	return n, err
+}
 
 // slowClients are the connections that each send a byte a second.
 const slowClients = 200

@@ -67,8 +67,12 @@ func leaderless(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (st
 		return "", err
 	}
 	pause(ctx, between(rnd, 12*time.Second, 15*time.Second))
-	back, err := comeBack(ctx, srv)
-	return signal + ", " + back, err
+	headless, err := c.world.servers.Leaderless(ctx)
+	if headless == 0 && err == nil {
+		err = errors.New("every partition has a leader")
+	}
+	back, startErr := comeBack(ctx, srv)
+	return fmt.Sprintf("%s, %d partitions without a leader, %s", signal, headless, back), errors.Join(err, startErr)
 }
 
 // remembered is how much of its last seconds the broker forgets.

@@ -97,6 +97,24 @@ func (s *Servers) ProduceCompressed(ctx context.Context, r broker.Record) (offse
 	return res.BaseOffset, nil
 }
 
+// Leaderless counts the partitions that have no leader.
+func (s *Servers) Leaderless(ctx context.Context) (n int, err error) {
+	c, done := admin(s.Kafka)
+	defer done()
+	res, err := c.Metadata(ctx, &kafka.MetadataRequest{})
+	if err != nil {
+		return 0, fmt.Errorf("look for partitions without a leader: %w", err)
+	}
+	for _, t := range res.Topics {
+		for _, p := range t.Partitions {
+			if errors.Is(p.Error, kafka.LeaderNotAvailable) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
 // coordinate waits until groups have a coordinator.
 func (s *Servers) coordinate(ctx context.Context) error {
 	c, done := admin(s.Kafka)
