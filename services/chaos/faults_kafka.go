@@ -19,7 +19,8 @@ var deletable = []string{"order.confirmed", "inventory.released"}
 func someTopic(_ *world, rnd *rand.Rand) string { return deletable[rnd.IntN(len(deletable))] }
 
 // deleteTopic deletes a topic with all that is in it, and creates it again. What it held before is noted for the checker; what
-// came after that, and was never handled, has to be published again.
+// came after that, and was never handled, has to be published again. While it is missing, every connection to the brokers is cut
+// once, so that the groups look for their topics anew.
 func deleteTopic(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string, error) {
 	w := c.world
 	i := slices.IndexFunc(w.topics, func(t broker.TopicSpec) bool { return t.Name == on })
@@ -31,7 +32,13 @@ func deleteTopic(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (s
 		return "", err
 	}
 	gone := c.poisons.forgive(on)
-	pause(ctx, between(rnd, 12*time.Second, 15*time.Second))
+	pause(ctx, between(rnd, time.Second, 2*time.Second))
+	for _, p := range w.brokers {
+		for _, l := range p.all() {
+			l.cut()
+		}
+	}
+	pause(ctx, between(rnd, 12*time.Second, 14*time.Second))
 	if err := w.recreate(ctx, w.topics[i]); err != nil {
 		return "", err
 	}
