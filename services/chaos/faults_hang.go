@@ -96,12 +96,10 @@ func slow(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, er
 	pause(ctx, 15*time.Second)
 	note := fmt.Sprintf("%d connections, of which the service ended %d", opened.Load(), dropped.Load())
 	began := time.Now()
-	if err := c.world.stop(i); err != nil {
-		return note, err
-	}
+	err := c.world.stop(i)
 	note += fmt.Sprintf(", stopped in %.1f s", time.Since(began).Seconds())
 	end()
-	return note, c.world.restart(ctx, i)
+	return note, errors.Join(err, c.world.restart(ctx, i))
 }
 
 // drip is one such connection, until the service ends it or ctx does.

@@ -8,6 +8,7 @@ import (
 // limit is what a fault may cost those whom it does not concern, where no other fault may be why.
 type limit struct {
 	during time.Duration // without any order settling while it goes on; 0: as long as it takes
+	within time.Duration // without any order of one of the partitions settling while it goes on; 0: as long as it takes
 	counts time.Duration // without the witness counting any; 0: as long as it takes
 	after  time.Duration // without any order settling when it is over; 0: as long as it takes
 }
@@ -20,7 +21,7 @@ func limits() map[string]limit {
 		"partition-leaderless":  {during: seconds, after: seconds},
 		"key-poisoned":          {during: seconds, counts: seconds, after: seconds},
 		"oversized":             {during: seconds, counts: seconds, after: seconds},
-		"frozen-in-transaction": {during: seconds, after: seconds},
+		"frozen-in-transaction": {during: seconds, within: frozen - 2*time.Second, after: seconds}, // whose locks are in the way of some
 		"slow-client":           {during: seconds, after: seconds},
 		"database-blackhole":    {after: seconds + 5*time.Second},
 		"kafka-amnesia":         {after: seconds + 5*time.Second},
@@ -35,6 +36,7 @@ const shadow = 15 * time.Second
 func (f *facts) checkLimits(v *verdict) {
 	v.that(f.settling <= f.patience, "settling took too long", "%.1f s after the last fault; it may take %s", f.settling.Seconds(), f.patience)
 	settled, counted := f.settledAt(), slices.SortedFunc(slices.Values(f.countedAt), time.Time.Compare)
+	byPartition := f.settledByPartition()
 	for _, e := range f.episodes {
 		limit := limits()[e.Fault]
 		from, alone := aloneFrom(e, f.episodes)
@@ -53,6 +55,11 @@ func (f *facts) checkLimits(v *verdict) {
 			gap := longestGap(one.times, from, until)
 			v.that(one.most == 0 || gap <= one.most, "a fault stopped more than it concerns", "%s: %s for %.1f s, which may be %s",
 				e, one.what, gap.Seconds(), one.most)
+		}
+		for p, times := range byPartition {
+			gap := longestGap(times, from, until)
+			v.that(limit.within == 0 || gap <= limit.within, "a fault stopped some for longer than it may", "%s: no order of partition %d settled for %.1f s, which may be %s",
+				e, p, gap.Seconds(), limit.within)
 		}
 		if after, ok := resumption(e, f.episodes, settled, f.ended); ok && limit.after > 0 {
 			v.that(after <= limit.after, "work did not go on when a fault was over", "%s: no order settled for %.1f s after it, which may be %s",
@@ -95,11 +102,22 @@ func longestGap(times []time.Time, from, until time.Time) (longest time.Duration
 // settledAt is when orders settled, oldest first: when their last events were written, by the clock of the order service's database.
 func (f *facts) settledAt() []time.Time {
 	var settled []time.Time
-	for _, topic := range []string{"order.confirmed", "order.cancelled"} {
-		for _, records := range f.topics[topic] {
-			settled = append(settled, records[0].at)
-		}
+	for _, times := range f.settledByPartition() {
+		settled = append(settled, times...)
 	}
 	slices.SortFunc(settled, time.Time.Compare)
+	return settled
+}
+
+func (f *facts) settledByPartition() map[int][]time.Time {
+	settled := map[int][]time.Time{}
+	for _, topic := range []string{"order.confirmed", "order.cancelled"} {
+		for _, records := range f.topics[topic] {
+			settled[records[0].partition] = append(settled[records[0].partition], records[0].at)
+		}
+	}
+	for _, times := range settled {
+		slices.SortFunc(times, time.Time.Compare)
+	}
 	return settled
 }

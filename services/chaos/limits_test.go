@@ -80,6 +80,20 @@ func TestCheckLimits(t *testing.T) {
 	}
 }
 
+// One partition that stands still is seen where it may not, though orders of others settle.
+func TestCheckLimitsOfPartitions(t *testing.T) {
+	f := standstills(-1, -1, Episode{Fault: "frozen-in-transaction", On: "payment", Start: second(30), End: second(55)})
+	for s := range 120 {
+		if s < 31 || s > 50 {
+			f.topics["order.confirmed"][uuid.New()] = []record{{at: second(s), partition: 4}}
+		}
+	}
+	v := &verdict{rules: map[string]int{}}
+	if f.checkLimits(v); len(v.found) != 1 || v.found[0].Rule != "a fault stopped some for longer than it may" {
+		t.Errorf("violations %v", v.found)
+	}
+}
+
 // A witness that stands still is seen, though orders settle.
 func TestCheckLimitsOfTheWitness(t *testing.T) {
 	f := standstills(-1, -1, Episode{Fault: "key-poisoned", On: "witness", Start: second(30), End: second(55)})
