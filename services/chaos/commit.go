@@ -14,15 +14,15 @@ type watched struct {
 	*link
 	cutter *commitCutter
 	doomed atomic.Bool
-	locks  atomic.Bool // in a transaction that has asked the inbox
+	locks  atomic.Bool // in a transaction that has asked for row locks
 	caught *trap
 
-	inTx   bool                 // between BEGIN and COMMIT
-	dirty  bool                 // a statement that writes runs outside: the next Sync commits it
-	kinds  map[string]statement // of prepared statements, by name
-	inbox  map[string]bool      // those that name the inbox
-	client frames
-	server frames
+	inTx    bool                 // between BEGIN and COMMIT
+	dirty   bool                 // a statement that writes runs outside: the next Sync commits it
+	kinds   map[string]statement // of prepared statements, by name
+	locking map[string]bool      // those that ask for row locks
+	client  frames
+	server  frames
 }
 
 type statement int
@@ -36,7 +36,7 @@ const (
 )
 
 func (c *commitCutter) watch(l *link) *watched {
-	w := &watched{link: l, cutter: c, kinds: map[string]statement{}, inbox: map[string]bool{}}
+	w := &watched{link: l, cutter: c, kinds: map[string]statement{}, locking: map[string]bool{}}
 	w.client = frames{startup: true, on: w.asked}
 	w.server = frames{on: w.answered}
 	return w
@@ -86,15 +86,15 @@ func (w *watched) down() {
 func (w *watched) asked(kind byte, body []byte) {
 	switch kind {
 	case 'Q': // a text, run at once
-		w.run(kindOf(body), bytes.Contains(body, inboxName))
+		w.run(kindOf(body), forUpdate.Match(body))
 	case 'P': // Parse: a name and a text
 		if name, text, ok := bytes.Cut(body, []byte{0}); ok {
-			w.kinds[string(name)], w.inbox[string(name)] = kindOf(text), bytes.Contains(text, inboxName)
+			w.kinds[string(name)], w.locking[string(name)] = kindOf(text), forUpdate.Match(text)
 		}
 	case 'B': // Bind: a portal and a statement's name, which Execute follows
 		if _, rest, ok := bytes.Cut(body, []byte{0}); ok {
 			name, _, _ := bytes.Cut(rest, []byte{0})
-			w.run(w.kinds[string(name)], w.inbox[string(name)])
+			w.run(w.kinds[string(name)], w.locking[string(name)])
 		}
 	case 'S': // Sync
 		if w.dirty && !w.inTx {
@@ -104,10 +104,10 @@ func (w *watched) asked(kind byte, body []byte) {
 	}
 }
 
-var inboxName = []byte("inbox")
+var forUpdate = regexp.MustCompile(`(?i)\bfor update\b`)
 
-func (w *watched) run(s statement, inbox bool) {
-	if inbox && w.inTx {
+func (w *watched) run(s statement, locks bool) {
+	if locks && w.inTx {
 		w.locks.Store(true)
 	}
 	switch s {

@@ -117,10 +117,10 @@ func TestCutCommitIsDone(t *testing.T) {
 	}
 }
 
-// A connection is caught inside a transaction that has asked the inbox, with its locks, and goes on when it is released.
+// A connection is caught inside a transaction that has locked rows, with its locks, and goes on when it is released.
 func TestTrap(t *testing.T) {
 	db := pgtest.New(t, "trap", nil)
-	if _, err := db.Exec(t.Context(), `CREATE TABLE inbox (n int)`); err != nil {
+	if _, err := db.Exec(t.Context(), `CREATE TABLE rows AS SELECT 1 AS n`); err != nil {
 		t.Fatal(err)
 	}
 	cfg := db.Config().ConnConfig
@@ -152,14 +152,14 @@ func TestTrap(t *testing.T) {
 	}
 	select {
 	case <-trap.caught:
-		t.Fatal("a transaction that has nothing to do with the inbox is caught")
+		t.Fatal("a transaction that locks no rows is caught")
 	default:
 	}
 	done := make(chan error, 1)
-	go func() { done <- transact(`INSERT INTO inbox VALUES (1)`) }()
+	go func() { done <- transact(`SELECT n FROM rows FOR UPDATE`) }()
 	<-trap.caught
 	var idle int
-	const sql = `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'inbox'::regclass AND mode = 'RowExclusiveLock' AND state = 'idle in transaction'`
+	const sql = `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'rows'::regclass AND mode = 'RowShareLock' AND backend_xid IS NOT NULL AND state = 'idle in transaction'`
 	if err := db.QueryRow(t.Context(), sql).Scan(&idle); err != nil || idle != 1 {
 		t.Errorf("%d transactions hold locks and are idle, %v; want 1", idle, err)
 	}

@@ -37,35 +37,50 @@ func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string
 	if err != nil {
 		return "", err
 	}
-	cutter := w.gates[on].cutter
-	t := cutter.set()
-	select {
-	case <-t.caught:
-	case <-ctx.Done():
-	case <-time.After(15 * time.Second):
-		cutter.release(t)
-		return "", errors.New("no transaction was caught")
-	}
 	w.turnAway(on, true)
-	i.Signal(sigStop)
-	cutter.release(t)
-	pause(ctx, frozen/10)
-	began, err := w.idle(ctx, on, frozen/20)
-	if began == 0 && err == nil {
-		err = errors.New("no transaction is open")
+	defer w.turnAway(on, false)
+	if err := w.freezeLocked(ctx, on, i); err != nil {
+		return "", errors.Join(err, w.ready(ctx, i))
 	}
-	pause(ctx, frozen*8/10)
-	left, idleErr := w.idle(ctx, on, frozen/2)
+	pause(ctx, frozen*9/10)
+	left, err := w.idle(ctx, on, frozen/2)
 	pause(ctx, frozen/10)
 	i.Signal(sigCont)
-	err = errors.Join(err, idleErr, w.ready(ctx, i))
-	w.turnAway(on, false)
-	return fmt.Sprintf("%d transactions were open, %d of them for %s", began, left, frozen*9/10), err
+	return fmt.Sprintf("after %s %d transactions still held their locks", frozen*9/10, left), errors.Join(err, w.ready(ctx, i))
 }
 
-const idleSQL = `SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state = 'idle in transaction' AND now() - state_change > make_interval(secs => $2)`
+// freezeLocked stops an instance in a transaction that holds locks. After an error it runs.
+func (w *world) freezeLocked(ctx context.Context, service string, i *instance) error {
+	cutter := w.gates[service].cutter
+	for last := time.After(15 * time.Second); ; {
+		t := cutter.set()
+		select {
+		case <-t.caught:
+			i.Signal(sigStop)
+		case <-last:
+			cutter.release(t)
+			return errors.New("no transaction was caught with locks")
+		case <-ctx.Done():
+			cutter.release(t)
+			return ctx.Err()
+		}
+		pause(ctx, 100*time.Millisecond)
+		held, err := w.idle(ctx, service, 50*time.Millisecond)
+		cutter.release(t)
+		if err == nil && held > 0 {
+			return nil
+		}
+		i.Signal(sigCont) // it had found nothing to lock
+		if err != nil {
+			return err
+		}
+	}
+}
 
-// idle is how many transactions in a service's database have waited for their clients for longer than that.
+const idleSQL = `SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state = 'idle in transaction' AND backend_xid IS NOT NULL
+	AND now() - state_change > make_interval(secs => $2)`
+
+// idle is how many transactions in a service's database hold locks and have waited for their clients for longer than that.
 func (w *world) idle(ctx context.Context, service string, longer time.Duration) (n int, err error) {
 	err = w.pools[service].QueryRow(ctx, idleSQL, service, longer.Seconds()).Scan(&n)
 	return n, err

@@ -178,8 +178,8 @@ type commitCutter struct {
 	trap   atomic.Pointer[trap]
 }
 
-// trap waits for a connection that is inside a transaction of a consumer, between two of its round trips, and holds the answer
-// back that the service waits for until it is released.
+// trap waits for a connection that is inside a transaction, between two of its round trips, with locks on rows. It holds the
+// answer back that the service waits for until it is released.
 type trap struct {
 	caught   chan struct{}
 	released chan struct{}
