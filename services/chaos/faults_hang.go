@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,11 +43,15 @@ func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string
 	if err := w.freezeLocked(ctx, on, i); err != nil {
 		return "", errors.Join(err, w.ready(ctx, i))
 	}
-	pause(ctx, frozen*9/10)
-	left, err := w.idle(ctx, on, frozen/2)
+	pause(ctx, frozen/10)
+	query, _, err := w.locked(ctx, on)
+	pause(ctx, frozen*8/10)
+	_, waiting, waitErr := w.locked(ctx, on)
+	left, idleErr := w.idle(ctx, on, frozen/2)
 	pause(ctx, frozen/10)
 	i.Signal(sigCont)
-	return fmt.Sprintf("after %s %d transactions still held their locks", frozen*9/10, left), errors.Join(err, w.ready(ctx, i))
+	note := fmt.Sprintf("after %q; %s later %d held their locks, and %d waited for some", strings.Join(strings.Fields(query), " "), frozen*9/10, left, waiting)
+	return note, errors.Join(err, waitErr, idleErr, w.ready(ctx, i))
 }
 
 // freezeLocked stops an instance in a transaction that holds locks. After an error it runs.
@@ -79,6 +84,15 @@ func (w *world) freezeLocked(ctx context.Context, service string, i *instance) e
 
 const idleSQL = `SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state = 'idle in transaction' AND backend_xid IS NOT NULL
 	AND now() - state_change > make_interval(secs => $2)`
+
+// What was asked in the transaction last, and how many wait for locks.
+const heldSQL = `SELECT coalesce(left(min(query) FILTER (WHERE state = 'idle in transaction' AND backend_xid IS NOT NULL), 100), ''),
+	count(*) FILTER (WHERE wait_event_type = 'Lock') FROM pg_stat_activity WHERE datname = $1`
+
+func (w *world) locked(ctx context.Context, service string) (query string, waiting int, err error) {
+	err = w.pools[service].QueryRow(ctx, heldSQL, service).Scan(&query, &waiting)
+	return query, waiting, err
+}
 
 // idle is how many transactions in a service's database hold locks and have waited for their clients for longer than that.
 func (w *world) idle(ctx context.Context, service string, longer time.Duration) (n int, err error) {

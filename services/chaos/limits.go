@@ -3,6 +3,8 @@ package chaos
 import (
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // limit is what a fault may cost those whom it does not concern, where no other fault may be why.
@@ -100,6 +102,7 @@ func longestGap(times []time.Time, from, until time.Time) (longest time.Duration
 }
 
 // settledAt is when orders settled, oldest first: when their last events were written, by the clock of the order service's database.
+// One that its user cancelled while it was PENDING needs nobody but the order service for that, and does not count.
 func (f *facts) settledAt() []time.Time {
 	var settled []time.Time
 	for _, times := range f.settledByPartition() {
@@ -113,6 +116,9 @@ func (f *facts) settledByPartition() map[int][]time.Time {
 	settled := map[int][]time.Time{}
 	for _, topic := range []string{"order.confirmed", "order.cancelled"} {
 		for _, records := range f.topics[topic] {
+			if topic == "order.cancelled" && records[0].cause == uuid.Nil {
+				continue
+			}
 			settled[records[0].partition] = append(settled[records[0].partition], records[0].at)
 		}
 	}

@@ -38,6 +38,7 @@ func standstills(from, until int, episodes ...Episode) *facts {
 	f, _, _, _, _ := sound()
 	f.topics["order.confirmed"], f.topics["order.cancelled"] = map[uuid.UUID][]record{}, map[uuid.UUID][]record{}
 	for s := range 120 {
+		f.topics["order.cancelled"][uuid.New()] = []record{{at: second(s)}} // while it was PENDING: that goes on
 		if at := second(s); s < from || s > until {
 			f.topics["order.confirmed"][uuid.New()] = []record{{at: at}}
 			f.countedAt = append(f.countedAt, at)
