@@ -23,7 +23,7 @@ func limits() map[string]limit {
 		"partition-leaderless":  {during: seconds, after: seconds},
 		"key-poisoned":          {during: seconds, counts: seconds, after: seconds},
 		"oversized":             {during: seconds, counts: seconds, after: seconds},
-		"frozen-in-transaction": {during: seconds, within: frozen - 2*time.Second, after: seconds}, // whose locks are in the way of some
+		"frozen-in-transaction": {during: seconds + 5*time.Second, within: seconds + 5*time.Second, after: seconds}, // the server waits 10 s for it
 		"slow-client":           {during: seconds, after: seconds},
 		"database-blackhole":    {after: seconds + 5*time.Second},
 		"kafka-amnesia":         {after: seconds + 5*time.Second},
