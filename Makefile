@@ -2,6 +2,10 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# What /healthz and converge_build_info tell; compose passes it on to the images.
+export VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null)
+LDFLAGS := -ldflags "-X github.com/converge-dev/converge/pkg/app.version=$(VERSION)"
+
 PACKAGES := ./pkg/... ./migrations/... ./services/...
 ARGS ?=
 
@@ -20,7 +24,7 @@ GOLANGCI := .cache/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
 ##@ Run
 run: go ## Run everything in one process on embedded servers (no Docker needed)
-	@CGO_ENABLED=0 go build -trimpath -o bin/ ./services/cmd/stack && exec bin/stack $(ARGS)
+	@CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./services/cmd/stack && exec bin/stack $(ARGS)
 
 up: docker ## Build the images, start the compose stack and wait until it is healthy
 	docker compose up --build --detach --wait --remove-orphans
@@ -78,7 +82,7 @@ compare: go docker ## Hold the system against a synchronous design, all well and
 
 ##@ Build
 build: go ## Compile every binary into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./services/cmd/...
+	CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./services/cmd/...
 
 fmt: go $(GOLANGCI) ## Format all Go code
 	$(GOLANGCI) fmt pkg migrations services

@@ -1,14 +1,10 @@
 package app
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"log/slog"
 	"os"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -19,6 +15,7 @@ type kafka struct {
 	broker.Config
 	createTopics   bool
 	partitions     int
+	replication    int // 0: as many as the cluster can, up to 3
 	sessionTimeout time.Duration
 }
 
@@ -54,31 +51,21 @@ func readKafka(s *Settings, service string) kafka {
 		Config:         ReadBroker(s, service),
 		createTopics:   s.Bool("KAFKA_CREATE_TOPICS", true, "create missing topics at start"),
 		partitions:     s.Int("KAFKA_PARTITIONS", DefaultPartitions, 1, 1000, "partitions of topics that are created"),
+		replication:    ReadReplication(s),
 		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 6*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
 	}
 }
 
-// ensureTopics creates the service's topics as soon as Kafka can be reached. It returns when they exist or ctx ends.
-func (k kafka) ensureTopics(ctx context.Context, client *broker.Client, svc saga.Service, log *slog.Logger) error {
-	if !k.createTopics {
-		return nil
-	}
+// ReadReplication reads how many replicas topics are to have.
+func ReadReplication(s *Settings) int {
+	return s.Int("KAFKA_REPLICATION", 0, 0, 100, "replicas of topics that are created; 0: the lesser of 3 and the brokers that there are")
+}
+
+// topicSpecs are the topics that the service needs.
+func (k kafka) topicSpecs(svc saga.Service) ([]broker.TopicSpec, error) {
 	specs, err := saga.Topics(k.partitions, svc)
-	if err != nil {
-		return err
+	for i := range specs {
+		specs[i].Replication = k.replication
 	}
-	wait := backoff.NewExponentialBackOff()
-	wait.MaxInterval = 5 * time.Second
-	for {
-		err := client.EnsureTopics(ctx, specs)
-		if err == nil || ctx.Err() != nil {
-			return nil
-		}
-		log.Warn("topics not ensured; trying again", "error", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait.NextBackOff()):
-		}
-	}
+	return specs, err
 }

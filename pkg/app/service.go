@@ -55,14 +55,19 @@ type Runtime struct {
 // stopTimeout bounds the whole stop. Whatever is cut off was either committed or will be delivered again.
 const stopTimeout = 9500 * time.Millisecond
 
-// Run runs a service until ctx ends. It reads the settings that all services have, waits for the database, migrates it,
-// then serves HTTP, consumes, and relays the outbox. Kafka may be away: requests are served, events wait in the outbox.
+// maxDrain leaves the stop time for running requests.
+const maxDrain = 5 * time.Second
+
+// Run runs a service until ctx ends. It reads the settings that all services have and serves /healthz, /readyz and /metrics.
+// Then it waits for the database, migrates it, serves the other requests, consumes, and relays the outbox. Kafka may be away:
+// requests are served, events wait in the outbox.
 //
 // The stop takes at most 10 s: readiness goes first, then requests and batches in hand finish and the consumer groups are
 // left, and when nothing can emit any more the relay publishes what the outbox still holds.
 func Run(ctx context.Context, s *Settings, svc Service) error {
 	prefix := strings.ToUpper(svc.Name)
 	addr := s.Addr(prefix+"_ADDR", svc.Addr, "where to serve HTTP")
+	drain := s.Duration("HTTP_DRAIN", 0, 0, maxDrain, "how long a service that stops still takes requests after /readyz has said so; longer than a load balancer needs to see it")
 	dbURL := s.URL(prefix+"_DATABASE_URL", "postgres://"+svc.Name+":"+svc.Name+"@127.0.0.1:5432/"+svc.Name, "the service's own PostgreSQL database", "postgres", "postgresql")
 	conns := s.Int(prefix+"_DATABASE_CONNECTIONS", 10, 4, 1000, "connections to the database at most")
 	retention := s.Duration("INBOX_RETENTION", 7*24*time.Hour, time.Minute, 10*365*24*time.Hour, "how long handled messages are remembered; more than a duplicate can be late")
@@ -86,20 +91,19 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 		return fmt.Errorf("KAFKA_*: %w", err)
 	}
 	defer client.Close()
-	pool, err := pg.Open(ctx, dbURL, pg.ApplicationName(svc.Name), pg.MaxConns(conns))
+	pool, err := pg.New(ctx, dbURL, pg.ApplicationName(svc.Name), pg.MaxConns(conns))
 	if err != nil {
 		return fmt.Errorf("%s_DATABASE_URL: %w", prefix, err)
 	}
 	defer pool.Close()
-	blocks := append([]pg.Migration{outbox.Migration(), inbox.Migration()}, svc.Blocks...)
-	if err := pg.Migrate(ctx, pool, append(blocks, pg.Migration{Name: svc.Name, FS: svc.Migrations})...); err != nil {
-		return err
-	}
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newDatabaseCollector(pool))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newDatabaseCollector(pool), newBuildInfo())
 	relay := outbox.NewRelay(pool, client, outbox.Config{Log: log, Metric: registry})
-	server := web.New(web.Config{Service: svc.Name, Log: log, Registry: registry, Timeout: svc.Timeout, Grace: 4 * time.Second})
+	server := web.New(web.Config{
+		Service: svc.Name, Version: Version(), Log: log, Registry: registry, Timeout: svc.Timeout,
+		Drain: drain, Grace: min(4*time.Second, 8*time.Second-drain),
+	})
 	server.Ready("database", pool.Ping)
 
 	// Two stages, so that the relay outlives all that emits.
@@ -108,36 +112,44 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 		Pool: pool, Web: server, Log: log, Metrics: registry, Broker: client, Relay: relay, Stopping: frontCtx,
 		Go: func(fn func(context.Context) error) { front.Go(func() error { return fn(frontCtx) }) },
 	}
-	if svc.Setup != nil {
-		if err := svc.Setup(rt); err != nil {
-			return fmt.Errorf("set up %s: %w", svc.Name, err)
-		}
-	}
 	relayCtx, stopRelay := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRelay()
 	relayed := make(chan error, 1)
-	go func() { relayed <- relay.Run(relayCtx) }()
 
+	started := newStart(rt, svc)
 	if pprofAddr != "" {
 		ln, err := web.Listen(pprofAddr, prefix+"_PPROF_ADDR")
 		if err != nil {
 			return err
 		}
-		front.Go(func() error { return servePprof(frontCtx, ln) })
+		rt.Go(func(ctx context.Context) error { return servePprof(ctx, ln, log) })
 	}
-	front.Go(func() error { return server.Serve(frontCtx, listener) })
-	front.Go(func() error {
-		// A member that joins before its topics exist is assigned nothing of them.
-		if err := kafka.ensureTopics(frontCtx, client, svc.Service, log); err != nil {
-			return err
+	rt.Go(func(ctx context.Context) error { return server.Serve(ctx, listener) })
+	log.Info("listening", "addr", listener.Addr().String(), "version", Version())
+	if err := started.run(frontCtx); err != nil {
+		if frontCtx.Err() != nil { // it was told to stop while it waited, or cannot serve
+			err = nil
 		}
-		return saga.Run(frontCtx, svc.Service, saga.Config{
-			DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry),
-			Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},
+		rt.Go(func(context.Context) error { return err })
+		relayed <- nil
+	} else {
+		go func() { relayed <- relay.Run(relayCtx) }()
+		topics := kafka.newTopics(client, svc.Service, log)
+		server.Ready("topics", topics.check)
+		rt.Go(func(ctx context.Context) error {
+			// A member that joins before its topics exist is assigned nothing of them.
+			if err := topics.ensure(ctx); err != nil {
+				return err
+			}
+			return saga.Run(ctx, svc.Service, saga.Config{
+				DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry),
+				Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},
+			})
 		})
-	})
-	front.Go(func() error { return pruneInbox(frontCtx, pool, retention, log) })
-	log.Info("serving", "addr", listener.Addr().String())
+		rt.Go(func(ctx context.Context) error { return pruneInbox(ctx, pool, retention, log) })
+		server.Release()
+		log.Info("serving", "addr", listener.Addr().String())
+	}
 
 	stopped := make(chan error, 1)
 	go func() {

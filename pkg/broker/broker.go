@@ -29,7 +29,7 @@ type Header struct {
 	Value []byte
 }
 
-// Record is one Kafka record. Partition and Offset are set on records that were read; Produce chooses the partition.
+// Record is one Kafka record. Partition and Offset are set on records that were read, and by Produce on those acknowledged.
 type Record struct {
 	Topic     string
 	Partition int
@@ -96,6 +96,8 @@ type Client struct {
 
 	mu      sync.Mutex
 	leaders map[string][]int // topic → leader's broker id by partition; -1 where there is none
+
+	limits topicLimits
 }
 
 // Open makes a client. It does not connect: a cluster that is away is an error of the first call that needs it.

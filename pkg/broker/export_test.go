@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // FetchSession is a fetch loop's session, to test it alone.
@@ -20,4 +22,83 @@ func (s *FetchSession) Fetch(ctx context.Context, c *Client, from map[TopicParti
 	f, err := c.fetch(ctx, from, 20*time.Millisecond, &s.fetchSession)
 	maps.Copy(from, f.next)
 	return f.records, err
+}
+
+// tb is what a test and a property have in common.
+type tb interface {
+	Helper()
+	Fatal(...any)
+}
+
+// SetLeaders makes the client take other brokers for the leaders of a topic's partitions, as after a change that it has not
+// heard of.
+func SetLeaders(t tb, c *Client, topic string, leader func(partition, leader int) int) {
+	t.Helper()
+	ctx := context.Background()
+	c.forget(topic)
+	known, err := c.leadersOf(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := make([]int, len(known[topic]))
+	for p, l := range known[topic] {
+		changed[p] = leader(p, l)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaders[topic] = changed
+}
+
+// LargestRequest is how many bytes of batches the largest request of a call would have, if each was acknowledged.
+func LargestRequest(t tb, c *Client, records []Record) (largest int) {
+	t.Helper()
+	p := production{client: c, records: records, errs: make([]error, len(records))}
+	p.assign(context.Background())
+	for {
+		requests := p.round()
+		if len(requests) == 0 {
+			return largest
+		}
+		for _, r := range requests {
+			sum := 0
+			for _, q := range r {
+				sum += q.bytes
+				p.settle(context.Background(), q)
+			}
+			largest = max(largest, sum)
+		}
+	}
+}
+
+// PartitionOf is where a key belongs in a topic of so many partitions.
+func PartitionOf(key []byte, partitions int) int {
+	ids := make([]int, partitions)
+	for p := range ids {
+		ids[p] = p
+	}
+	return murmur2.Balance(kafka.Message{Key: key}, ids...)
+}
+
+// Ends is where a partition ends for a reader of what is committed.
+func Ends(t tb, c *Client, tp TopicPartition) int64 {
+	t.Helper()
+	ends, err := c.offsets(context.Background(), latest, []TopicPartition{tp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ends[tp]
+}
+
+// ReplicationOf is how many replicas a topic has, and how many must have a record.
+func ReplicationOf(t tb, c *Client, topic string) (replicas, insync int) {
+	t.Helper()
+	cluster, err := c.describe(context.Background(), []string{topic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs, err := c.topicConfigs(context.Background(), []string{topic}, minInsync)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(cluster.Topics[0].Partitions[0].ReplicaNodes), configs[topic].number(minInsync)
 }

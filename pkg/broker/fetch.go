@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 )
@@ -26,7 +24,7 @@ const (
 type fetched struct {
 	records []Record
 	next    map[TopicPartition]int64 // offset to fetch next
-	end     map[TopicPartition]int64 // high watermark
+	end     map[TopicPartition]int64 // last stable offset: what open transactions have written is not to be had yet
 	errs    map[TopicPartition]error
 }
 
@@ -93,7 +91,7 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 			Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, FetchOffset: offset, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionMax,
 		})
 	}
-	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, SessionID: 0, SessionEpoch: -1}
+	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, IsolationLevel: readCommitted, SessionEpoch: -1}
 	if session != nil {
 		req.SessionID, req.SessionEpoch = session.id, session.epoch
 	}
@@ -105,7 +103,7 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 		session.failed()
 		return fetched{}, fmt.Errorf("fetch: %w", err)
 	}
-	res := m.(*fetch.Response)
+	res := m.(*fetchResponse)
 	if err := codeErr(res.ErrorCode); err != nil {
 		session.failed()
 		if errors.Is(err, kafka.FetchSessionIDNotFound) || errors.Is(err, kafka.InvalidFetchSessionEpoch) {
@@ -124,7 +122,10 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 				continue
 			}
 			out.end[tp] = p.HighWatermark
-			recs, next, err := readRecords(tp, p.RecordSet.Records, from[tp])
+			if p.LastStableOffset >= 0 {
+				out.end[tp] = p.LastStableOffset
+			}
+			recs, next, err := readRecords(tp, p.RecordSet.batches, p.AbortedTransactions, from[tp])
 			if err != nil {
 				out.errs[tp] = err
 				continue
@@ -136,71 +137,6 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 	return out, nil
 }
 
-// readRecords copies the records at or after from out of a response. A broker may send whole batches that begin before
-// it, and batches of transaction markers, which are skipped but counted.
-func readRecords(tp TopicPartition, rr protocol.RecordReader, from int64) ([]Record, int64, error) {
-	next := from
-	if rr == nil {
-		return nil, next, nil
-	}
-	readers := []protocol.RecordReader{rr}
-	if s, ok := rr.(*protocol.RecordStream); ok {
-		readers = s.Records
-	}
-	var out []Record
-	for _, r := range readers {
-		_, control := r.(*protocol.ControlBatch)
-		for {
-			rec, err := r.ReadRecord()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				if len(out) > 0 { // a batch cut off by the size limit comes whole next time
-					return out, next, nil
-				}
-				return nil, next, fmt.Errorf("read records of %s/%d at %d: %w", tp.Topic, tp.Partition, next, err)
-			}
-			record, err := copyRecord(tp, rec)
-			if err != nil {
-				return nil, next, fmt.Errorf("read record %s/%d at %d: %w", tp.Topic, tp.Partition, rec.Offset, err)
-			}
-			if rec.Offset < from {
-				continue
-			}
-			next = rec.Offset + 1
-			if !control {
-				out = append(out, record)
-			}
-		}
-	}
-	return out, next, nil
-}
-
-func copyRecord(tp TopicPartition, rec *protocol.Record) (Record, error) {
-	key, err := readBytes(rec.Key)
-	if err != nil {
-		return Record{}, err
-	}
-	value, err := readBytes(rec.Value)
-	if err != nil {
-		return Record{}, err
-	}
-	headers := make([]Header, len(rec.Headers)) // the reader reuses its slice
-	for i, h := range rec.Headers {
-		headers[i] = Header{Key: h.Key, Value: h.Value}
-	}
-	return Record{Topic: tp.Topic, Partition: tp.Partition, Offset: rec.Offset, Key: key, Value: value, Headers: headers, Time: rec.Time.UTC()}, nil
-}
-
-func readBytes(b protocol.Bytes) ([]byte, error) {
-	if b == nil {
-		return nil, nil
-	}
-	p, err := protocol.ReadAll(b)
-	return p, errors.Join(err, b.Close())
-}
-
 // offsetTime is a special time in a ListOffsets request.
 type offsetTime int64
 
@@ -209,13 +145,14 @@ const (
 	latest   offsetTime = -1
 )
 
-// offsets resolves the first or the next offset of each partition.
+// offsets resolves the first or the next offset of each partition. The next is that of the first record that an open transaction
+// has written, if there is one: what follows is not to be had yet.
 func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartition) (map[TopicPartition]int64, error) {
 	topics := map[string][]listoffsets.RequestPartition{}
 	for _, tp := range tps {
 		topics[tp.Topic] = append(topics[tp.Topic], listoffsets.RequestPartition{Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, Timestamp: int64(at)})
 	}
-	req := &listoffsets.Request{ReplicaID: -1}
+	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: readCommitted}
 	for t, parts := range topics {
 		req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: t, Partitions: parts})
 	}

@@ -124,3 +124,10 @@ func (c *container) wait(ctx context.Context) error {
 		return kerr.ErrorForCode(resp.Coordinators[0].ErrorCode)
 	})
 }
+
+// Compact has kfake compact its topics. Apache Kafka does so by itself, every 15 seconds.
+func Compact(c *Cluster) {
+	if f, ok := c.broker.(*fake); ok {
+		f.cluster.Compact()
+	}
+}

@@ -36,6 +36,11 @@ func Dir(files embed.FS, name string) fs.FS {
 // start at once: one migrates, the others wait and find nothing to do. A failed file leaves the earlier ones applied. A server
 // that goes away in the middle is waited for, for as long as ctx lives.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, ms ...Migration) error {
+	return MigrateNotify(ctx, pool, nil, ms...)
+}
+
+// MigrateNotify is [Migrate] that calls failed after each try that a server which went away made fail.
+func MigrateNotify(ctx context.Context, pool *pgxpool.Pool, failed func(error), ms ...Migration) error {
 	db := stdlib.OpenDBFromPool(pool)
 	defer db.Close() //nolint:errcheck // hands its connections back to the pool, which the caller owns
 
@@ -50,7 +55,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, ms ...Migration) error {
 			return fmt.Errorf("migrate %s: %w", m.Name, err)
 		}
 		up := func() error { _, err := p.Up(ctx); return err }
-		if err := patiently(ctx, up); err != nil {
+		if err := patiently(ctx, failed, up); err != nil {
 			return fmt.Errorf("migrate %s: %w", m.Name, err)
 		}
 	}

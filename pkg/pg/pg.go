@@ -4,11 +4,16 @@ package pg
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
@@ -47,10 +52,21 @@ func Configure(c *pgxpool.Config) {
 	}
 }
 
-// Open opens a pool on url and waits until the server answers, with back-off, for as long as ctx lives: services and
-// their databases start in any order. A url that cannot be parsed fails at once, as does a refusal that waiting will not
-// change (wrong password, no such database).
+// Open opens a pool on url and waits until the server answers; see [New] and [Await].
 func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error) {
+	pool, err := New(ctx, url, opts...)
+	if err != nil {
+		return nil, err
+	}
+	if err := Await(ctx, pool, nil); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+// New makes a pool for url, which must parse. Nothing is connected yet.
+func New(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
@@ -65,23 +81,58 @@ func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", cfg.ConnConfig.Database, err)
 	}
-	if err := patiently(ctx, func() error { return pool.Ping(ctx) }); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("connect to database %s at %s:%d: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, cfg.ConnConfig.Port, err)
-	}
 	return pool, nil
 }
 
-// patiently does what a server that starts or stops makes fail again, with back-off, for as long as ctx lives.
-func patiently(ctx context.Context, do func() error) error {
+// Addr is where the pool's server is: host:port, or the directory of its socket.
+func Addr(pool *pgxpool.Pool) string {
+	cfg := pool.Config().ConnConfig
+	return net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))
+}
+
+// Await waits until the server answers, with back-off, for as long as ctx lives: services and their databases start in any
+// order. failed, unless it is nil, is called after each try that failed. A refusal that waiting does not change (wrong
+// password, no such database) is an error at once.
+func Await(ctx context.Context, pool *pgxpool.Pool, failed func(error)) error {
+	if err := patiently(ctx, failed, func() error { return pool.Ping(ctx) }); err != nil {
+		return fmt.Errorf("connect to database %s at %s: %w", pool.Config().ConnConfig.Database, Addr(pool), err)
+	}
+	return nil
+}
+
+// patiently does what a server that starts or stops makes fail again, with back-off, for as long as ctx lives. failed, unless it
+// is nil, is told of each fault.
+func patiently(ctx context.Context, failed func(error), do func() error) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		if err != nil && !Transient(err) {
+		switch {
+		case err == nil:
+		case !Transient(err):
 			err = backoff.Permanent(err)
+		case failed != nil && ctx.Err() == nil:
+			failed(err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0))
 	return err
+}
+
+// Reason is why a database could not be reached, in the few words that stand after its address: "connection refused".
+func Reason(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Message
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return "cannot look up " + dns.Name
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	var netErr net.Error
+	if errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		return "no answer"
+	}
+	return err.Error()
 }

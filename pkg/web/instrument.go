@@ -43,48 +43,59 @@ const statusClientGone = 499
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Timeout)
+	defer cancel()
+	x := s.exchanges.begin(w, r, s.cfg.ReadTimeout)
+	cut := true
+	defer func() { x.end(cut) }()
+
 	switch r.URL.Path {
 	case "/healthz", "/readyz", "/metrics": // asked all the time, about the others
-		s.mux.ServeHTTP(w, r)
+		s.mux.ServeHTTP(x, x.request(ctx, r))
+		cut = false
 		return
 	}
-	start := time.Now()
-	ctx, traceID := withTrace(r.Context(), r.Header)
-	r = r.WithContext(ctx)
-	rec := &recorder{ResponseWriter: w}
-	rec.Header().Set("X-Trace-Id", traceID)
+	ctx, traceID := withTrace(ctx, r.Header)
+	r = x.request(ctx, r)
+	x.Header().Set("X-Trace-Id", traceID)
 
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
-	aborted := s.serveRecovered(rec, r)
-	s.observe(rec, r, time.Since(start))
-	if aborted {
+	cut = s.serveRecovered(x, r)
+	s.observe(x, r, time.Since(start))
+	if cut {
 		panic(http.ErrAbortHandler) // net/http closes the connection: the client must not take half an answer for a whole one
 	}
 }
 
 // serveRecovered serves r and turns a panic into a 500, or reports that the answer had begun and must be cut off.
-func (s *Server) serveRecovered(rec *recorder, r *http.Request) (aborted bool) {
+func (s *Server) serveRecovered(x *exchange, r *http.Request) (aborted bool) {
 	defer func() {
 		v := recover()
 		if v == nil {
 			return
 		}
-		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) || r.Context().Err() != nil {
+		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) || errors.Is(r.Context().Err(), context.Canceled) {
 			aborted = true // on purpose, or in an attempt to answer a client that has gone
 			return
 		}
 		s.log.LogAttrs(r.Context(), slog.LevelError, "panic in a request", slog.String("method", r.Method),
 			slog.String("path", r.URL.Path), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-		if aborted = rec.status != 0; !aborted {
-			writeProblem(rec, internalProblem(rec.Header().Get("X-Trace-Id")))
+		if aborted = x.status != 0; !aborted {
+			writeProblem(x, internalProblem(x.Header().Get("X-Trace-Id")))
 		}
 	}()
 	if why := badURL(r.URL); why != "" {
-		writeProblem(rec, Problem(http.StatusBadRequest, TypeInvalidRequest, "Invalid request", why))
+		writeProblem(x, Problem(http.StatusBadRequest, TypeInvalidRequest, "Invalid request", why))
 		return false
 	}
-	s.mux.ServeHTTP(rec, r)
+	if problem := s.health.held(r.Context()); problem != nil {
+		x.Header().Set("Retry-After", "1")
+		writeProblem(x, problem)
+		return false
+	}
+	s.mux.ServeHTTP(x, r)
 	return false
 }
 
@@ -103,13 +114,13 @@ func badURL(u *url.URL) string {
 
 func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
-func (s *Server) observe(rec *recorder, r *http.Request, took time.Duration) {
-	status := rec.status
+func (s *Server) observe(x *exchange, r *http.Request, took time.Duration) {
+	status := x.status
 	switch {
-	case status == 0 && r.Context().Err() == nil:
-		status = http.StatusOK // a handler that wrote nothing
 	case errors.Is(r.Context().Err(), context.Canceled) && (status == 0 || status >= 500):
 		status = statusClientGone
+	case status == 0:
+		status = http.StatusOK // a handler that wrote nothing
 	}
 	_, route, _ := strings.Cut(r.Pattern, " ")
 	if route == "" {
@@ -128,28 +139,6 @@ func (s *Server) observe(rec *recorder, r *http.Request, took time.Duration) {
 	s.log.LogAttrs(r.Context(), level, "request", slog.String("method", method), slog.String("route", route),
 		slog.String("path", r.URL.Path), slog.Int("status", status), slog.Duration("took", took))
 }
-
-// recorder remembers the status of the answer. http.ResponseController reaches the connection through Unwrap.
-type recorder struct {
-	http.ResponseWriter
-	status int // 0: not begun
-}
-
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 && status >= 200 {
-		r.status = status
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	return r.ResponseWriter.Write(p)
-}
-
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 var methods = []string{
 	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,

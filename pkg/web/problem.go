@@ -1,10 +1,12 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -27,7 +29,7 @@ const (
 	TypeUnsupportedMedia = "unsupported-media-type" // 415
 	TypeInternal         = "internal-error"         // 500: logged, and not explained to the client
 	TypeUnavailable      = "unavailable"            // 503: trying again helps
-	TypeNotReady         = "not-ready"              // 503, of /readyz
+	TypeNotReady         = "not-ready"              // 503: of /readyz, and of everything before the service has started
 )
 
 // Problem is an error for the client (RFC 9457), to be returned by an operation's handler. typ is the type's last part, such
@@ -109,9 +111,20 @@ func internalProblem(traceID string) *huma.ErrorModel {
 
 // writeProblem answers with p outside of an operation.
 func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(p.Status)
-	enc := json.NewEncoder(w)
+	writeJSON(w, p.Status, "application/problem+json", p)
+}
+
+// writeJSON answers with all of v at once: with its length known, a client has the whole answer while the rest of its body
+// is still being read.
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(p) // the client is gone, nobody is left to tell
+	if err := enc.Encode(v); err != nil {
+		panic(err) // what is answered with can be JSON
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
+	w.WriteHeader(status)
+	_, _ = w.Write(text.Bytes()) // the client is gone, nobody is left to tell
 }

@@ -25,13 +25,15 @@ func Listen(addr, setting string) (net.Listener, error) {
 }
 
 // Serve answers requests on ln until ctx ends, and closes ln. It then says that it is not ready, goes on for Config.Drain,
-// accepts nothing more and waits up to Config.Grace for running requests, whose contexts outlive ctx. It returns nil after
-// such a stop, and an error if it had to cut requests off or could not serve.
+// accepts nothing more and waits up to Config.Grace for running requests, whose contexts outlive ctx. Clients that are slow to
+// send or to read are cut off sooner. It returns nil after such a stop, and an error if it had to cut off handlers that ran, or
+// could not serve.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: min(5*time.Second, s.cfg.Grace/2),           // who connects and says nothing must not hold up the stop
-		WriteTimeout:      s.cfg.Timeout + bodyTimeout + 5*time.Second, // longer than what makes a proper answer of lateness
+		ReadHeaderTimeout: min(5*time.Second, s.cfg.ReadTimeout, s.cfg.Grace/2), // who connects and says nothing must not hold up the stop
+		ReadTimeout:       s.cfg.ReadTimeout,
+		WriteTimeout:      s.cfg.ReadTimeout + s.cfg.Timeout + 5*time.Second, // longer than what makes a proper answer of lateness
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -45,13 +47,15 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 
 	s.SetReady(false)
-	if s.cfg.Drain > 0 {
+	if s.cfg.Drain > 0 && !s.health.holding() { // nobody sends work to one that never was ready
 		select {
 		case <-time.After(s.cfg.Drain):
 		case err := <-served:
 			return fmt.Errorf("serve HTTP on %s: %w", ln.Addr(), err)
 		}
 	}
+	now := time.Now()
+	s.exchanges.stop(now.Add(min(time.Second, s.cfg.Grace/4)), now.Add(s.cfg.Grace-s.cfg.Grace/8))
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Grace)
 	defer cancel()
 	err := srv.Shutdown(grace)

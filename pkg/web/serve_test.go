@@ -47,8 +47,8 @@ func TestHealth(t *testing.T) {
 	broken = errors.New("host db.internal is gone")
 	for range 3 {
 		p := readProblem(t, get("/readyz", 503))
-		if len(p.Errors) != 1 || p.Errors[0].Location != "database" || strings.Contains(p.Detail, "db.internal") {
-			t.Errorf("want the check's name and no more: %+v", p)
+		if len(p.Errors) != 1 || p.Errors[0].Location != "database" || !strings.Contains(p.Errors[0].Message, "db.internal") {
+			t.Errorf("want the check's name and its reason: %+v", p)
 		}
 	}
 	get("/healthz", 200)
@@ -307,5 +307,52 @@ func TestLargeBodyOverTheWire(t *testing.T) {
 			t.Errorf("expect %q: %+v", expect, p)
 		}
 		resp.Body.Close()
+	}
+}
+
+// Before a service has started it answers who asks how it is, and tells everybody else to come again.
+func TestHold(t *testing.T) {
+	t.Parallel()
+	s := setup(t, web.Config{})
+	reason := "waiting for 127.0.0.1:5440 for 12 s: connection refused"
+	s.Hold("database", func() error { return errors.New(reason) })
+	for _, path := range []string{"/readyz", "/orders", "/openapi.json", "/nowhere"} {
+		resp := do(t, s, "GET", path, "", "")
+		p := readProblem(t, resp)
+		if p.Status != 503 || p.Type != web.TypePrefix+web.TypeNotReady || p.Detail != "database: "+reason || len(p.Errors) != 1 || p.Errors[0].Location != "database" {
+			t.Errorf("%s: %+v", path, p)
+		}
+		if resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", path)
+		}
+	}
+	for _, path := range []string{"/healthz", "/metrics"} {
+		if resp := do(t, s, "GET", path, "", ""); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+	}
+	s.Release()
+	for _, path := range []string{"/readyz", "/orders"} {
+		if resp := do(t, s, "GET", path, "", ""); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s after the release: %d", path, resp.StatusCode)
+		}
+	}
+}
+
+// What a service can do without is shown, and does not take it out of service.
+func TestDegraded(t *testing.T) {
+	t.Parallel()
+	s := setup(t, web.Config{})
+	kafka := errors.New("broker 127.0.0.1:9092 refuses connections")
+	s.Ready("topics", func(context.Context) error { return web.Degraded(kafka) })
+	resp := do(t, s, "GET", "/readyz", "", "")
+	body, _ := io.ReadAll(resp.Body)
+	if want := `{"service":"order","status":"ready","version":"1.2.3","degraded":{"topics":"` + kafka.Error() + `"}}`; resp.StatusCode != 200 || strings.TrimSpace(string(body)) != want {
+		t.Errorf("%d %s, want 200 %s", resp.StatusCode, body, want)
+	}
+	kafka = nil
+	body, _ = io.ReadAll(do(t, s, "GET", "/readyz", "", "").Body)
+	if strings.Contains(string(body), "degraded") {
+		t.Errorf("it is over, and it says %s", body)
 	}
 }

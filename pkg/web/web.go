@@ -29,28 +29,33 @@ type Config struct {
 	Log      *slog.Logger         // default discards
 	Registry *prometheus.Registry // served on /metrics; default a new one
 	MaxBody  int64                // bytes of a request body, default 1 MiB
-	Timeout  time.Duration        // of one operation, from its start to the end of its handler, default 30 s
-	Drain    time.Duration        // how long it still accepts requests after it said that it is not ready, default 0
-	Grace    time.Duration        // how long a stop waits for running requests, default 8 s
+
+	ReadTimeout time.Duration // of a request's headers and body together, on every path, default 10 s
+	Timeout     time.Duration // of a request on every path, from the end of its headers to the end of its handler, default 30 s
+	Drain       time.Duration // how long it still accepts requests after it said that it is not ready, default 0
+	Grace       time.Duration // how long a stop waits for running requests, default 8 s
 }
 
 // Server serves one service's API together with /healthz, /readyz, /metrics and /openapi.json. Several can live in one
-// process: nothing of it is global. Register everything before the first request; after that it is safe for concurrent use.
+// process: nothing of it is global. Register everything before the first request, or before [Server.Release]; after that it is
+// safe for concurrent use.
 type Server struct {
 	// API takes the operations: huma.Register(server.API, operation, handler).
 	API huma.API
 
-	cfg     Config
-	log     *slog.Logger
-	mux     *http.ServeMux
-	metrics metrics
-	health  health
+	cfg       Config
+	log       *slog.Logger
+	mux       *http.ServeMux
+	metrics   metrics
+	health    health
+	exchanges exchanges
 }
 
 // New returns a server that is ready to take operations.
 func New(cfg Config) *Server {
 	cfg.Version = cmp.Or(cfg.Version, "dev")
 	cfg.MaxBody = cmp.Or(cfg.MaxBody, 1<<20)
+	cfg.ReadTimeout = cmp.Or(cfg.ReadTimeout, 10*time.Second)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Second)
 	cfg.Grace = cmp.Or(cfg.Grace, 8*time.Second)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))

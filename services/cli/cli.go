@@ -126,9 +126,17 @@ func createTopics(ctx context.Context, c *call) error {
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
+	settings := app.NewSettings(c.getenv)
+	replication := app.ReadReplication(settings)
+	if err := settings.Err(); err != nil {
+		return err
+	}
 	specs, err := saga.Topics(*partitions, system.Choreography()...)
 	if err != nil {
 		return err
+	}
+	for i := range specs {
+		specs[i].Replication = replication
 	}
 	client, err := c.connect(ctx)
 	if err != nil {

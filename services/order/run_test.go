@@ -27,7 +27,7 @@ func TestRunWithoutKafka(t *testing.T) {
 
 	url := "http://" + addr
 	await(t, ended, func() bool {
-		resp, err := http.Get(url + "/healthz")
+		resp, err := http.Get(url + "/readyz")
 		if err != nil {
 			return false
 		}
