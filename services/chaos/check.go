@@ -72,6 +72,7 @@ func check(f *facts) []Violation {
 	f.checkEvents(v)
 	f.checkWitness(v)
 	f.checkDeadLetters(v)
+	f.checkLimits(v)
 	for _, service := range serviceNames() {
 		v.that(f.outboxes[service] == 0, "an outbox is not empty", "%s holds %d events", service, f.outboxes[service])
 	}
@@ -240,11 +241,14 @@ func firstGap(numbers []int64) string {
 
 // checkDeadLetters demands that poison, and nothing else, is buried, by each group that has met it.
 func (f *facts) checkDeadLetters(v *verdict) {
-	buried := map[string]bool{}
+	buried := f.buried(f.poisoned)
+	known := map[string]bool{}
+	for _, p := range f.poisoned {
+		known[p.place] = p.place != ""
+	}
 	for _, d := range f.dead {
-		v.that(d.poison != "", "a message that is no poison was buried", "%s, from %s: %s", d.place, d.topic, d.reason)
+		v.that(d.poison != "" || known[d.from], "a message that is no poison was buried", "%s, from %s: %s", d.place, d.topic, d.reason)
 		v.that(d.reason != "", "a dead letter says no reason", "%s", d.place)
-		buried[d.group+" "+d.poison] = true
 	}
 	for _, p := range f.poisoned {
 		for _, group := range groupsOf()[p.topic] {
@@ -254,6 +258,22 @@ func (f *facts) checkDeadLetters(v *verdict) {
 	for _, s := range f.strays {
 		v.that(false, "a record is no event", "%s: %s", s.place, s.reason)
 	}
+}
+
+// buried tells which poison each group has buried, by group and id. A message that is too large for a dead letter is known by
+// the place that its letter names.
+func (f *facts) buried(sent []poisoned) map[string]bool {
+	ids := map[string]string{}
+	for _, p := range sent {
+		if p.place != "" {
+			ids[p.place] = p.id
+		}
+	}
+	buried := map[string]bool{}
+	for _, d := range f.dead {
+		buried[d.group+" "+cmp.Or(d.poison, ids[d.from])] = true
+	}
+	return buried
 }
 
 func sameItems(a, b []item) bool {

@@ -14,12 +14,15 @@ type watched struct {
 	*link
 	cutter *commitCutter
 	doomed atomic.Bool
+	locks  atomic.Bool // in a transaction that has asked for row locks
+	caught *trap
 
-	inTx   bool                 // between BEGIN and COMMIT
-	dirty  bool                 // a statement that writes runs outside: the next Sync commits it
-	kinds  map[string]statement // of prepared statements, by name
-	client frames
-	server frames
+	inTx    bool                 // between BEGIN and COMMIT
+	dirty   bool                 // a statement that writes runs outside: the next Sync commits it
+	kinds   map[string]statement // of prepared statements, by name
+	locking map[string]bool      // those that ask for row locks
+	client  frames
+	server  frames
 }
 
 type statement int
@@ -33,7 +36,7 @@ const (
 )
 
 func (c *commitCutter) watch(l *link) *watched {
-	w := &watched{link: l, cutter: c, kinds: map[string]statement{}}
+	w := &watched{link: l, cutter: c, kinds: map[string]statement{}, locking: map[string]bool{}}
 	w.client = frames{startup: true, on: w.asked}
 	w.server = frames{on: w.answered}
 	return w
@@ -44,6 +47,12 @@ func (w *watched) up() {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := w.link.client.Read(buf)
+		if w.dead.Load() {
+			if err != nil {
+				return
+			}
+			continue
+		}
 		w.client.feed(buf[:n]) // before the server can answer
 		if _, writeErr := w.link.server.Write(buf[:n]); err != nil || writeErr != nil {
 			return
@@ -57,7 +66,12 @@ func (w *watched) down() {
 	for {
 		n, err := w.link.server.Read(buf)
 		w.server.feed(buf[:n])
-		if !w.doomed.Load() {
+		if t := w.caught; t != nil {
+			w.caught = nil
+			close(t.caught)
+			<-t.released
+		}
+		if !w.doomed.Load() && !w.dead.Load() {
 			if _, writeErr := w.link.client.Write(buf[:n]); writeErr != nil {
 				return
 			}
@@ -72,15 +86,15 @@ func (w *watched) down() {
 func (w *watched) asked(kind byte, body []byte) {
 	switch kind {
 	case 'Q': // a text, run at once
-		w.run(kindOf(body))
+		w.run(kindOf(body), forUpdate.Match(body))
 	case 'P': // Parse: a name and a text
 		if name, text, ok := bytes.Cut(body, []byte{0}); ok {
-			w.kinds[string(name)] = kindOf(text)
+			w.kinds[string(name)], w.locking[string(name)] = kindOf(text), forUpdate.Match(text)
 		}
 	case 'B': // Bind: a portal and a statement's name, which Execute follows
 		if _, rest, ok := bytes.Cut(body, []byte{0}); ok {
 			name, _, _ := bytes.Cut(rest, []byte{0})
-			w.run(w.kinds[string(name)])
+			w.run(w.kinds[string(name)], w.locking[string(name)])
 		}
 	case 'S': // Sync
 		if w.dirty && !w.inTx {
@@ -90,14 +104,21 @@ func (w *watched) asked(kind byte, body []byte) {
 	}
 }
 
-func (w *watched) run(s statement) {
+var forUpdate = regexp.MustCompile(`(?i)\bfor update\b`)
+
+func (w *watched) run(s statement, locks bool) {
+	if locks && w.inTx {
+		w.locks.Store(true)
+	}
 	switch s {
 	case begins:
 		w.inTx = true
 	case rollsBack:
 		w.inTx = false
+		w.locks.Store(false)
 	case commits:
 		w.inTx, w.dirty = false, false
+		w.locks.Store(false)
 		w.committing()
 	case writes:
 		w.dirty = w.dirty || !w.inTx
@@ -110,8 +131,12 @@ func (w *watched) committing() {
 	}
 }
 
-// answered looks at a message of the server: 'Z' says that it has done all that it was asked.
-func (w *watched) answered(kind byte, _ []byte) {
+// answered looks at a message of the server: 'Z' says that it has done all that it was asked, and 'T' in it that the
+// transaction goes on.
+func (w *watched) answered(kind byte, body []byte) {
+	if kind == 'Z' && string(body) == "T" && w.locks.Load() {
+		w.caught = w.cutter.trap.Swap(nil)
+	}
 	if kind == 'Z' && w.doomed.Load() {
 		w.cut()
 	}

@@ -116,3 +116,55 @@ func TestCutCommitIsDone(t *testing.T) {
 		t.Errorf("%d commits cut, want 4", n)
 	}
 }
+
+// A connection is caught inside a transaction that has locked rows, with its locks, and goes on when it is released.
+func TestTrap(t *testing.T) {
+	db := pgtest.New(t, "trap", nil)
+	if _, err := db.Exec(t.Context(), `CREATE TABLE rows AS SELECT 1 AS n`); err != nil {
+		t.Fatal(err)
+	}
+	cfg := db.Config().ConnConfig
+	cutter := &commitCutter{}
+	p, err := newProxy(t.Context(), fmt.Sprintf("%s:%d", cfg.Host, cfg.Port), cutter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.close)
+	behind := cfg.Copy()
+	if _, err := fmt.Sscanf(p.addr, "127.0.0.1:%d", &behind.Port); err != nil {
+		t.Fatal(err)
+	}
+	behind.Host, behind.Fallbacks = "127.0.0.1", nil
+	conn, err := pgx.ConnectConfig(t.Context(), behind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	transact := func(sql string) error {
+		return pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), sql)
+			return errors.Join(err, tx.QueryRow(t.Context(), `SELECT 1`).Scan(new(int)))
+		})
+	}
+	trap := cutter.set()
+	if err := transact(`CREATE TABLE other (n int)`); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-trap.caught:
+		t.Fatal("a transaction that locks no rows is caught")
+	default:
+	}
+	done := make(chan error, 1)
+	go func() { done <- transact(`SELECT n FROM rows FOR UPDATE`) }()
+	<-trap.caught
+	var idle int
+	const sql = `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'rows'::regclass AND mode = 'RowShareLock' AND backend_xid IS NOT NULL AND state = 'idle in transaction'`
+	if err := db.QueryRow(t.Context(), sql).Scan(&idle); err != nil || idle != 1 {
+		t.Errorf("%d transactions hold locks and are idle, %v; want 1", idle, err)
+	}
+	cutter.release(trap)
+	if err := <-done; err != nil {
+		t.Errorf("released, it says %v", err)
+	}
+}

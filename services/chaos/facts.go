@@ -28,6 +28,7 @@ type facts struct {
 	ledger       ledger
 	outboxes     map[string]int // rows by service
 	counted      map[uuid.UUID]int
+	countedAt    []time.Time
 	tally        map[string]int64
 
 	topics   map[string]map[uuid.UUID][]record // by topic and order
@@ -40,7 +41,11 @@ type facts struct {
 	sightings []sighting // what the system's checker has found
 	checks    int        // that it has made
 	excused   func(at time.Time) bool
-	blind     string // why it does not see at the end that all is well
+	episodes  []Episode
+	ended     time.Time     // load and faults
+	settling  time.Duration // from then until all was settled
+	patience  time.Duration // that may take
+	blind     string        // why it does not see at the end that all is well
 
 	machine []string // what is wrong with processes, memory, logs and answers
 }
@@ -108,7 +113,7 @@ const (
 func (f *facts) readDatabases(ctx context.Context, dbs map[string]*pgxpool.Pool) error {
 	f.orders, f.reservations, f.payments = map[uuid.UUID]*orderRow{}, map[uuid.UUID]*reservationRow{}, map[uuid.UUID]*paymentRow{}
 	f.outboxes, f.counted, f.tally = map[string]int{}, map[uuid.UUID]int{}, map[string]int64{}
-	f.products = nil
+	f.products, f.countedAt = nil, nil
 	var id uuid.UUID
 	each := func(service, sql string, fn func(rows pgx.Rows) error) error {
 		rows, _ := dbs[service].Query(ctx, sql) // the error surfaces at the end
@@ -148,10 +153,12 @@ func (f *facts) readDatabases(ctx context.Context, dbs map[string]*pgxpool.Pool)
 			f.products = append(f.products, p)
 			return err
 		}),
-		each(witness.Name, `SELECT order_id, count(*)::int FROM counted GROUP BY 1`, func(rows pgx.Rows) error {
+		each(witness.Name, `SELECT order_id, count(*)::int, min(at) FROM counted GROUP BY 1`, func(rows pgx.Rows) error {
 			var n int
-			err := rows.Scan(&id, &n)
+			var at time.Time
+			err := rows.Scan(&id, &n, &at)
 			f.counted[id] = n
+			f.countedAt = append(f.countedAt, at)
 			return err
 		}),
 		each(witness.Name, `SELECT bucket, n FROM tally`, func(rows pgx.Rows) error {
@@ -190,7 +197,9 @@ type stray struct {
 }
 
 type deadLetter struct {
-	place, group, topic, reason, poison string
+	place, group, topic, reason string
+	poison                      string // empty: it is none, or a reference to a message that was too large for a dead letter
+	from                        string // the place of the message itself
 }
 
 // payload is what any event may say that is held against the databases.

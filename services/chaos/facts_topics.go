@@ -21,11 +21,23 @@ func eventTopics() []string {
 	}
 }
 
-// readTopics reads every record there is.
-func (f *facts) readTopics(ctx context.Context, client *broker.Client) error {
-	f.topics, f.counts, f.strays, f.dead = map[string]map[uuid.UUID][]record{}, map[string][]int64{}, nil, nil
+// noFacts are facts without any events.
+func noFacts() *facts {
+	f := &facts{topics: map[string]map[uuid.UUID][]record{}, counts: map[string][]int64{}}
 	for _, topic := range eventTopics() {
 		f.topics[topic] = map[uuid.UUID][]record{}
+	}
+	return f
+}
+
+// readTopics reads every record there is, after those that were in topics when they were deleted.
+func (f *facts) readTopics(ctx context.Context, client *broker.Client, archived *facts) error {
+	f.topics, f.counts, f.strays, f.dead = map[string]map[uuid.UUID][]record{}, map[string][]int64{}, slices.Clone(archived.strays), nil
+	for _, topic := range eventTopics() {
+		f.topics[topic] = map[uuid.UUID][]record{}
+		for id, records := range archived.topics[topic] {
+			f.topics[topic][id] = slices.Clip(records)
+		}
 		err := client.Scan(ctx, topic, func(r broker.Record) error {
 			f.take(&r)
 			return nil
@@ -46,18 +58,22 @@ func (f *facts) readTopics(ctx context.Context, client *broker.Client) error {
 		return err
 	}
 	for _, group := range deadGroups() {
-		err := client.Scan(ctx, saga.DeadLetterTopic(group), func(r broker.Record) error {
-			d, err := saga.ParseDeadLetter(r)
-			if err != nil {
-				f.stray(&r, err.Error())
-			}
-			f.dead = append(f.dead, deadLetter{place: place(&r), group: d.Group, topic: d.Topic, reason: d.Reason, poison: r.Header(poisonHeader)})
-			return nil
-		})
-		if err != nil {
+		if err := client.Scan(ctx, saga.DeadLetterTopic(group), f.takeDead); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (f *facts) takeDead(r broker.Record) error {
+	d, err := saga.ParseDeadLetter(r)
+	if err != nil {
+		f.stray(&r, err.Error())
+	}
+	f.dead = append(f.dead, deadLetter{
+		place: place(&r), group: d.Group, topic: d.Topic, reason: d.Reason, poison: r.Header(poisonHeader),
+		from: place(&broker.Record{Topic: d.Topic, Partition: d.Partition, Offset: d.Offset}),
+	})
 	return nil
 }
 

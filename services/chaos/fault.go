@@ -43,7 +43,17 @@ func faults() []fault {
 		{"database-immediate", seconds(4), anyService, server, restartServer("SIGQUIT")},
 		{"commit-cut", seconds(4), anyService, network, cutCommits},
 		{"disk-full", scaled(12 * time.Second), roomless, server, fillDisk},
-		{"poison", seconds(5), always("topics"), poisoning, poison},
+		{"poison", seconds(5), always("topics"), topics, poison},
+
+		{"topic-deleted", seconds(18), someTopic, kafkaAndTopics, deleteTopic},
+		{"partition-leaderless", seconds(25), always("kafka-2"), cluster, leaderless},
+		{"key-poisoned", seconds(25), always("witness"), topics, poisonKey},
+		{"oversized", seconds(10), always("topics"), kafkaAndTopics, oversize},
+		{"kafka-amnesia", seconds(20), always("kafka"), kafkaAndTopics, amnesia},
+		{"database-blackhole", seconds(20), anyService, database, blackhole},
+		{"frozen-in-transaction", seconds(30), anyService, frozenWith, freeze},
+		{"slow-client", seconds(20), anyService, process, slow},
+		{rollingUpgrade, seconds(40), always("all services"), everySecond, upgrade},
 	}
 }
 
@@ -80,7 +90,27 @@ func server(on string) []string { return []string{"server " + on} }
 
 func network(on string) []string { return []string{"network " + on} }
 
-func poisoning(string) []string { return []string{"poison"} }
+// cluster is what brokers need to come and go: the other one and its network.
+func cluster(string) []string { return []string{"server kafka", "network kafka"} }
+
+func database(on string) []string { return append(server(on), network(on)...) }
+
+func topics(string) []string { return []string{"topics"} }
+
+// kafkaAndTopics is for what changes topics behind everybody's back: nothing else may be in them, and the broker has to be there.
+func kafkaAndTopics(on string) []string { return append(cluster(on), topics(on)...) }
+
+func frozenWith(on string) []string { return append(both(on), database(on)...) }
+
+// everySecond is the second instances of all services, and what these need to start.
+func everySecond(string) []string {
+	held := cluster("")
+	for _, name := range serviceNames() {
+		held = append(held, "second "+name)
+		held = append(held, server(name)...)
+	}
+	return held
+}
 
 func processes(names ...string) func(string) []string {
 	return func(string) []string {

@@ -121,7 +121,7 @@ func kafkaAway(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string
 func cutKafka(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string, error) {
 	cuts := 0
 	for end := time.Now().Add(between(rnd, 2*time.Second, 5*time.Second)); time.Now().Before(end) && ctx.Err() == nil; {
-		if c.world.kafka.cutOne(rnd) {
+		if c.world.brokers[rnd.IntN(len(c.world.brokers))].cutOne(rnd) {
 			cuts++
 		}
 		pause(ctx, between(rnd, 20*time.Millisecond, 300*time.Millisecond))

@@ -20,6 +20,8 @@ type Options struct {
 	Clients  int           `json:"clients"`            // requests at once; default 32
 	Memory   float64       `json:"memoryMiB"`          // that a service may have at most; default 150
 	Patience time.Duration `json:"-"`                  // how long nothing may move before what is open counts as stuck; default 30 s
+	Settle   time.Duration `json:"settleNanoseconds"`  // that settling may take after the last fault; default 30 s
+	Previous string        `json:"previous,omitempty"` // the commit that a rolling upgrade starts from; default: the last tag, or a constant
 	Race     bool          `json:"race"`               // build the services with the race detector
 	Sabotage string        `json:"sabotage,omitempty"` // break the services on purpose, see pkg/internal/sabotage
 	Dir      string        `json:"-"`                  // for what the services log; default .data/chaos
@@ -39,6 +41,7 @@ func (o *Options) defaults() error {
 	o.Clients = cmp.Or(o.Clients, 32)
 	o.Memory = cmp.Or(o.Memory, 150)
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
+	o.Settle = cmp.Or(o.Settle, 30*time.Second)
 	o.Dir = cmp.Or(o.Dir, filepath.Join(".data", "chaos"))
 	if len(o.Faults) == 0 {
 		o.Faults = FaultNames()
@@ -87,6 +90,9 @@ func (o *Options) command() string {
 	}
 	if len(o.Faults) < len(FaultNames()) {
 		args += " -faults " + strings.Join(o.Faults, ",")
+	}
+	if o.has(rollingUpgrade) && o.Previous != "" {
+		args += " -previous " + o.Previous
 	}
 	if len(o.On) < len(serviceNames()) {
 		args += " -on " + strings.Join(o.On, ",")

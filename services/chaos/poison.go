@@ -35,6 +35,13 @@ type poisoned struct {
 	id    string
 	topic string
 	value string
+	place string // empty: its header tells which it is
+	at    time.Time
+}
+
+// record is the message.
+func (p poisoned) record(key []byte) broker.Record {
+	return broker.Record{Topic: p.topic, Key: key, Value: []byte(p.value), Headers: []broker.Header{{Key: poisonHeader, Value: []byte(p.id)}}}
 }
 
 // poisons remembers what was produced, and what the broker has acknowledged of it.
@@ -47,6 +54,24 @@ func (p *poisons) all() []poisoned {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.sent)
+}
+
+// add notes a message that the broker has acknowledged.
+func (p *poisons) add(one poisoned) {
+	one.at = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = append(p.sent, one)
+}
+
+// forgive drops what a group may not have seen of a topic that was deleted, and returns how much that is: what came in the
+// last minute. Poison is in no outbox, so nobody sends it again.
+func (p *poisons) forgive(topic string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := len(p.sent)
+	p.sent = slices.DeleteFunc(p.sent, func(one poisoned) bool { return one.topic == topic && time.Since(one.at) < time.Minute })
+	return before - len(p.sent)
 }
 
 // garbage is what no handler can read, in any topic.
@@ -77,12 +102,9 @@ func poison(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string,
 		case 1:
 			key = nil
 		}
-		record := broker.Record{Topic: p.topic, Key: key, Value: []byte(p.value), Headers: []broker.Header{{Key: poisonHeader, Value: []byte(p.id)}}}
-		if err := errors.Join(c.world.client.Produce(ctx, []broker.Record{record})...); err == nil { // otherwise nobody knows
+		if err := errors.Join(c.world.client.Produce(ctx, []broker.Record{p.record(key)})...); err == nil { // otherwise nobody knows
 			sent++
-			c.poisons.mu.Lock()
-			c.poisons.sent = append(c.poisons.sent, p)
-			c.poisons.mu.Unlock()
+			c.poisons.add(p)
 		}
 		pause(ctx, time.Duration(100/max(c.world.opts.Rate, 1)*float64(time.Second)))
 	}

@@ -20,6 +20,8 @@ type proxy struct {
 	ln     net.Listener
 	cutter *commitCutter // nil: bytes are passed on unread
 
+	swallows atomic.Bool // nothing comes through
+
 	mu    sync.Mutex
 	links map[*link]struct{}
 	open  sync.WaitGroup
@@ -29,6 +31,7 @@ type proxy struct {
 type link struct {
 	client, server *net.TCPConn
 	once           sync.Once
+	dead           atomic.Bool // for ever: nothing that either side sends arrives, and neither is told
 }
 
 // cut ends the connection as if a cable had been pulled: what is on its way is lost.
@@ -87,6 +90,9 @@ func (p *proxy) serve(client *net.TCPConn) {
 	l := &link{client: client, server: server.(*net.TCPConn)}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
+	if p.swallows.Load() {
+		l.die()
+	}
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
@@ -105,6 +111,29 @@ func (p *proxy) serve(client *net.TCPConn) {
 	}
 	both.Wait()
 	l.once.Do(func() { _ = l.client.Close(); _ = l.server.Close() })
+}
+
+// die lets the connection be as if the other host had vanished: packets are dropped, and no reset comes.
+func (l *link) die() {
+	l.dead.Store(true)
+	for _, c := range []*net.TCPConn{l.client, l.server} {
+		_ = deafen(c) // where the system cannot, what arrives is read and dropped
+	}
+}
+
+// swallow lets every connection die, and each that is made while it lasts. It returns how many there were.
+func (p *proxy) swallow() int {
+	p.swallows.Store(true)
+	links := p.all()
+	for _, l := range links {
+		l.die()
+	}
+	return len(links)
+}
+
+// spit lets new connections through again. Those that died stay dead.
+func (p *proxy) spit() {
+	p.swallows.Store(false)
 }
 
 // passOn copies one direction to its end, and ends the other side's reading with it.
@@ -146,6 +175,27 @@ func (p *proxy) cutOne(rnd *rand.Rand) bool {
 type commitCutter struct {
 	wanted atomic.Int64
 	done   atomic.Int64
+	trap   atomic.Pointer[trap]
+}
+
+// trap waits for a connection that is inside a transaction, between two of its round trips, with locks on rows. It holds the
+// answer back that the service waits for until it is released.
+type trap struct {
+	caught   chan struct{}
+	released chan struct{}
+}
+
+// set sets a trap for the next such connection.
+func (c *commitCutter) set() *trap {
+	t := &trap{caught: make(chan struct{}), released: make(chan struct{})}
+	c.trap.Store(t)
+	return t
+}
+
+// release lets the answer go, if one is held, and takes the trap away.
+func (c *commitCutter) release(t *trap) {
+	c.trap.CompareAndSwap(t, nil)
+	close(t.released)
 }
 
 // take uses up one wanted cut.

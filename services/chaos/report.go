@@ -27,16 +27,17 @@ type Report struct {
 	Postgres string      `json:"postgres"`
 	Options  Options     `json:"options"`
 
-	Seconds        float64 `json:"seconds"` // of load and faults
-	Load           counts  `json:"load"`
-	Checks         int     `json:"checks"` // that the system's own checker made
-	Stored         int     `json:"stored"`
-	Confirmed      int     `json:"confirmed"`
-	Cancelled      int     `json:"cancelled"`
-	Duplicates     int     `json:"duplicateRecords"` // events that are in their topics more than once
-	Poison         int     `json:"poison"`
-	DeadLetters    int     `json:"deadLetters"`
-	SettledSeconds float64 `json:"settledSeconds"` // from the end of load and faults until nothing was under way any more
+	Seconds        float64  `json:"seconds"` // of load and faults
+	Load           counts   `json:"load"`
+	Checks         int      `json:"checks"` // that the system's own checker made
+	Stored         int      `json:"stored"`
+	Confirmed      int      `json:"confirmed"`
+	Cancelled      int      `json:"cancelled"`
+	Duplicates     int      `json:"duplicateRecords"` // events that are in their topics more than once
+	Poison         int      `json:"poison"`
+	DeadLetters    int      `json:"deadLetters"`
+	Notes          []string `json:"notes,omitempty"` // what was asked for and could not be done, and why
+	SettledSeconds float64  `json:"settledSeconds"`  // from the end of load and faults until nothing was under way any more
 
 	Kinds      []Kind             `json:"faults"`
 	Episodes   []Episode          `json:"history"`
@@ -87,26 +88,21 @@ func (r *Report) judged(f *facts, h *history, found []Violation) {
 			r.Cancelled++
 		}
 	}
-	var settled []time.Time
-	for topic, byOrder := range f.topics {
+	for _, byOrder := range f.topics {
 		for _, records := range byOrder {
 			ids := map[uuid.UUID]bool{}
 			for _, one := range records {
 				ids[one.id] = true
 			}
 			r.Duplicates += len(records) - len(ids)
-			if topic == "order.confirmed" || topic == "order.cancelled" {
-				settled = append(settled, records[0].at)
-			}
 		}
 	}
-	r.Kinds = kinds(h.all(), settled, r.ended)
+	r.Kinds = kinds(h.all(), f.settledAt(), r.ended)
 	r.Violations = append(r.Violations, found...)
 }
 
-// kinds sums up episodes. An order settled when its last event was written, by the clock of the order service's database.
+// kinds sums up episodes.
 func kinds(episodes []Episode, settled []time.Time, end time.Time) []Kind {
-	slices.SortFunc(settled, time.Time.Compare)
 	byName := map[string]*Kind{}
 	for _, e := range episodes {
 		k := byName[e.Fault]
@@ -214,7 +210,7 @@ func (r *Report) Print(w io.Writer) {
 	line("| events published more than once, and recognised | %d |", r.Duplicates)
 	line("| poison, dead letters | %d, %d |", r.Poison, r.DeadLetters)
 	line("| checks by the system's own checker | %d |", r.Checks)
-	line("| from the end of load and faults until all was settled | %.1f s |", r.SettledSeconds)
+	line("| from the end of load and faults until all was settled | %.1f s, of %s at most |", r.SettledSeconds, r.Options.Settle)
 	var peaks []string
 	for _, service := range slices.Sorted(maps.Keys(r.PeakMiB)) {
 		peaks = append(peaks, fmt.Sprintf("%s %.0f", service, r.PeakMiB[service]))
@@ -232,6 +228,9 @@ func (r *Report) Print(w io.Writer) {
 	line("\nA standstill counts for every fault that was going on in it. –: another fault came before an order settled.")
 	if left := r.left(); len(left) > 0 {
 		line("\n**Not injected, for want of time: %s.**", strings.Join(left, ", "))
+	}
+	for _, note := range r.Notes {
+		line("\n**%s**", note)
 	}
 	for _, v := range r.Violations {
 		line("\n**%s**", v)

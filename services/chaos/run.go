@@ -43,6 +43,7 @@ func Run(ctx context.Context, opts Options, log io.Writer) (_ *Report, err error
 	}
 	say("starting %s, %d × %s and the services", rig.KafkaImage, len(serviceNames()), rig.PostgresImage)
 	w := &world{
+		archived: noFacts(), away: map[string]bool{},
 		opts: opts, gates: map[string]*proxy{}, dbs: map[string]*rig.Server{}, pools: map[string]*pgxpool.Pool{},
 		running: map[string]*instance{}, second: map[string]*instance{}, peaks: map[string]float64{},
 	}
@@ -50,6 +51,7 @@ func Run(ctx context.Context, opts Options, log io.Writer) (_ *Report, err error
 		w.small = anyService(w, rand.New(rand.NewPCG(opts.Seed, 4)))
 	}
 	report := newReport(ctx, opts)
+	w.withPrevious(ctx, bins, report, say)
 	err = w.start(ctx, bins)
 	if err == nil {
 		err = w.ordeal(ctx, report, say)
@@ -127,7 +129,10 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	say("%s: %s", map[bool]string{true: "settled", false: "NOT SETTLED"}[standing.settled()], standing)
 	report.measured(w, l.counts(), h, began, at)
 
-	f := &facts{stock: stock(), excused: excused(h.all())}
+	f := &facts{
+		stock: stock(), excused: excused(h.all()), episodes: h.all(), ended: report.ended, patience: w.opts.Settle,
+		settling: time.Duration(report.SettledSeconds * float64(time.Second)),
+	}
 	if err := w.lastLook(ctx); err != nil {
 		f.blind = err.Error()
 	}
@@ -163,7 +168,7 @@ func (w *world) examine(ctx context.Context, f *facts, c *calamity, h *history) 
 	for last := time.Now().Add(w.opts.Patience / 3); ; {
 		f.requests, f.transfers, f.unanswered, _ = c.load.known()
 		f.poisoned = c.poisons.all()
-		err := errors.Join(f.readDatabases(ctx, w.pools), f.readTopics(ctx, w.client))
+		err := errors.Join(f.readDatabases(ctx, w.pools), f.readTopics(ctx, w.client, w.archived))
 		if err == nil {
 			f.sightings, f.checks, err = readSightings(ctx, w.watching)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +36,10 @@ func choreography() []saga.Service { return append(system.Choreography(), witnes
 type world struct {
 	opts     Options
 	servers  *rig.Servers
-	kafka    *proxy
+	brokers  []*proxy // in front of each broker
+	topics   []broker.TopicSpec
+	archived *facts                   // the events of topics that were deleted
+	previous string                   // the directory of the previous commit's binaries
 	gates    map[string]*proxy        // in front of each service's database
 	dbs      map[string]*rig.Server   // by service
 	pools    map[string]*pgxpool.Pool // the checker's way into each database, beside the proxy
@@ -47,7 +51,8 @@ type world struct {
 	mu      sync.Mutex
 	running map[string]*instance // by service, the watcher among them
 	second  map[string]*instance
-	deaths  []string // processes that ended though nobody made them
+	away    map[string]bool // services whose first instance gets no requests
+	deaths  []string        // processes that ended though nobody made them
 	peaks   map[string]float64
 	watches sync.WaitGroup
 }
@@ -65,18 +70,19 @@ func build(ctx context.Context, dir string, opts *Options) error {
 
 // start starts servers and services. What was started has to be stopped even after an error.
 func (w *world) start(ctx context.Context, bins string) (err error) {
-	topics, err := saga.Topics(partitions, choreography()...)
-	if err != nil {
+	if w.topics, err = saga.Topics(partitions, choreography()...); err != nil {
 		return err
 	}
-	cfg := rig.Config{Topics: topics, Advertise: func(addr netip.AddrPort) (string, error) {
-		var err error
-		w.kafka, err = newProxy(ctx, addr.String(), nil)
-		if err != nil {
-			return "", err
-		}
-		return w.kafka.addr, nil
-	}}
+	cfg := rig.Config{Topics: w.topics, Second: w.opts.has("partition-leaderless"), Forgetful: w.opts.has("kafka-amnesia"),
+		Advertise: func(addr netip.AddrPort) (string, error) {
+			p, err := newProxy(ctx, addr.String(), nil)
+			if err != nil {
+				return "", err
+			}
+			w.brokers = append(w.brokers, p)
+			return p.addr, nil
+		},
+	}
 	for _, service := range serviceNames() {
 		// Checkpoints are the same for all: a server with little room cannot keep much of its log.
 		pgCfg := rig.PostgresConfig{Name: "postgres-" + service, Args: []string{"-c", "max_wal_size=128MB", "-c", "min_wal_size=32MB"}}
@@ -107,20 +113,18 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 		}
 		urls[service] = (&rig.Server{Addr: behind}).URL(service, service)
 	}
-	if w.client, err = broker.Open(broker.Config{Brokers: []string{w.kafka.addr}, ClientID: "chaos"}); err != nil {
+	var brokers []string
+	for _, p := range w.brokers {
+		brokers = append(brokers, p.addr)
+	}
+	if w.client, err = broker.Open(broker.Config{Brokers: brokers, ClientID: "chaos"}); err != nil {
 		return err
 	}
 	common := []string{"KAFKA_SESSION_TIMEOUT=" + sessionTimeout.String(), "CONVERGE_SABOTAGE=" + w.opts.Sabotage, "PAYMENT_DECLINE_ABOVE=0",
-		"OPENING_BALANCE=" + strconv.Itoa(opening)}
+		"OPENING_BALANCE=" + strconv.Itoa(opening), "KAFKA_REPLICATION=1"} // one copy of each partition, so that a broker can be missed
 	w.launch = rig.Launch{
-		Services: serviceNames(), Instances: 1, Brokers: w.kafka.addr, Partitions: partitions, Databases: urls, Logs: w.opts.Dir,
-		Env: map[string][]string{},
-		Command: func(service string) []string {
-			if service == witness.Name {
-				return []string{filepath.Join(bins, "soak"), witness.Name}
-			}
-			return []string{filepath.Join(bins, service)}
-		},
+		Services: serviceNames(), Instances: 1, Brokers: strings.Join(brokers, ","), Partitions: partitions, Databases: urls, Logs: w.opts.Dir,
+		Env: map[string][]string{}, Command: command(bins),
 	}
 	for _, service := range serviceNames() {
 		w.launch.Env[service] = common
@@ -133,6 +137,16 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 		return err
 	}
 	return w.startWatcher(ctx, bins)
+}
+
+// command starts the services whose binaries lie in a directory.
+func command(bins string) func(service string) []string {
+	return func(service string) []string {
+		if service == witness.Name {
+			return []string{filepath.Join(bins, "soak"), witness.Name}
+		}
+		return []string{filepath.Join(bins, service)}
+	}
 }
 
 // adopt watches over a process from its start to its end.
@@ -202,7 +216,18 @@ func (w *world) ready(ctx context.Context, i *instance) error {
 
 // join starts a second instance of a service.
 func (w *world) join(ctx context.Context, service string) (*instance, error) {
-	p, err := w.launch.One(service, 1)
+	return w.joinAs(ctx, w.launch, service)
+}
+
+// joinBeside starts one whose way to its database is its own: what is done to the first's connections does not concern it.
+func (w *world) joinBeside(ctx context.Context, service string) (*instance, error) {
+	launch := w.launch
+	launch.Databases = map[string]string{service: w.dbs[service].URL(service, service)}
+	return w.joinAs(ctx, launch, service)
+}
+
+func (w *world) joinAs(ctx context.Context, launch rig.Launch, service string) (*instance, error) {
+	p, err := launch.One(service, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +240,9 @@ func (w *world) join(ctx context.Context, service string) (*instance, error) {
 
 // leave stops it.
 func (w *world) leave(i *instance) error {
+	if i == nil {
+		return nil
+	}
 	w.mu.Lock()
 	delete(w.second, i.Service)
 	w.mu.Unlock()
@@ -229,8 +257,11 @@ func (w *world) first(service string) *instance {
 
 // server is the broker, or a service's database server.
 func (w *world) server(on string) *rig.Server {
-	if on == "kafka" {
+	switch on {
+	case "kafka":
 		return w.servers.Kafka
+	case "kafka-2":
+		return w.servers.Second
 	}
 	return w.dbs[on]
 }
@@ -242,8 +273,18 @@ func (w *world) addrs(service string) []string {
 	addrs := []string{w.running[service].Addr}
 	if i := w.second[service]; i != nil {
 		addrs = append(addrs, i.Addr)
+		if w.away[service] {
+			return addrs[1:]
+		}
 	}
 	return addrs
+}
+
+// turnAway sends requests to a service's second instance alone, or to both again.
+func (w *world) turnAway(service string, away bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away[service] = away
 }
 
 // stopServices stops every process. Their stop has to be clean.
@@ -274,7 +315,9 @@ func (w *world) close(ctx context.Context) error {
 	if w.client != nil {
 		w.client.Close()
 	}
-	w.kafka.close()
+	for _, p := range w.brokers {
+		p.close()
+	}
 	for _, gate := range w.gates {
 		gate.close()
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
-	"github.com/testcontainers/testcontainers-go/exec"
 )
 
 // label marks the rig's containers and volumes; its value is the machine's name and the process's id.
@@ -143,30 +142,6 @@ func (s *Server) Running(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("look at %s: %w", s.Name, err)
 	}
 	return state.Running, nil
-}
-
-const ballast = dataDir + "/ballast"
-
-// Fill leaves the server's volume, which has to be a small one, no room at all.
-func (s *Server) Fill(ctx context.Context) error {
-	return s.inVolume(ctx, "cat /dev/zero >"+ballast+" 2>/dev/null || test -s "+ballast)
-}
-
-// Free gives the room back.
-func (s *Server) Free(ctx context.Context) error { return s.inVolume(ctx, "rm -f "+ballast) }
-
-func (s *Server) inVolume(ctx context.Context, command string) error {
-	if s.holder == nil {
-		return fmt.Errorf("%s has no volume of its own", s.Name)
-	}
-	code, r, err := s.holder.Exec(ctx, []string{"sh", "-c", command}, exec.Multiplexed())
-	if err != nil {
-		return fmt.Errorf("change the volume of %s: %w", s.Name, err)
-	}
-	if out, err := io.ReadAll(r); err != nil || code != 0 {
-		return errors.Join(err, fmt.Errorf("change the volume of %s: code %d: %s", s.Name, code, out))
-	}
-	return nil
 }
 
 func (s *Server) logs(ctx context.Context) string {

@@ -35,11 +35,18 @@ type Process struct {
 
 // Build compiles commands of services/cmd into dir, with further flags for the compiler.
 func Build(ctx context.Context, dir string, commands []string, flags ...string) error {
+	return BuildIn(ctx, "", dir, commands, flags...)
+}
+
+// BuildIn does the same with the source that lies at root; empty: where this process runs.
+func BuildIn(ctx context.Context, root, dir string, commands []string, flags ...string) error {
 	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, flags...)
 	for _, name := range commands {
 		args = append(args, "github.com/converge-dev/converge/services/cmd/"+name)
 	}
-	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", strings.Join(commands, ", "), err, out)
 	}
 	return nil
@@ -93,6 +100,8 @@ func (l Launch) One(service string, i int) (*Process, error) {
 		env: append([]string{
 			prefix + "_ADDR=" + addr, prefix + "_DATABASE_URL=" + l.Databases[service],
 			"KAFKA_BROKERS=" + l.Brokers, "KAFKA_PARTITIONS=" + strconv.Itoa(l.Partitions), "LOG_LEVEL=warn",
+			// The same at each start, so that it gets its partitions back at once.
+			"KAFKA_INSTANCE_ID=" + service + "-" + strconv.Itoa(i),
 		}, l.Env[service]...),
 	}
 	if l.Profile {

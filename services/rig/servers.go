@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"strconv"
@@ -32,7 +31,13 @@ type Config struct {
 	Topics    []broker.TopicSpec
 	Postgres  []PostgresConfig
 	Kafka     map[string]string                           // environment beyond Kafka's defaults
-	Advertise func(broker netip.AddrPort) (string, error) // where clients find the broker, if not at its own address
+	Advertise func(broker netip.AddrPort) (string, error) // where clients find a broker, if not at its own address; called for each
+
+	// Second adds a broker that leads every third partition of Topics and nothing else: no group is coordinated there. It is
+	// there on Linux only, where containers share the machine's network.
+	Second bool
+	// Forgetful puts the first broker's data in a volume, for [Server.Sizes] and [Server.CutBack].
+	Forgetful bool
 }
 
 // PostgresConfig is one server.
@@ -45,6 +50,7 @@ type PostgresConfig struct {
 // Servers are what the services run on.
 type Servers struct {
 	Kafka    *Server
+	Second   *Server // the second broker, if there is one
 	Postgres []*Server
 
 	docker  *client.Client
@@ -79,65 +85,6 @@ func Start(ctx context.Context, cfg Config) (*Servers, error) {
 	return s, nil
 }
 
-// startKafka starts one node, broker and controller, with Kafka's defaults but for what one node cannot have.
-func (s *Servers) startKafka(ctx context.Context, cfg Config) error {
-	controller, err := freePort()
-	if err != nil {
-		return err
-	}
-	s.Kafka, err = s.run(ctx, "kafka", KafkaImage, func(bind string, addr netip.AddrPort) ([]testcontainers.ContainerCustomizer, error) {
-		advertised := addr.String()
-		if cfg.Advertise != nil {
-			if advertised, err = cfg.Advertise(addr); err != nil {
-				return nil, err
-			}
-		}
-		env := map[string]string{
-			"KAFKA_NODE_ID":                        "1",
-			"KAFKA_PROCESS_ROLES":                  "broker,controller",
-			"KAFKA_CONTROLLER_QUORUM_VOTERS":       fmt.Sprintf("1@127.0.0.1:%d", controller),
-			"KAFKA_CONTROLLER_LISTENER_NAMES":      "CONTROLLER",
-			"KAFKA_LISTENERS":                      fmt.Sprintf("PLAINTEXT://%s:%d,CONTROLLER://127.0.0.1:%d", bind, addr.Port(), controller),
-			"KAFKA_ADVERTISED_LISTENERS":           "PLAINTEXT://" + advertised,
-			"KAFKA_INTER_BROKER_LISTENER_NAME":     "PLAINTEXT",
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-
-			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":                 "1",
-			"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR":         "1",
-			"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":                    "1",
-			"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR": "1",
-			"KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR":            "1",
-
-			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":        "false",
-			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-		}
-		maps.Copy(env, cfg.Kafka)
-		// The image writes its configuration below /opt at each start, which not every build of it lets its own user do.
-		root := testcontainers.WithConfigModifier(func(c *container.Config) { c.User = "root" })
-		return []testcontainers.ContainerCustomizer{root, testcontainers.WithEnv(env)}, nil
-	})
-	if err != nil {
-		return err
-	}
-	s.Kafka.ready = func(ctx context.Context) error {
-		c, err := broker.Open(broker.Config{Brokers: []string{s.Kafka.Addr.String()}, ClientID: "rig"})
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		return c.Ping(ctx)
-	}
-	if err := s.Kafka.Await(ctx); err != nil {
-		return err
-	}
-	c, err := broker.Open(broker.Config{Brokers: []string{s.Kafka.Addr.String()}, ClientID: "rig"})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return c.EnsureTopics(ctx, cfg.Topics)
-}
-
 // startPostgres starts a server with the image's settings: every commit reaches the disk before it is acknowledged.
 // Statements are counted, which costs it a little.
 func (s *Servers) startPostgres(ctx context.Context, cfg PostgresConfig) error {
@@ -157,7 +104,7 @@ func (s *Servers) startPostgres(ctx context.Context, cfg PostgresConfig) error {
 			testcontainers.WithCmd(args...),
 		}
 		if volume != "" {
-			opts = append(opts, mounted(volume))
+			opts = append(opts, mounted(volume, dataDir))
 		}
 		return opts, nil
 	})
@@ -187,24 +134,29 @@ func (s *Servers) startPostgres(ctx context.Context, cfg PostgresConfig) error {
 // dataDir is where the image keeps its data, and what a volume of our own replaces.
 const dataDir = "/var/lib/postgresql"
 
-func mounted(volume string) testcontainers.CustomizeRequestOption {
+func mounted(volume, dir string) testcontainers.CustomizeRequestOption {
 	return testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) {
-		hc.Mounts = append(hc.Mounts, mount.Mount{Type: mount.TypeVolume, Source: volume, Target: dataDir})
+		hc.Mounts = append(hc.Mounts, mount.Mount{Type: mount.TypeVolume, Source: volume, Target: dir})
 	})
 }
 
 // smallVolume makes a volume in memory. It would be gone with its last container, so one that sleeps holds it.
 func (s *Servers) smallVolume(ctx context.Context, name string, mib int) (string, *testcontainers.DockerContainer, error) {
+	return s.heldVolume(ctx, name, PostgresImage, dataDir, map[string]string{"type": "tmpfs", "device": "tmpfs", "o": fmt.Sprintf("size=%dm", mib)})
+}
+
+// heldVolume makes a volume and a container that sleeps with it, in which commands can change what its user has stored.
+func (s *Servers) heldVolume(ctx context.Context, name, image, dir string, options map[string]string) (string, *testcontainers.DockerContainer, error) {
 	volume := fmt.Sprintf("converge-%s-%d", name, os.Getpid())
 	_, err := s.docker.VolumeCreate(ctx, client.VolumeCreateOptions{
-		Name: volume, Driver: "local", Labels: map[string]string{label: owner(os.Getpid())},
-		DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": fmt.Sprintf("size=%dm", mib)},
+		Name: volume, Driver: "local", Labels: map[string]string{label: owner(os.Getpid())}, DriverOpts: options,
 	})
 	if err != nil {
 		return "", nil, err
 	}
 	s.volumes = append(s.volumes, volume)
-	holder, err := testcontainers.Run(ctx, PostgresImage, mounted(volume), testcontainers.WithEntrypoint("sleep", "infinity"),
+	root := testcontainers.WithConfigModifier(func(c *container.Config) { c.User = "root" })
+	holder, err := testcontainers.Run(ctx, image, root, mounted(volume, dir), testcontainers.WithEntrypoint("sleep", "infinity"),
 		testcontainers.WithLabels(map[string]string{label: owner(os.Getpid())}))
 	if holder != nil {
 		s.holders = append(s.holders, holder)
@@ -236,7 +188,7 @@ func (s *Servers) Remove(ctx context.Context) error {
 		return nil
 	}
 	var errs []error
-	for _, srv := range append(s.Postgres, s.Kafka) {
+	for _, srv := range append(s.Postgres, s.Kafka, s.Second) {
 		if srv != nil {
 			errs = append(errs, terminate(ctx, srv.ctr))
 		}

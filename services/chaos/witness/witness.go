@@ -6,7 +6,9 @@ package witness
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -24,7 +26,18 @@ const Name = "witness"
 type CountedV1 struct {
 	OrderID uuid.UUID `json:"orderId"`
 	N       int64     `json:"n"`
+	Padding string    `json:"padding,omitempty"`
 }
+
+// Orders that nobody placed. Faults say that they were confirmed.
+var (
+	// Cursed cannot be counted: its handler returns an error, always.
+	Cursed = uuid.MustParse("0192f000-0000-7000-8000-00000000000c")
+	// Swollen is told of in an event that is larger than its topic takes.
+	Swollen = uuid.MustParse("0192f000-0000-7000-8000-00000000000d")
+)
+
+const swollenBy = 3 << 19 // bytes: more than topics take, and less than dead letters may be
 
 // Counted is keyed by bucket.
 var Counted = saga.NewTopic[CountedV1]("witness.counted")
@@ -59,6 +72,9 @@ func count(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderConfirmedV
 	buckets := make([]string, len(msgs))
 	orders := make([]uuid.UUID, len(msgs))
 	for i, m := range msgs {
+		if m.Data.OrderID == Cursed {
+			return nil, errors.New("this order cannot be counted")
+		}
 		buckets[i], orders[i] = BucketOf(m.Data.OrderID), m.Data.OrderID
 	}
 	at := map[string]int64{}
@@ -73,7 +89,11 @@ func count(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderConfirmedV
 	for i, m := range msgs {
 		at[buckets[i]]++
 		numbers[i] = at[buckets[i]]
-		for _, out := range saga.Emit(m, Counted, CountedV1{OrderID: orders[i], N: numbers[i]}) {
+		counted := CountedV1{OrderID: orders[i], N: numbers[i]}
+		if orders[i] == Swollen {
+			counted.Padding = strings.Repeat("x", swollenBy)
+		}
+		for _, out := range saga.Emit(m, Counted, counted) {
 			outs = append(outs, out.Keyed(buckets[i]))
 		}
 	}

@@ -31,6 +31,8 @@ func main() {
 	flag.IntVar(&opts.Clients, "clients", 32, "requests at once")
 	flag.Float64Var(&opts.Memory, "memory", 150, "MiB that a service may take")
 	flag.StringVar(&opts.Sabotage, "sabotage", "", "break the services on purpose: skip-inbox, early-commit or bypass-outbox")
+	flag.DurationVar(&opts.Settle, "settle", 30*time.Second, "how long settling may take after the last fault")
+	flag.StringVar(&opts.Previous, "previous", "", "the commit that rolling-upgrade starts from (default: the last tag before this one, or a constant)")
 	flag.StringVar(&opts.JSON, "json", filepath.Join(".data", "chaos", "soak.json"), "where to write the report")
 	flag.StringVar(&opts.Markdown, "markdown", filepath.Join(".data", "chaos", "soak.md"), "where to write it to be read")
 	flag.Parse()
