@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	dbURL := s.URL(prefix+"_DATABASE_URL", "postgres://"+svc.Name+":"+svc.Name+"@127.0.0.1:5432/"+svc.Name, "the service's own PostgreSQL database", "postgres", "postgresql")
 	conns := s.Int(prefix+"_DATABASE_CONNECTIONS", 10, 4, 1000, "connections to the database at most")
 	retention := s.Duration("INBOX_RETENTION", 7*24*time.Hour, time.Minute, 10*365*24*time.Hour, "how long handled messages are remembered; more than a duplicate can be late")
+	keep := s.Duration("OUTBOX_KEEP", time.Minute, 0, 24*time.Hour, "how long published events are kept, to be published again if Kafka loses them; 0: not at all")
 	pprofAddr := s.String(prefix+"_PPROF_ADDR", "", "where to serve Go's profiles, such as 127.0.0.1:6060; empty: nowhere")
 	kafka := readKafka(s, svc.Name)
 	log := NewLogger(os.Stderr, svc.Name, s)
@@ -98,7 +100,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newDatabaseCollector(pool), newBuildInfo())
-	relay := outbox.NewRelay(pool, client, outbox.Config{Log: log, Metric: registry})
+	relay := outbox.NewRelay(pool, client, outbox.Config{Keep: cmp.Or(keep, -1), Log: log, Metric: registry})
 	server := web.New(web.Config{
 		Service: svc.Name, Version: Version(), Log: log, Registry: registry, Timeout: svc.Timeout,
 		Drain: drain, Grace: min(4*time.Second, 8*time.Second-drain),
