@@ -86,7 +86,7 @@ func newConsumer(service, group string, routes []Route, cfg Config) *consumer {
 // errStopped says that the generation ended before a batch could be handled: its messages will be delivered again.
 var errStopped = errors.New("stopped")
 
-// session handles one generation's partitions.
+// session handles the member's partitions.
 func (c *consumer) session(ctx context.Context, s *broker.Session) {
 	c.Metrics.lag.set(c.group, s)
 	defer c.Metrics.lag.drop(c.group)
@@ -105,10 +105,20 @@ func (c *consumer) session(ctx context.Context, s *broker.Session) {
 		c.Metrics.parked.WithLabelValues(c.group).Set(0)
 	}()
 	for {
-		records, err := c.poll(ctx, s, p, lanes, commits)
+		polled, err := c.poll(ctx, s, p, lanes, commits)
 		if err != nil {
 			return
 		}
+		if len(polled.Leaving) > 0 {
+			commits.wait()
+			if commits.again() {
+				p.undone()
+			}
+			c.commit(s, p.take(lanes))
+			p.drop(polled.Leaving)
+			lanes.drop(polled.Leaving)
+		}
+		records := polled.Records
 		c.hasten(s, p, records, lanes)
 		items := make([]*item, len(records))
 		for i := range records {
@@ -135,7 +145,7 @@ func (c *consumer) session(ctx context.Context, s *broker.Session) {
 const commitGap = 20 * time.Millisecond
 
 // poll waits for messages, but no longer than until something else is due. It returns none when that comes first.
-func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lanes *lanes, commits *committer) ([]broker.Record, error) {
+func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lanes *lanes, commits *committer) (broker.Polled, error) {
 	until, wait := lanes.next()
 	at, dirty := p.commitAt(c.Commit)
 	if soon := time.Now().Add(commitGap); !commits.idle() && (!dirty || at.Before(soon)) {
@@ -154,15 +164,11 @@ func (c *consumer) poll(ctx context.Context, s *broker.Session, p *progress, lan
 		pollCtx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
-	if limit == 0 {
-		<-pollCtx.Done()
-		return nil, ctx.Err()
-	}
-	records, err := s.Poll(pollCtx, limit)
+	polled, err := s.Poll(pollCtx, limit)
 	if err != nil && ctx.Err() == nil {
-		return nil, nil // something is due
+		return broker.Polled{}, nil // something is due
 	}
-	return records, err
+	return polled, err
 }
 
 // batch handles items in one transaction, or, if that fails, each alone. What fails alone goes to the lanes.

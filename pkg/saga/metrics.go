@@ -35,8 +35,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Messages given up and sent to the dead letter topic."}, []string{"group", "topic"}),
 		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "converge_consumer_parked_messages",
 			Help: "Messages that wait for their next try, or behind one of their key that does."}, []string{"group"}),
-		lag: lagCollector{desc: prometheus.NewDesc("converge_consumer_lag",
+		lag: lagCollector{records: prometheus.NewDesc("converge_consumer_lag",
 			"Records of the partition that the group has not committed yet, as its member here sees it.", []string{"group", "topic", "partition"}, nil),
+			seconds: prometheus.NewDesc("converge_consumer_lag_seconds",
+				"Age of the oldest record of the partition that the group has not committed; 0: none. It grows while Kafka cannot be asked.",
+				[]string{"group", "topic", "partition"}, nil),
 			sessions: map[string]*broker.Session{}},
 	}
 	if reg != nil {
@@ -47,7 +50,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // lagCollector asks the current sessions when it is scraped.
 type lagCollector struct {
-	desc     *prometheus.Desc
+	records  *prometheus.Desc
+	seconds  *prometheus.Desc
 	mu       sync.Mutex
 	sessions map[string]*broker.Session
 }
@@ -65,7 +69,7 @@ func (l *lagCollector) drop(group string) {
 }
 
 // Describe implements prometheus.Collector.
-func (l *lagCollector) Describe(ch chan<- *prometheus.Desc) { ch <- l.desc }
+func (l *lagCollector) Describe(ch chan<- *prometheus.Desc) { ch <- l.records; ch <- l.seconds }
 
 // Collect implements prometheus.Collector.
 func (l *lagCollector) Collect(ch chan<- prometheus.Metric) {
@@ -73,7 +77,9 @@ func (l *lagCollector) Collect(ch chan<- prometheus.Metric) {
 	defer l.mu.Unlock()
 	for group, s := range l.sessions {
 		for tp, lag := range s.Lag() {
-			ch <- prometheus.MustNewConstMetric(l.desc, prometheus.GaugeValue, float64(lag), group, tp.Topic, strconv.Itoa(tp.Partition))
+			labels := []string{group, tp.Topic, strconv.Itoa(tp.Partition)}
+			ch <- prometheus.MustNewConstMetric(l.records, prometheus.GaugeValue, float64(lag.Records), labels...)
+			ch <- prometheus.MustNewConstMetric(l.seconds, prometheus.GaugeValue, lag.Age.Seconds(), labels...)
 		}
 	}
 }

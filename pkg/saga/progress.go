@@ -2,6 +2,7 @@ package saga
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,6 +44,13 @@ func (p *progress) commitAt(every time.Duration) (time.Time, bool) {
 func (p *progress) due(every time.Duration) bool {
 	at, dirty := p.commitAt(every)
 	return dirty && !time.Now().Before(at)
+}
+
+// drop forgets partitions that the member does not have any more.
+func (p *progress) drop(tps []broker.TopicPartition) {
+	for _, tp := range tps {
+		delete(p.next, tp)
+	}
 }
 
 // take returns the offsets to commit: up to the first message of each partition that still waits in a lane.
@@ -196,6 +204,20 @@ func (l *lanes) next() (at time.Time, ok bool) {
 		}
 	}
 	return at, ok
+}
+
+// drop forgets the messages of partitions that the member does not have any more. Who has them next begins with these.
+func (l *lanes) drop(tps []broker.TopicPartition) {
+	for key, lane := range l.byKey {
+		before := len(lane.items)
+		lane.items = slices.DeleteFunc(lane.items, func(it *item) bool {
+			return slices.Contains(tps, broker.TopicPartition{Topic: it.record.Topic, Partition: it.record.Partition})
+		})
+		l.count -= before - len(lane.items)
+		if len(lane.items) == 0 {
+			delete(l.byKey, key)
+		}
+	}
 }
 
 func (l *lanes) size() int { return l.count }
