@@ -133,7 +133,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 		}
 		return saga.Run(frontCtx, svc.Service, saga.Config{
 			DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry),
-			Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},
+			Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout, InstanceID: kafka.instanceID},
 		})
 	})
 	front.Go(func() error { return pruneInbox(frontCtx, pool, retention, log) })

@@ -28,6 +28,7 @@ type member struct {
 	cfg    GroupConfig
 	who    identity
 	leads  bool
+	owes   bool           // the last assignment takes partitions away, which others get when this member joins without them
 	eager  bool           // the group's protocol makes members give up everything before they join again
 	counts map[string]int // partitions by topic as they were shared out last
 	joined time.Time      // when
@@ -170,7 +171,7 @@ func (m *member) join(ctx context.Context) error {
 	}
 	m.eager = joined.ProtocolName == eagerRange
 	m.joined, m.differ = time.Now(), time.Time{}
-	m.s.assign(m.who, mine)
+	m.owes = m.s.assign(m.who, mine)
 	m.cfg.Log.DebugContext(ctx, "consumer group assigned", "group", m.cfg.Group, "generation", m.who.generation, "partitions", len(mine), "leader", m.leads)
 	return nil
 }
@@ -291,11 +292,11 @@ func (m *member) stay(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-m.s.free: // what others are to have was given up
-			if m.s.settled() {
+			if m.owes && m.s.settled() {
 				return nil
 			}
 		case <-watch.C:
-			if m.s.overdue(m.cfg.RebalanceTimeout) || m.changed(ctx) {
+			if m.s.overdue(m.cfg.RebalanceTimeout) || m.changed(ctx) || m.owes && m.s.settled() {
 				return nil
 			}
 		case <-beat.C:

@@ -199,15 +199,17 @@ func (s *Session) depart(tp TopicPartition, lost bool) {
 	signal(s.left)
 }
 
-// revoke takes away all but some partitions, of which the member may still commit the rest until they are given up.
-func (s *Session) revoke(keep []TopicPartition) {
+// revoke takes away all but some partitions, and tells whether there were any. The member may still commit them until they are given up.
+func (s *Session) revoke(keep []TopicPartition) (any bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for tp := range s.held {
 		if !slices.Contains(keep, tp) {
 			s.depart(tp, false)
+			any = true
 		}
 	}
+	return any
 }
 
 // lose takes everything away: others may have it already.
@@ -262,9 +264,10 @@ func (s *Session) claims() (generation int32, owned []TopicPartition) {
 	return s.who.generation, owned
 }
 
-// assign takes what the leader has assigned: it keeps what it has of that, revokes the rest, and begins with what is new.
-func (s *Session) assign(who identity, mine []TopicPartition) {
-	s.revoke(mine)
+// assign takes what the leader has assigned: it keeps what it has of that, revokes the rest, and begins with what is new. It tells whether there
+// is anything to give up.
+func (s *Session) assign(who identity, mine []TopicPartition) (revoked bool) {
+	revoked = s.revoke(mine)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.who = who
@@ -276,6 +279,7 @@ func (s *Session) assign(who identity, mine []TopicPartition) {
 	close(s.resynch)
 	s.resynch = make(chan struct{})
 	signal(s.kick)
+	return revoked
 }
 
 // end takes away the right to commit: the member leaves.

@@ -21,6 +21,7 @@ type Config struct {
 	Broker  *broker.Client
 	Relay   *outbox.Relay // takes over what handlers emit; nil: the events wait in the outbox
 	Metrics *Metrics      // nil: not registered anywhere
+	Health  *Health       // is told how the groups are doing; nil: nobody
 	Log     *slog.Logger
 
 	MaxBatch int                // messages in one transaction; default 500
@@ -61,6 +62,9 @@ func Run(ctx context.Context, svc Service, cfg Config) error {
 		c := newConsumer(svc.Name, name, routes, cfg)
 		group := cfg.Group
 		group.Group, group.Log = name, cfg.Log
+		if cfg.Health != nil {
+			group.State = cfg.Health.heard
+		}
 		for _, r := range routes {
 			group.Topics = append(group.Topics, r.topic)
 		}
