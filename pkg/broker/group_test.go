@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/brokertest"
@@ -411,4 +412,69 @@ func TestZombieCannotCommit(t *testing.T) {
 			t.Errorf("the partition that stayed stands at %d, want 1", got)
 		}
 	})
+}
+
+// A topic that is deleted and made anew faster than a member looks is consumed again from its first record.
+func TestTopicMadeAnewAtOnce(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
+		client, topic := open(t, c), c.Topic(t, 1)
+		p := join(t, c, "member", broker.GroupConfig{Group: brokertest.Name(t), Topics: []string{topic}})
+		put(t, client, topic, "1", "2", "3")
+		eventually(t, 10*time.Second, "the old records", func() bool { return len(p.values(topic)) == 3 })
+		deleteTopic(t, c, topic)
+		eventually(t, 10*time.Second, "the topic is there again", func() bool {
+			errs := client.EnsureTopics(t.Context(), []broker.TopicSpec{{Name: topic, Partitions: 1}})
+			return errs == nil
+		})
+		put(t, client, topic, "new")
+		eventually(t, 15*time.Second, "the new record", func() bool { return slices.Equal(p.values(topic), []string{"1", "2", "3", "new"}) })
+	})
+}
+
+// A restart of the broker does not end the membership: the records of after it come soon, and no partition leaves on the way.
+func TestMembershipOutlivesBroker(t *testing.T) {
+	c := brokertest.Own(t)
+	client, topic, group := open(t, c), c.Topic(t, 2), brokertest.Name(t)
+	p := join(t, c, "member", broker.GroupConfig{Group: group, Topics: []string{topic}, SessionTimeout: 30 * time.Second})
+	put(t, client, topic, "before")
+	eventually(t, 10*time.Second, "a record", func() bool { return len(p.values(topic)) == 1 })
+	c.Restart(t)
+	put(t, client, topic, "after")
+	took := eventually(t, 20*time.Second, "the record of after the restart", func() bool { return slices.Contains(p.values(topic), "after") })
+	t.Logf("%s after the first record that the broker took", took)
+	if took > 2*time.Second {
+		t.Errorf("the group stood still for %s after the broker answered", took)
+	}
+	if p.sessions != 1 {
+		t.Errorf("%d sessions, want one", p.sessions)
+	}
+}
+
+// Nothing goes on after Consume has returned, whatever it was doing.
+func TestConsumeEndsWhatItBegan(t *testing.T) {
+	c := brokertest.Fake(t)
+	topic := c.Topic(t, 3)
+	ignore := goleak.IgnoreCurrent()
+	client, err := broker.Open(broker.Config{Brokers: c.Brokers(), ClientID: "ends"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var once sync.Once
+	err = client.Consume(ctx, broker.GroupConfig{Group: brokertest.Name(t), Topics: []string{topic, "missing"}, MaxWait: 100 * time.Millisecond},
+		func(ctx context.Context, s *broker.Session) {
+			once.Do(func() {
+				for len(broker.Held(s)) < 3 {
+					wait, stop := context.WithTimeout(ctx, 10*time.Millisecond)
+					_, _ = s.Poll(wait, 0)
+					stop()
+				}
+			})
+			cancel()
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	goleak.VerifyNone(t, ignore)
 }
