@@ -53,7 +53,8 @@ func (s *Session) Lag() map[TopicPartition]Lag {
 		}
 		if l.Records > 0 {
 			l.Age = now.Sub(h.behind)
-			if len(h.ages) > 0 {
+			h.ages.forget(h.committed)
+			if len(h.ages) > 0 && h.committed < h.next { // something that was fetched waits
 				l.Age = max(l.Age, now.Sub(h.ages[0].at))
 			}
 		}
