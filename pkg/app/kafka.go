@@ -17,6 +17,7 @@ type kafka struct {
 	partitions     int
 	replication    int // 0: as many as the cluster can, up to 3
 	sessionTimeout time.Duration
+	instanceID     string
 }
 
 // ReadBroker reads the settings that reach a Kafka cluster.
@@ -53,6 +54,7 @@ func readKafka(s *Settings, service string) kafka {
 		partitions:     s.Int("KAFKA_PARTITIONS", DefaultPartitions, 1, 1000, "partitions of topics that are created"),
 		replication:    ReadReplication(s),
 		sessionTimeout: s.Duration("KAFKA_SESSION_TIMEOUT", 6*time.Second, 100*time.Millisecond, 5*time.Minute, "after this long without a heartbeat an instance's partitions go to the others"),
+		instanceID:     s.String("KAFKA_INSTANCE_ID", "", "this instance's own name in its consumer groups, such as a pod's of a StatefulSet; restarted under it, it gets its partitions back at once; empty: none"),
 	}
 }
 

@@ -137,14 +137,15 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 		go func() { relayed <- relay.Run(relayCtx) }()
 		topics := kafka.newTopics(client, svc.Service, log)
 		server.Ready("topics", topics.check)
+		health := saga.NewHealth()
+		server.Ready("consumer", consuming(health, client))
 		rt.Go(func(ctx context.Context) error {
-			// A member that joins before its topics exist is assigned nothing of them.
 			if err := topics.ensure(ctx); err != nil {
 				return err
 			}
 			return saga.Run(ctx, svc.Service, saga.Config{
-				DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry), InboxRetention: retention,
-				Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout},
+				DB: pool, Broker: client, Relay: relay, Log: log, Metrics: saga.NewMetrics(registry), Health: health, InboxRetention: retention,
+				Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout, InstanceID: kafka.instanceID},
 			})
 		})
 		rt.Go(pruner{pool, client, svc.Service, retention, log}.run)

@@ -91,3 +91,14 @@ func (t *topics) warnOfWeak(ctx context.Context, specs []broker.TopicSpec) {
 		t.log.Warn("a topic's replication is not as it should be", "topic", w.Topic, "has", w.Have, "want", w.Want, "command", w.Command)
 	}
 }
+
+// consuming is the readiness of the consumer groups. While Kafka is away they cannot consume, and requests are served all the same.
+func consuming(health *saga.Health, client *broker.Client) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := health.Check(ctx)
+		if err != nil && client.Ping(ctx) != nil {
+			return web.Degraded(err)
+		}
+		return err
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,8 @@ func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (at
 }
 
 // Unhandled returns the first records that the group has not committed: at least one of each partition in which there are any. It
-// costs two requests while nothing waits, and one more, or a few, for each leader of a partition in which something does.
+// costs two requests while nothing waits, and a few more for each leader of a partition in which something does. An offset below the
+// start of its partition counts as the start (retention has passed the group), one above the end as the end.
 func (c *Client) Unhandled(ctx context.Context, group string, topics ...string) ([]Record, error) {
 	records, err := c.unhandled(ctx, group, topics)
 	if err != nil {
@@ -103,16 +105,25 @@ func (c *Client) unhandled(ctx context.Context, group string, topics []string) (
 	if err != nil {
 		return nil, err
 	}
+	waiting := slices.DeleteFunc(tps, func(tp TopicPartition) bool { return committed[tp] >= ends[tp] })
+	if len(waiting) == 0 {
+		return nil, nil
+	}
+	log, err := c.boundsOf(ctx, waiting)
+	if err != nil {
+		return nil, err
+	}
 	byLeader := map[int]map[TopicPartition]int64{}
-	for _, tp := range tps {
-		if committed[tp] >= ends[tp] {
-			continue
+	for _, tp := range waiting {
+		from := log[tp].within(committed[tp])
+		if from >= ends[tp] {
+			continue // all that was not committed was deleted
 		}
 		l := leaders[tp.Topic][tp.Partition]
 		if byLeader[l] == nil {
 			byLeader[l] = map[TopicPartition]int64{}
 		}
-		byLeader[l][tp] = committed[tp]
+		byLeader[l][tp] = from
 	}
 	for _, from := range byLeader {
 		first, err := c.firstOf(ctx, from)
@@ -150,35 +161,17 @@ func (c *Client) firstOf(ctx context.Context, from map[TopicPartition]int64) (re
 	return records, nil
 }
 
-// committed returns where the group goes on in each partition: at the first record that there is where it has never been.
+// committed returns where the group goes on in each partition: at the first record that there is where it has never been. The offset may
+// lie outside of what the partition holds by now.
 func (c *Client) committed(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]int64, error) {
-	req := &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{}}
-	for _, tp := range tps {
-		req.Topics[tp.Topic] = append(req.Topics[tp.Topic], tp.Partition)
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	res, err := c.client.OffsetFetch(ctx, req)
-	if err == nil {
-		err = res.Error
-	}
-	if errors.Is(err, kafka.GroupIdNotFound) {
-		return c.offsets(ctx, earliest, tps)
-	}
+	out, err := c.groupOffsets(ctx, group, tps)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[TopicPartition]int64, len(tps))
 	var never []TopicPartition
-	for topic, parts := range res.Topics {
-		for _, p := range parts {
-			if p.Error != nil {
-				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, p.Error)
-			}
-			tp := TopicPartition{topic, p.Partition}
-			if out[tp] = p.CommittedOffset; p.CommittedOffset < 0 {
-				never = append(never, tp)
-			}
+	for tp, offset := range out {
+		if offset < 0 {
+			never = append(never, tp)
 		}
 	}
 	if len(never) > 0 {
@@ -187,6 +180,37 @@ func (c *Client) committed(ctx context.Context, group string, tps []TopicPartiti
 			return nil, err
 		}
 		maps.Copy(out, first)
+	}
+	return out, nil
+}
+
+// groupOffsets returns what the group has committed, -1 where it has nothing.
+func (c *Client) groupOffsets(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]int64, error) {
+	req := &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{}}
+	out := make(map[TopicPartition]int64, len(tps))
+	for _, tp := range tps {
+		req.Topics[tp.Topic] = append(req.Topics[tp.Topic], tp.Partition)
+		out[tp] = -1
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	res, err := c.client.OffsetFetch(ctx, req)
+	if err == nil {
+		err = res.Error
+	}
+	if errors.Is(err, kafka.GroupIdNotFound) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fetch offsets of %s: %w", group, err)
+	}
+	for topic, parts := range res.Topics {
+		for _, p := range parts {
+			if p.Error != nil {
+				return nil, fmt.Errorf("fetch offsets of %s: %s/%d: %w", group, topic, p.Partition, p.Error)
+			}
+			out[TopicPartition{topic, p.Partition}] = p.CommittedOffset
+		}
 	}
 	return out, nil
 }

@@ -39,11 +39,11 @@ func TestOldest(t *testing.T) {
 			consumed <- client.Consume(ctx, broker.GroupConfig{Group: group, Topics: []string{a, b}}, func(ctx context.Context, s *broker.Session) {
 				next := map[broker.TopicPartition]int64{}
 				for n := 0; n < 3; {
-					records, err := s.Poll(ctx, 10)
+					polled, err := s.Poll(ctx, 10)
 					if err != nil {
 						return
 					}
-					for _, r := range records {
+					for _, r := range polled.Records {
 						n++
 						next[broker.TopicPartition{Topic: r.Topic, Partition: r.Partition}] = r.Offset + 1
 					}

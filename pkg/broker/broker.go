@@ -92,7 +92,6 @@ type Client struct {
 	cfg       Config
 	transport *kafka.Transport
 	client    *kafka.Client
-	dialer    *kafka.Dialer // group membership still uses kafka-go's older connection type
 
 	mu      sync.Mutex
 	leaders map[string][]int // topic → leader's broker id by partition; -1 where there is none
@@ -117,7 +116,6 @@ func Open(cfg Config) (*Client, error) {
 		cfg:       cfg,
 		transport: transport,
 		client:    &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: transport},
-		dialer:    &kafka.Dialer{ClientID: cfg.ClientID, Timeout: dialTimeout, DualStack: true, TLS: cfg.TLS, SASLMechanism: mechanism},
 		leaders:   map[string][]int{},
 	}, nil
 }

@@ -111,10 +111,11 @@ func consume(t *testing.T, client *broker.Client, group, topic string, seen *log
 		done <- client.Consume(ctx, broker.GroupConfig{Group: group, Topics: []string{topic}, Heartbeat: 50 * time.Millisecond, SessionTimeout: 6 * time.Second},
 			func(ctx context.Context, s *broker.Session) {
 				for {
-					recs, err := s.Poll(ctx, 100)
+					polled, err := s.Poll(ctx, 100)
 					if err != nil {
 						return
 					}
+					recs := polled.Records
 					seen.add(recs)
 					next := map[broker.TopicPartition]int64{}
 					for _, r := range recs {

@@ -4,30 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/segmentio/kafka-go"
 )
 
 // CommitFor commits where a group goes on that has no members: one that stands for what a person, or a tool, has dealt with. Kafka refuses it while
 // the group has members.
 func (c *Client) CommitFor(ctx context.Context, group string, next map[TopicPartition]int64) error {
-	req := &kafka.OffsetCommitRequest{GroupID: group, GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{}}
-	for tp, offset := range next {
-		req.Topics[tp.Topic] = append(req.Topics[tp.Topic], kafka.OffsetCommit{Partition: tp.Partition, Offset: offset})
-	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	res, err := c.client.OffsetCommit(ctx, req)
+	failed, err := (&coordinator{client: c, group: group}).commit(ctx, outsider, next)
 	if err != nil {
 		return fmt.Errorf("commit for %s: %w", group, err)
 	}
 	var errs []error
-	for topic, parts := range res.Topics {
-		for _, p := range parts {
-			if p.Error != nil {
-				errs = append(errs, fmt.Errorf("commit for %s: %s/%d: %w", group, topic, p.Partition, p.Error))
-			}
-		}
+	for tp, err := range failed {
+		errs = append(errs, fmt.Errorf("commit for %s: %s/%d: %w", group, tp.Topic, tp.Partition, err))
 	}
 	return errors.Join(errs...)
 }
@@ -57,7 +47,7 @@ func (c *Client) ScanFrom(ctx context.Context, group, topic string, fn func(Reco
 	return nil
 }
 
-// position is where a group goes on in the topics that there are.
+// position is where a group goes on in the topics that there are, within what they hold.
 func (c *Client) position(ctx context.Context, group string, topics ...string) (map[TopicPartition]int64, []TopicPartition, error) {
 	tps, _, err := c.existing(ctx, topics)
 	if err != nil || len(tps) == 0 {
@@ -66,6 +56,13 @@ func (c *Client) position(ctx context.Context, group string, topics ...string) (
 	next, err := patiently(ctx, func() (map[TopicPartition]int64, error) { return c.committed(ctx, group, tps) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("look where %s goes on: %w", group, err)
+	}
+	log, err := patiently(ctx, func() (map[TopicPartition]bounds, error) { return c.boundsOf(ctx, tps) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("look where %s goes on: %w", group, err)
+	}
+	for tp, offset := range next {
+		next[tp] = log[tp].within(offset)
 	}
 	return next, tps, nil
 }

@@ -5,33 +5,18 @@ import (
 	"fmt"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/listoffsets"
 )
 
 // Ends returns where each partition ends: the offset that its next record will get. A partition of which nobody knows it
-// now (it has no leader, or its topic is gone) is left out. It fails where the cluster does not answer at all.
+// now (it has no leader, or its topic is gone) is left out. It fails where nothing is known of any.
 func (c *Client) Ends(ctx context.Context, tps []TopicPartition) (map[TopicPartition]int64, error) {
-	topics := map[string][]listoffsets.RequestPartition{}
-	for _, tp := range tps {
-		topics[tp.Topic] = append(topics[tp.Topic], listoffsets.RequestPartition{Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, Timestamp: int64(latest)})
-	}
-	req := &listoffsets.Request{ReplicaID: -1}
-	for t, parts := range topics {
-		req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: t, Partitions: parts})
-	}
-	m, err := c.ask(ctx, requestTimeout, req)
-	if err != nil {
-		return nil, fmt.Errorf("list end offsets: %w", err)
-	}
-	out := make(map[TopicPartition]int64, len(tps))
-	for _, t := range m.(*listoffsets.Response).Topics {
-		for _, p := range t.Partitions {
-			if p.ErrorCode == 0 && p.Offset >= 0 {
-				out[TopicPartition{t.Topic, int(p.Partition)}] = p.Offset
-			}
+	ends, errs := c.listOffsets(ctx, latest, readUncommitted, tps)
+	for _, err := range errs {
+		if len(ends) == 0 {
+			return nil, fmt.Errorf("list end offsets: %w", err)
 		}
 	}
-	return out, nil
+	return ends, nil
 }
 
 // Partitions is how many partitions a topic has, 0 where the cluster does not know it.

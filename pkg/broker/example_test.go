@@ -36,11 +36,11 @@ func ExampleClient_Consume() {
 	}
 	err = client.Consume(ctx, broker.GroupConfig{Group: "reader", Topics: []string{"greetings"}}, func(ctx context.Context, s *broker.Session) {
 		for seen := 0; seen < 2; {
-			records, err := s.Poll(ctx, 100)
+			polled, err := s.Poll(ctx, 100)
 			if err != nil {
-				return // the generation ended
+				return // ctx has ended
 			}
-			for _, r := range records {
+			for _, r := range polled.Records {
 				fmt.Printf("%s: %s\n", r.Key, r.Value)
 				if err := s.Commit(map[broker.TopicPartition]int64{{Topic: r.Topic, Partition: r.Partition}: r.Offset + 1}); err != nil {
 					fmt.Println(err)

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -90,4 +92,23 @@ func ReplicationOf(t tb, c *Client, topic string) (replicas, insync int) {
 		t.Fatal(err)
 	}
 	return len(cluster.Topics[0].Partitions[0].ReplicaNodes), configs[topic].number(minInsync)
+}
+
+// Held is the partitions that a session has, sorted.
+func Held(s *Session) []TopicPartition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.held), func(a, b TopicPartition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+}
+
+// Committed is what a group has committed in a partition, -1 for nothing.
+func Committed(t tb, c *Client, group string, tp TopicPartition) int64 {
+	t.Helper()
+	out, err := c.groupOffsets(context.Background(), group, []TopicPartition{tp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[tp]
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/fetch"
-	"github.com/segmentio/kafka-go/protocol/listoffsets"
 )
 
 const (
@@ -137,41 +136,6 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 	return out, nil
 }
 
-// offsetTime is a special time in a ListOffsets request.
-type offsetTime int64
-
-const (
-	earliest offsetTime = -2
-	latest   offsetTime = -1
-)
-
-// offsets resolves the first or the next offset of each partition. The next is that of the first record that an open transaction
-// has written, if there is one: what follows is not to be had yet.
-func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartition) (map[TopicPartition]int64, error) {
-	topics := map[string][]listoffsets.RequestPartition{}
-	for _, tp := range tps {
-		topics[tp.Topic] = append(topics[tp.Topic], listoffsets.RequestPartition{Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, Timestamp: int64(at)})
-	}
-	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: readCommitted}
-	for t, parts := range topics {
-		req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: t, Partitions: parts})
-	}
-	m, err := c.ask(ctx, requestTimeout, req)
-	if err != nil {
-		return nil, fmt.Errorf("list offsets: %w", err)
-	}
-	out := map[TopicPartition]int64{}
-	for _, t := range m.(*listoffsets.Response).Topics {
-		for _, p := range t.Partitions {
-			if err := codeErr(p.ErrorCode); err != nil {
-				return nil, fmt.Errorf("list offsets of %s/%d: %w", t.Topic, p.Partition, err)
-			}
-			out[TopicPartition{t.Topic, int(p.Partition)}] = p.Offset
-		}
-	}
-	return out, nil
-}
-
 // Scan reads a topic from its beginning to where it ended when Scan began, one partition after the other, and hands fn
 // each record. It is for tools: no group, nothing committed. An unknown topic has no records.
 func (c *Client) Scan(ctx context.Context, topic string, fn func(Record) error) error {
@@ -231,6 +195,3 @@ func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 		return out, err
 	}, backoff.WithMaxElapsedTime(requestTimeout))
 }
-
-// lost tells whether a fetch error means that the position itself is gone (deleted by retention).
-func lost(err error) bool { return errors.Is(err, kafka.OffsetOutOfRange) }

@@ -59,8 +59,11 @@ func (s *recordSet) ReadFrom(r io.Reader) (int64, error) {
 	return int64(len(size) + n), err
 }
 
-// readCommitted makes the broker hold back what open transactions have written, and name the aborted ones.
-const readCommitted int8 = 1
+// Isolation levels. readCommitted makes the broker hold back what open transactions have written, and name the aborted ones.
+const (
+	readUncommitted int8 = 0
+	readCommitted   int8 = 1
+)
 
 // The layout of a record batch, of which a message of the older formats shares the beginning.
 const (

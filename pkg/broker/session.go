@@ -2,66 +2,128 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
+
+	"github.com/converge-dev/converge/pkg/internal/quiet"
 )
 
-// Session is a member's share of the partitions for one generation. Poll is for one goroutine at a time, and so is Commit.
+// Session is a member's share of the partitions, for as long as it is a member. Poll is for one goroutine at a time, and so is Commit.
+//
+// A partition is held from the assignment on. When it is taken away it becomes a departure until the caller has heard of it and polled
+// again; only then is it given up, and only then begins what a later assignment of it brings.
 type Session struct {
-	client    *Client
-	cfg       GroupConfig
-	gen       *kafka.Generation
-	positions map[TopicPartition]int64 // of the fetch loop
-	out       chan delivery
-	pending   []Record
-	paused    []chan struct{} // fetch loops that wait for the next Poll
-	fetchers  sync.WaitGroup
-	fetched   atomic.Bool // something was, since the last fault
+	client      *Client
+	cfg         GroupConfig
+	coordinator *coordinator
+	loops       sync.WaitGroup // the member, the fetch loops and what else belongs to the session
+	faults      quiet.Log
+	out         chan delivery
+	pending     []Record        // of Poll
+	paused      []chan struct{} // fetch loops that wait for the next Poll
 
-	mu        sync.Mutex
-	ends      map[TopicPartition]int64
-	committed map[TopicPartition]int64
+	free chan struct{} // has one element when something was given up
+	kick chan struct{} // has one element when the manager has something to do
+	left chan struct{} // has one element when there are departures that Poll has not reported
+
+	mu      sync.Mutex // guards what follows
+	who     identity
+	held    map[TopicPartition]*share
+	going   map[TopicPartition]*departure
+	changed chan struct{} // closed and replaced when the fetch loops have something else to do
+	resynch chan struct{} // closed and replaced at each assignment
+	good    map[TopicPartition]time.Time
+	gone    map[string]bool // topics that were seen missing
 }
 
-func newSession(c *Client, cfg GroupConfig, gen *kafka.Generation) *Session {
-	s := &Session{
-		client: c, cfg: cfg, gen: gen, positions: map[TopicPartition]int64{},
-		out: make(chan delivery), ends: map[TopicPartition]int64{}, committed: map[TopicPartition]int64{},
-	}
-	for topic, parts := range gen.Assignments {
-		for _, p := range parts {
-			s.positions[TopicPartition{topic, p.ID}] = p.Offset
-		}
-	}
-	return s
+// share is one held partition.
+type share struct {
+	tp      TopicPartition
+	leader  int   // broker id; -1: none known
+	next    int64 // offset to fetch; < 0: not known yet
+	retry   time.Time
+	wait    time.Duration
+	outside bool // the position lies outside of the log
+
+	committed int64
+	end       int64
+	endAt     time.Time // when end was asked for, or a fetch told it
+	behind    time.Time // since when there has been something to commit
+	ages      ages
+}
+
+// departure is a partition that was taken away.
+type departure struct {
+	since    time.Time
+	lost     bool // others may have it already: commits for it are left out
+	reported bool
+}
+
+// Polled is what a Poll brings.
+type Polled struct {
+	Records []Record
+	// Leaving are partitions that this member loses. The caller finishes what it has in hand of them, commits, forgets what it keeps for
+	// them, and polls again: with that they are given up.
+	Leaving []TopicPartition
 }
 
 // delivery is what one fetch brought. The loop that sent it goes on when more is closed: a fetch that waits until the last
 // batch is done brings all that has come in the meantime, where one that is ahead of it brings the first record alone.
 type delivery struct {
 	records []Record
+	of      map[TopicPartition]*share
 	more    chan struct{}
 }
 
-// Poll returns records of all assigned partitions, at most limit, in order per partition. It waits for the first until
-// ctx ends, and takes along what else has arrived.
-func (s *Session) Poll(ctx context.Context, limit int) ([]Record, error) {
-	if len(s.pending) == 0 {
+func newSession(c *Client, cfg GroupConfig) *Session {
+	return &Session{
+		client: c, cfg: cfg, coordinator: &coordinator{client: c, group: cfg.Group}, out: make(chan delivery),
+		free: make(chan struct{}, 1), kick: make(chan struct{}, 1), left: make(chan struct{}, 1),
+		held: map[TopicPartition]*share{}, going: map[TopicPartition]*departure{},
+		changed: make(chan struct{}), resynch: make(chan struct{}), good: map[TopicPartition]time.Time{}, gone: map[string]bool{},
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Poll returns records of all held partitions, at most limit, in order per partition. It waits for the first one until ctx ends, and
+// takes along what else has arrived. It returns at once, without records, when partitions are leaving; see [Polled]. Records of a
+// partition that is leaving or gone are not returned any more. A limit of 0 waits for partitions that leave alone.
+func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
+	s.giveUp()
+	if leaving := s.departures(); len(leaving) > 0 {
+		return Polled{Leaving: leaving}, nil
+	}
+	out := s.out
+	if limit <= 0 {
+		out = nil
+	} else if len(s.pending) == 0 {
 		for _, more := range s.paused {
 			close(more)
 		}
 		s.paused = s.paused[:0]
+	}
+	for len(s.pending) == 0 || limit <= 0 {
 		select {
-		case d := <-s.out:
+		case d := <-out:
 			s.take(d)
+		case <-s.left:
+			if leaving := s.departures(); len(leaving) > 0 {
+				return Polled{Leaving: leaving}, nil
+			}
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return Polled{}, ctx.Err()
 		}
 	}
 	for len(s.pending) < limit {
@@ -76,165 +138,219 @@ func (s *Session) Poll(ctx context.Context, limit int) ([]Record, error) {
 	n := min(limit, len(s.pending))
 	batch := s.pending[:n:n]
 	s.pending = s.pending[n:]
-	return batch, nil
+	return Polled{Records: batch}, nil
 }
 
+// take keeps the records of partitions that are still held. A delivery of none lets its loop go on at once.
 func (s *Session) take(d delivery) {
-	s.pending = append(s.pending, d.records...)
+	s.mu.Lock()
+	before := len(s.pending)
+	for _, r := range d.records {
+		tp := TopicPartition{r.Topic, r.Partition}
+		if s.held[tp] != nil && s.held[tp] == d.of[tp] {
+			s.pending = append(s.pending, r)
+		}
+	}
+	s.mu.Unlock()
+	if len(s.pending) == before {
+		close(d.more)
+		return
+	}
 	s.paused = append(s.paused, d.more)
 }
 
-// Commit stores the offset to go on from, by partition. It fails when the generation has ended in the meantime; then the
-// records come again, here or at another member.
+// Partitions returns those that the member holds, in no order.
+func (s *Session) Partitions() []TopicPartition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.held))
+}
+
+// giveUp ends the departures that the caller has heard of: it has polled again.
+func (s *Session) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for tp, d := range s.going {
+		if d.reported {
+			delete(s.going, tp)
+			signal(s.free)
+			signal(s.kick) // it may have been assigned again
+		}
+	}
+}
+
+// departures reports those that were not, and drops their records.
+func (s *Session) departures() (leaving []TopicPartition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for tp, d := range s.going {
+		if !d.reported {
+			d.reported = true
+			leaving = append(leaving, tp)
+		}
+	}
+	if len(leaving) > 0 {
+		s.pending = slices.DeleteFunc(s.pending, func(r Record) bool { return s.going[TopicPartition{r.Topic, r.Partition}] != nil })
+	}
+	return leaving
+}
+
+// depart takes a partition away. The caller holds mu.
+func (s *Session) depart(tp TopicPartition, lost bool) {
+	delete(s.held, tp)
+	if d := s.going[tp]; d != nil {
+		d.lost = d.lost || lost
+		return
+	}
+	s.going[tp] = &departure{since: time.Now(), lost: lost}
+	signal(s.left)
+}
+
+// revoke takes away all but some partitions, and tells whether there were any. The member may still commit them until they are given up.
+func (s *Session) revoke(keep []TopicPartition) (any bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for tp := range s.held {
+		if !slices.Contains(keep, tp) {
+			s.depart(tp, false)
+			any = true
+		}
+	}
+	return any
+}
+
+// lose takes everything away: others may have it already.
+func (s *Session) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.who.generation = 0
+	for tp := range s.held {
+		s.depart(tp, true)
+	}
+	for _, d := range s.going {
+		d.lost = true
+	}
+}
+
+// settled tells whether nothing is on its way out that this member must give up before others can have it.
+func (s *Session) settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.going {
+		if !d.lost {
+			return false
+		}
+	}
+	return true
+}
+
+// overdue ends the right to what should have been given up that long ago, and tells whether there was any.
+func (s *Session) overdue(limit time.Duration) (any bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.going {
+		if !d.lost && time.Since(d.since) >= limit {
+			d.lost, any = true, true
+		}
+	}
+	return any
+}
+
+// claims is what the member has: held, or on its way out and not given up.
+func (s *Session) claims() (generation int32, owned []TopicPartition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for tp := range s.held {
+		owned = append(owned, tp)
+	}
+	for tp, d := range s.going {
+		if !d.lost && s.held[tp] == nil {
+			owned = append(owned, tp)
+		}
+	}
+	return s.who.generation, owned
+}
+
+// assign takes what the leader has assigned: it keeps what it has of that, revokes the rest, and begins with what is new. It tells whether there
+// is anything to give up.
+func (s *Session) assign(who identity, mine []TopicPartition) (revoked bool) {
+	revoked = s.revoke(mine)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.who = who
+	for _, tp := range mine {
+		if s.held[tp] == nil {
+			s.held[tp] = &share{tp: tp, leader: -1, next: -1, committed: -1, end: -1, endAt: time.Now()}
+		}
+	}
+	close(s.resynch)
+	s.resynch = make(chan struct{})
+	signal(s.kick)
+	return revoked
+}
+
+// end takes away the right to commit: the member leaves.
+func (s *Session) end() { s.lose() }
+
+// vanished remembers that a topic was missing: what comes under its name later is another topic.
+func (s *Session) vanished(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone[topic] = true
+}
+
+// commitLimit is how long a commit waits for a rebalance to end.
+const commitLimit = 3 * time.Second
+
+// Commit stores the offset to go on from, by partition. It leaves out partitions that this member does not have any more. During a
+// rebalance it waits a little. After an error the caller commits again later; what was not committed comes again, here or at
+// another member.
 func (s *Session) Commit(offsets map[TopicPartition]int64) error {
-	if len(offsets) == 0 {
-		return nil
-	}
-	byTopic := map[string]map[int]int64{}
-	for tp, o := range offsets {
-		if byTopic[tp.Topic] == nil {
-			byTopic[tp.Topic] = map[int]int64{}
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	for begun := time.Now(); ; {
+		who, mine, resynch := s.mine(offsets)
+		if len(mine) == 0 {
+			return nil
 		}
-		byTopic[tp.Topic][tp.Partition] = o
-	}
-	if err := s.gen.CommitOffsets(byTopic); err != nil {
-		return fmt.Errorf("commit offsets of %s: %w", s.cfg.Group, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.Copy(s.committed, offsets)
-	return nil
-}
-
-// Lag returns, by partition, how many records the group has yet to commit, as far as this member knows.
-func (s *Session) Lag() map[TopicPartition]int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lag := make(map[TopicPartition]int64, len(s.ends))
-	for tp, end := range s.ends {
-		lag[tp] = max(0, end-s.committed[tp])
-	}
-	return lag
-}
-
-// fetchAll fetches the assigned partitions from their leaders until ctx ends: one loop, and one request at a time, per
-// broker. When leaders move it starts over with the new ones.
-func (s *Session) fetchAll(ctx context.Context) {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
-	for ctx.Err() == nil {
-		err := s.fetchRound(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if s.fetched.Swap(false) {
-			wait.Reset()
-		}
-		s.cfg.Log.Warn("fetch waits", "group", s.cfg.Group, "error", err)
-		s.client.forget(s.cfg.Topics...)
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait.NextBackOff()):
-		}
-	}
-}
-
-// fetchRound runs the loops until one of them fails; its error ends the others.
-func (s *Session) fetchRound(ctx context.Context) error {
-	if err := s.resolve(ctx); err != nil {
-		return err
-	}
-	leaders, err := s.client.leadersOf(ctx, s.cfg.Topics...)
-	if err != nil {
-		return err
-	}
-	byLeader := map[int]map[TopicPartition]int64{}
-	for tp, offset := range s.positions {
-		parts := leaders[tp.Topic]
-		if tp.Partition >= len(parts) || parts[tp.Partition] < 0 {
-			return fmt.Errorf("%s/%d has no leader", tp.Topic, tp.Partition)
-		}
-		l := parts[tp.Partition]
-		if byLeader[l] == nil {
-			byLeader[l] = map[TopicPartition]int64{}
-		}
-		byLeader[l][tp] = offset
-	}
-	if len(byLeader) == 0 { // more members than partitions: wait for the next generation
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var loops sync.WaitGroup
-	for _, from := range byLeader {
-		loops.Go(func() { cancel(s.fetchLoop(ctx, from)) })
-	}
-	loops.Wait()
-	for _, from := range byLeader {
-		maps.Copy(s.positions, from)
-	}
-	return context.Cause(ctx)
-}
-
-func (s *Session) fetchLoop(ctx context.Context, from map[TopicPartition]int64) error {
-	var session fetchSession
-	for {
-		f, err := s.client.fetch(ctx, from, s.cfg.MaxWait, &session)
-		if err != nil {
-			return err
+		failed, err := s.coordinator.commit(ctx, who, mine)
+		for tp, e := range failed {
+			delete(mine, tp)
+			if !errors.Is(e, kafka.UnknownTopicOrPartition) { // deleted: there is nothing to go on from
+				err = fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, e)
+			}
 		}
 		s.mu.Lock()
-		maps.Copy(s.ends, f.end)
+		for tp, o := range mine {
+			if h := s.held[tp]; h != nil && err == nil {
+				h.committedTo(o)
+			}
+		}
 		s.mu.Unlock()
-		if len(f.records) > 0 {
-			d := delivery{f.records, make(chan struct{})}
-			select {
-			case s.out <- d:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			maps.Copy(from, f.next)
-			select {
-			case <-d.more:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if err == nil {
+			return nil
 		}
-		maps.Copy(from, f.next)
-		for tp, err := range f.errs {
-			if lost(err) {
-				s.cfg.Log.Error("records were deleted before they were read; going on at the earliest that is left",
-					"group", s.cfg.Group, "topic", tp.Topic, "partition", tp.Partition, "offset", from[tp])
-				from[tp] = kafka.FirstOffset
-			}
-			return fmt.Errorf("fetch %s/%d: %w", tp.Topic, tp.Partition, err)
+		unsettled := errors.Is(err, kafka.RebalanceInProgress) || errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId)
+		if !unsettled || time.Since(begun) > commitLimit {
+			return fmt.Errorf("commit offsets of %s: %w", s.cfg.Group, err)
 		}
-		s.fetched.Store(true)
+		select {
+		case <-resynch:
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
-// resolve turns "from the beginning" into offsets, and notes where each partition stands for Lag.
-func (s *Session) resolve(ctx context.Context) error {
-	var unknown []TopicPartition
-	for tp, offset := range s.positions {
-		if offset < 0 {
-			unknown = append(unknown, tp)
-		}
-	}
-	if len(unknown) > 0 {
-		first, err := s.client.offsets(ctx, earliest, unknown)
-		if err != nil {
-			return err
-		}
-		maps.Copy(s.positions, first)
-	}
+// mine is the part of offsets that the member may commit, and as whom.
+func (s *Session) mine(offsets map[TopicPartition]int64) (identity, map[TopicPartition]int64, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for tp, offset := range s.positions {
-		if _, ok := s.committed[tp]; !ok {
-			s.committed[tp] = offset
+	out := maps.Clone(offsets)
+	maps.DeleteFunc(out, func(tp TopicPartition, _ int64) bool {
+		if d := s.going[tp]; d != nil {
+			return d.lost
 		}
-	}
-	return nil
+		return s.held[tp] == nil
+	})
+	return s.who, out, s.resynch
 }

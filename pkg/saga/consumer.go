@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -22,6 +21,7 @@ type Config struct {
 	Broker  *broker.Client
 	Relay   *outbox.Relay // takes over what handlers emit; nil: the events wait in the outbox
 	Metrics *Metrics      // nil: not registered anywhere
+	Health  *Health       // is told how the groups are doing; nil: nobody
 	Log     *slog.Logger
 
 	MaxBatch        int           // messages in one transaction; default 500
@@ -79,6 +79,10 @@ func Run(ctx context.Context, svc Service, cfg Config) error {
 		c := newConsumer(svc.Name, name, routes, cfg)
 		group := cfg.Group
 		group.Group, group.Log = name, cfg.Log
+		group.Start, group.Floor, group.Truncated = routes[0].start, c.floor, c.truncated
+		if cfg.Health != nil {
+			group.State = cfg.Health.heard
+		}
 		for _, r := range routes {
 			group.Topics = append(group.Topics, r.topic)
 		}
@@ -134,29 +138,25 @@ func (c *consumer) member(ctx context.Context, s *broker.Session) {
 		c.Metrics.parked.WithLabelValues(c.group).Set(0)
 		c.Metrics.parkedRows.WithLabelValues(c.group).Set(0)
 	}()
-	var looked time.Time
 	for {
-		records, leaving, err := h.poll(ctx, s, commits)
+		polled, err := h.poll(ctx, s, commits)
 		if err != nil {
 			return
 		}
-		c.hasten(s, h.progress, records, h.lanes)
-		if now := time.Now(); now.Sub(looked) > time.Second { // those without new messages may have some in the database
-			looked = now
-			if err := h.adopt(ctx, work, slices.Collect(maps.Keys(s.Lag()))); err != nil {
-				return
-			}
-		}
-		if err := h.handle(ctx, work, records); err != nil {
+		if err := h.adopt(ctx, work, s.Partitions()); err != nil { // those without new messages may have some in the database
 			return
 		}
-		if len(leaving) > 0 {
+		c.hasten(s, h.progress, polled.Records, h.lanes)
+		if err := h.handle(ctx, work, polled.Records); err != nil {
+			return
+		}
+		if len(polled.Leaving) > 0 {
 			commits.wait()
 			if commits.again() {
 				h.progress.undone()
 			}
 			c.commit(s, h.progress.take(h.lanes))
-			h.forget(leaving)
+			h.forget(polled.Leaving)
 			continue
 		}
 		c.Metrics.parked.WithLabelValues(c.group).Set(float64(h.lanes.count))
@@ -208,10 +208,8 @@ func (h *session) forget(leaving []broker.TopicPartition) {
 // commitGap is when to look again whether a commit that takes long has ended.
 const commitGap = 20 * time.Millisecond
 
-// poll waits for messages, but no longer than until something else is due. It returns none when that comes first. leaving are
-// partitions to finish with, for a rebalance takes them away.
-func (h *session) poll(ctx context.Context, s *broker.Session, commits *committer) (
-	records []broker.Record, leaving []broker.TopicPartition, err error) {
+// poll waits for messages, but no longer than until something else is due. It returns none when that comes first.
+func (h *session) poll(ctx context.Context, s *broker.Session, commits *committer) (broker.Polled, error) {
 	until, wait := h.lanes.next()
 	if soon := time.Now().Add(time.Millisecond); wait && until.Before(soon) {
 		until = soon // what is there already comes along
@@ -229,11 +227,11 @@ func (h *session) poll(ctx context.Context, s *broker.Session, commits *committe
 		pollCtx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
-	records, err = s.Poll(pollCtx, h.MaxBatch)
+	polled, err := s.Poll(pollCtx, h.MaxBatch)
 	if err != nil && ctx.Err() == nil {
-		return nil, nil, nil // something is due
+		return broker.Polled{}, nil // something is due
 	}
-	return records, nil, err
+	return polled, err
 }
 
 func (c *consumer) commit(s *broker.Session, offsets map[broker.TopicPartition]int64) bool {

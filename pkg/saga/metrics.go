@@ -38,8 +38,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Messages that wait in memory for their next try, or behind one of their key that does."}, []string{"group"}),
 		parkedRows: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "converge_consumer_parked_rows",
 			Help: "Messages that wait in the database behind one of their key, of the partitions here."}, []string{"group"}),
-		lag: lagCollector{desc: prometheus.NewDesc("converge_consumer_lag",
+		lag: lagCollector{records: prometheus.NewDesc("converge_consumer_lag",
 			"Records of the partition that the group has not committed yet, as its member here sees it.", []string{"group", "topic", "partition"}, nil),
+			seconds: prometheus.NewDesc("converge_consumer_lag_seconds",
+				"Age of the oldest record of the partition that the group has not committed; 0: none. It grows while Kafka cannot be asked.",
+				[]string{"group", "topic", "partition"}, nil),
 			sessions: map[string]*broker.Session{}},
 	}
 	if reg != nil {
@@ -50,7 +53,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // lagCollector asks the current sessions when it is scraped.
 type lagCollector struct {
-	desc     *prometheus.Desc
+	records  *prometheus.Desc
+	seconds  *prometheus.Desc
 	mu       sync.Mutex
 	sessions map[string]*broker.Session
 }
@@ -68,7 +72,7 @@ func (l *lagCollector) drop(group string) {
 }
 
 // Describe implements prometheus.Collector.
-func (l *lagCollector) Describe(ch chan<- *prometheus.Desc) { ch <- l.desc }
+func (l *lagCollector) Describe(ch chan<- *prometheus.Desc) { ch <- l.records; ch <- l.seconds }
 
 // Collect implements prometheus.Collector.
 func (l *lagCollector) Collect(ch chan<- prometheus.Metric) {
@@ -76,7 +80,9 @@ func (l *lagCollector) Collect(ch chan<- prometheus.Metric) {
 	defer l.mu.Unlock()
 	for group, s := range l.sessions {
 		for tp, lag := range s.Lag() {
-			ch <- prometheus.MustNewConstMetric(l.desc, prometheus.GaugeValue, float64(lag), group, tp.Topic, strconv.Itoa(tp.Partition))
+			labels := []string{group, tp.Topic, strconv.Itoa(tp.Partition)}
+			ch <- prometheus.MustNewConstMetric(l.records, prometheus.GaugeValue, float64(lag.Records), labels...)
+			ch <- prometheus.MustNewConstMetric(l.seconds, prometheus.GaugeValue, lag.Age.Seconds(), labels...)
 		}
 	}
 }

@@ -149,11 +149,11 @@ func (t *tracker) watch(ctx context.Context, client *broker.Client, topics []str
 	return client.Consume(ctx, cfg, func(ctx context.Context, s *broker.Session) {
 		var ids []uuid.UUID
 		for {
-			records, err := s.Poll(ctx, 10_000)
+			polled, err := s.Poll(ctx, 10_000)
 			if err != nil {
 				return
 			}
-			at := time.Now()
+			at, records := time.Now(), polled.Records
 			ids = ids[:0]
 			for i := range records {
 				if id, err := uuid.ParseBytes(records[i].Key); err == nil {
