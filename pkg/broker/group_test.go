@@ -266,6 +266,8 @@ func TestCooperativeJoin(t *testing.T) {
 		eventually(t, 10*time.Second, "all at the first", func() bool { return a.has(topic, 4) })
 		client := open(t, c)
 		a.gate.Lock()
+		unlock := sync.OnceFunc(a.gate.Unlock)
+		defer unlock()
 		b := join(t, c, "b", broker.GroupConfig{Group: group, Topics: []string{topic}})
 		eventually(t, 10*time.Second, "two of them leave", func() bool { return a.has(topic, 2) })
 		kept := a.held()
@@ -274,7 +276,7 @@ func TestCooperativeJoin(t *testing.T) {
 		if got := b.held(); len(got) != 0 {
 			t.Errorf("the second has %v while the first has not given anything up", got)
 		}
-		a.gate.Unlock()
+		unlock()
 		took := eventually(t, 10*time.Second, "two each", func() bool { return a.has(topic, 2) && b.has(topic, 2) })
 		if took > 3*time.Second {
 			t.Errorf("the hand-over took %s", took)
