@@ -177,7 +177,7 @@ func TestATopicWithTooFewPartitions(t *testing.T) {
 	stop, done := launch(t, env)
 	until(t, "it says which topic", func() bool {
 		status, body := get(t, "http://"+env["LOYALTY_ADDR"]+"/readyz")
-		return status == http.StatusServiceUnavailable && strings.Contains(body, "topics") && strings.Contains(body, "order.confirmed has 1 partitions, want 3")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "topics") && strings.Contains(body, "order.confirmed has 1 partitions, want at least 3")
 	})
 	stop()
 	if err := <-done; err != nil {

@@ -50,7 +50,7 @@ type TooFewPartitionsError struct {
 }
 
 func (e *TooFewPartitionsError) Error() string {
-	return fmt.Sprintf("topic %s has %d partitions, want %d", e.Topic, e.Have, e.Want)
+	return fmt.Sprintf("topic %s has %d partitions, want at least %d", e.Topic, e.Have, e.Want)
 }
 
 // TopicError is what is wrong with a topic of a cluster that answers: waiting does not change it.
