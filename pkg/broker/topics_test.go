@@ -156,7 +156,7 @@ func TestTooFewPartitions(t *testing.T) {
 		spec.Partitions = 6
 		err := client.EnsureTopics(t.Context(), []broker.TopicSpec{spec})
 		few, ok := errors.AsType[*broker.TooFewPartitionsError](err)
-		if !ok || few.Topic != name || few.Have != 2 || few.Want != 6 || err.Error() != "topic "+name+" has 2 partitions, want 6" {
+		if !ok || few.Topic != name || few.Have != 2 || few.Want != 6 || err.Error() != "topic "+name+" has 2 partitions, want at least 6" {
 			t.Errorf("error %v", err)
 		}
 		if _, ok := errors.AsType[*broker.TopicError](err); !ok {
