@@ -164,7 +164,7 @@ func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]int64, 
 	})
 	f, err := s.client.fetch(ctx, from, maxWait, session)
 	close(done)
-	if err != nil && context.Cause(ctx) == errChanged {
+	if err != nil && errors.Is(context.Cause(ctx), errChanged) {
 		return f, errChanged
 	}
 	return f, err

@@ -30,9 +30,9 @@ func TestLagAge(t *testing.T) {
 		want(1, time.Hour)
 		h.committedTo(1)
 		want(0, 0)
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		h.sawEnd(2, time.Now()) // not fetched yet
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		want(1, 2*time.Second)
 		fetch(1, 3, time.Now().Add(-time.Minute))
 		fetch(2, 3, time.Now())
@@ -40,7 +40,7 @@ func TestLagAge(t *testing.T) {
 		h.committedTo(2)
 		want(1, 0)
 		h.committedTo(3)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		want(0, time.Hour) // nobody has answered since
 	})
 }

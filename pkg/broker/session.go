@@ -207,16 +207,16 @@ func (s *Session) depart(tp TopicPartition, lost bool) {
 }
 
 // revoke takes away all but some partitions, and tells whether there were any. The member may still commit them until they are given up.
-func (s *Session) revoke(keep []TopicPartition) (any bool) {
+func (s *Session) revoke(keep []TopicPartition) (found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for tp := range s.held {
 		if !slices.Contains(keep, tp) {
 			s.depart(tp, false)
-			any = true
+			found = true
 		}
 	}
-	return any
+	return found
 }
 
 // lose takes everything away: others may have it already.
@@ -245,15 +245,15 @@ func (s *Session) settled() bool {
 }
 
 // overdue ends the right to what should have been given up that long ago, and tells whether there was any.
-func (s *Session) overdue(limit time.Duration) (any bool) {
+func (s *Session) overdue(limit time.Duration) (found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.going {
 		if !d.lost && time.Since(d.since) >= limit {
-			d.lost, any = true, true
+			d.lost, found = true, true
 		}
 	}
-	return any
+	return found
 }
 
 // claims is what the member has: held, or on its way out and not given up.
