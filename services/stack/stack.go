@@ -42,7 +42,7 @@ type stack struct {
 
 func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer) (err error) {
 	// For people at a terminal; whoever wants JSON or more of it says so. Everybody has money to order with.
-	defaults := map[string]string{"LOG_FORMAT": "text", "LOG_LEVEL": "warn", "OPENING_BALANCE": "100000000"}
+	defaults := map[string]string{"LOG_FORMAT": "text", "LOG_LEVEL": "warn", "OPENING_BALANCE": "100000000", "KAFKA_INSTANCE_ID": "stack"}
 	st := &stack{out: out, set: map[string]string{}, getenv: func(name string) string {
 		if v := getenv(name); v != "" {
 			return v
