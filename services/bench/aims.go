@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 )
 
 // Aim is what the system is meant to reach on a machine of two cores, and whether it did in this run. None of them fails a
@@ -62,7 +63,8 @@ func (r *Report) judge() {
 		best/better(usual))
 	aim("of the floor in batches of 64, orders/s", " %", true, 65, 100*best/of(floor, "batches of 64", rate))
 	aim("peak memory, the largest instance", " MiB", false, 150, r.peak())
-	aim("longest that any order took when instances join or leave", " s", false, 3, of(converge, "rebalance", planned))
+	aim("longest without an order settled when instances join or leave", " s", false, 0.3, of(converge, "rebalance", standstill(joined, left, rejoin)))
+	aim("longest without an order settled when one is killed and started again", " s", false, 1.5, of(converge, "rebalance", standstill(killed)))
 	for _, curve := range []string{byStored, byInstances} {
 		worse, p99 := r.slope(curve)
 		aim(curve+", orders/s of closed:64, the worst against the first", " %", true, 90, worse)
@@ -121,15 +123,17 @@ func worst(by map[string]float64) float64 {
 	return most
 }
 
-// planned is the longest that any order took after instances came or went as they should: nobody was stopped for longer.
-func planned(s *Result) float64 {
-	longest := math.NaN()
-	for _, d := range s.Disturbances {
-		if d.Event == joined || d.Event == left || d.Event == rejoin {
-			longest = max(orZero(longest), d.LongestOrder)
+// standstill is the longest that no order settled after these events of a rebalance scenario.
+func standstill(events ...string) func(*Result) float64 {
+	return func(s *Result) float64 {
+		longest := math.NaN()
+		for _, d := range s.Disturbances {
+			if slices.Contains(events, d.Event) {
+				longest = max(orZero(longest), d.LongestPause)
+			}
 		}
+		return longest
 	}
-	return longest
 }
 
 // slope is how a curve's worst values compare with its first, in per cent.

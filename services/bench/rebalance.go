@@ -27,7 +27,7 @@ const (
 	joined = "an instance of each joins"
 	left   = "it leaves"
 	rejoin = "another joins"
-	killed = "it is killed"
+	killed = "it is killed, and started again"
 )
 
 // mark is when an event began.
@@ -61,8 +61,8 @@ func (b *bench) rebalance(ctx context.Context, r *running, sc Scenario) (window,
 	return w, marks, err
 }
 
-// comeAndGo starts a second instance of every service and stops it, starts one more and kills it, at the eighths of the
-// length that leave time to see what each does.
+// comeAndGo starts a second instance of every service and stops it, starts one more, kills it and starts it again under the same
+// instance id, at the eighths of the length that leave time to see what each does.
 func (r *running) comeAndGo(ctx context.Context, began time.Time, length time.Duration, tell func(event string)) error {
 	at := func(eighths int, event string) error {
 		pause(ctx, time.Until(began.Add(length*time.Duration(eighths)/8)))
@@ -94,7 +94,15 @@ func (r *running) comeAndGo(ctx context.Context, began time.Time, length time.Du
 	for _, p := range third {
 		p.Kill()
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	again, err := more.Start(ctx)
+	if err == nil {
+		pause(ctx, time.Until(began.Add(length)))
+	}
+	_, stopErr := rig.Stop(again)
+	return errors.Join(err, stopErr)
 }
 
 // disturbances tells for each event how long nothing settled at most before the next one, and how long any order took that
