@@ -15,11 +15,13 @@ type FetchSession struct{ fetchSession }
 func (s *FetchSession) Forget() { s.id += 1000 }
 
 // Told is how many of the partitions the next request would name.
-func (s *FetchSession) Told(from map[TopicPartition]int64) int { return len(s.partitions(from)) }
+func (s *FetchSession) Told(from map[TopicPartition]int64) int {
+	return len(s.partitions(unmarked(from)))
+}
 
 // Fetch fetches once, within a session, and moves from on.
 func (s *FetchSession) Fetch(ctx context.Context, c *Client, from map[TopicPartition]int64) ([]Record, error) {
-	f, err := c.fetch(ctx, from, 20*time.Millisecond, &s.fetchSession)
+	f, err := c.fetch(ctx, unmarked(from), 20*time.Millisecond, &s.fetchSession)
 	maps.Copy(from, f.next)
 	return f.records, err
 }
@@ -32,7 +34,7 @@ type tb interface {
 
 // SetLeaders makes the client take other brokers for the leaders of a topic's partitions, as after a change that it has not
 // heard of.
-func SetLeaders(t tb, c *Client, topic string, leader func(partition, leader int) int) {
+func SetLeaders(t tb, c *Client, topic string, of func(partition, leader int) int) {
 	t.Helper()
 	ctx := context.Background()
 	c.forget(topic)
@@ -40,9 +42,9 @@ func SetLeaders(t tb, c *Client, topic string, leader func(partition, leader int
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := make([]int, len(known[topic]))
+	changed := make([]leader, len(known[topic]))
 	for p, l := range known[topic] {
-		changed[p] = leader(p, l)
+		changed[p] = leader{of(p, l.id), l.epoch}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
