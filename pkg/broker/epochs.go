@@ -76,13 +76,8 @@ func (e *epochs) forget(committed int64) {
 	*e = (*e)[i:]
 }
 
-// kafka-go has no OffsetForLeaderEpoch, and answers metadata requests from a memory that may be seconds old; the second pair stands beside
-// its own and is answered by a broker.
-func init() {
-	protocol.Register(&epochRequest{}, &epochResponse{})
-	fresh := &freshRequest{}
-	protocol.RegisterOverride(fresh, &freshResponse{}, fresh.TypeKey())
-}
+// kafka-go has no OffsetForLeaderEpoch.
+func init() { protocol.Register(&epochRequest{}, &epochResponse{}) }
 
 type epochRequest struct {
 	toBroker  `kafka:"-"`
@@ -122,32 +117,27 @@ type epochResponsePartition struct {
 
 func (*epochResponse) ApiKey() protocol.ApiKey { return protocol.OffsetForLeaderEpoch }
 
-type freshRequest struct {
-	TopicNames                         []string `kafka:"min=v0,max=v8,nullable"`
-	AllowAutoTopicCreation             bool     `kafka:"min=v4,max=v8"`
-	IncludeClusterAuthorizedOperations bool     `kafka:"min=v8,max=v8"`
-	IncludeTopicAuthorizedOperations   bool     `kafka:"min=v8,max=v8"`
+// freshRequest is a metadata request that a broker answers: kafka-go looks into its memory only where it sees the plain one.
+type freshRequest struct{ metadata.Request }
+
+// Split implements protocol.Splitter.
+func (r *freshRequest) Split(protocol.Cluster) ([]protocol.Message, protocol.Merger, error) {
+	return []protocol.Message{&r.Request}, r, nil
 }
 
-func (*freshRequest) ApiKey() protocol.ApiKey { return protocol.Metadata }
-
-// TypeKey implements protocol.OverrideTypeMessage.
-func (*freshRequest) TypeKey() protocol.OverrideTypeKey { return protocol.RawProduceOverride + 1 }
-
-type freshResponse struct {
-	ThrottleTimeMs              int32                     `kafka:"min=v3,max=v8"`
-	Brokers                     []metadata.ResponseBroker `kafka:"min=v0,max=v8"`
-	ClusterID                   string                    `kafka:"min=v2,max=v8,nullable"`
-	ControllerID                int32                     `kafka:"min=v1,max=v8"`
-	Topics                      []metadata.ResponseTopic  `kafka:"min=v0,max=v8"`
-	ClusterAuthorizedOperations int32                     `kafka:"min=v8,max=v8"`
+// Merge implements protocol.Merger.
+func (*freshRequest) Merge(_ []protocol.Message, results []any) (protocol.Message, error) {
+	if err, ok := results[0].(error); ok {
+		return nil, err
+	}
+	return &freshResponse{results[0].(*metadata.Response)}, nil
 }
 
-func (*freshResponse) ApiKey() protocol.ApiKey { return protocol.Metadata }
+type freshResponse struct{ *metadata.Response }
 
 // freshLeaders is leadersOf from no memory.
 func (c *Client) freshLeaders(ctx context.Context, topics ...string) (map[string][]leader, error) {
-	m, err := c.ask(ctx, requestTimeout, &freshRequest{TopicNames: topics})
+	m, err := c.ask(ctx, requestTimeout, &freshRequest{metadata.Request{TopicNames: topics}})
 	if err != nil {
 		return nil, err
 	}
@@ -322,13 +312,11 @@ func (s *Session) rewind(h *share, p position, e epochs, current int32) {
 	n.ages = nil
 	n.committedTo(p.committed)
 	s.held[h.tp] = &n
-	s.cuts[h.tp] = p.next
+	s.cuts[h.tp], s.rewound = p.next, true
 }
 
-// uncut drops records of before a cut that wait for Poll.
+// uncut drops records of before a cut that wait for Poll. It must run before records of after it join them. The caller holds mu.
 func (s *Session) uncut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if len(s.cuts) == 0 {
 		return
 	}
@@ -340,7 +328,6 @@ func (s *Session) uncut() {
 	}
 	s.pending = kept
 	clear(s.cuts)
-	s.rewound = true
 }
 
 // gave notes how far the caller has polled, where that matters.

@@ -114,3 +114,32 @@ func Committed(t tb, c *Client, group string, tp TopicPartition) int64 {
 	}
 	return out[tp]
 }
+
+// CommitAt commits for a group without members, with a leader epoch.
+func CommitAt(t tb, c *Client, group string, tp TopicPartition, offset int64, epoch int32) {
+	t.Helper()
+	failed, err := (&coordinator{client: c, group: group}).commit(context.Background(), outsider, map[TopicPartition]place{tp: {offset, epoch}})
+	if err != nil || len(failed) > 0 {
+		t.Fatal(err, failed)
+	}
+}
+
+// CommittedEpoch is the leader epoch that a group has committed in a partition.
+func CommittedEpoch(t tb, c *Client, group string, tp TopicPartition) int32 {
+	t.Helper()
+	out, err := c.groupPlaces(context.Background(), group, []TopicPartition{tp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[tp].epoch
+}
+
+// Epoch is the leader epoch of a topic's first partition, as a broker says it now.
+func Epoch(t tb, c *Client, topic string) int32 {
+	t.Helper()
+	fresh, err := c.freshLeaders(context.Background(), topic)
+	if err != nil || len(fresh[topic]) == 0 {
+		return noEpoch
+	}
+	return fresh[topic][0].epoch
+}

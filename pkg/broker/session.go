@@ -116,7 +116,6 @@ func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 	if leaving := s.departures(); len(leaving) > 0 {
 		return Polled{Leaving: leaving}, nil
 	}
-	s.uncut()
 	out := s.out
 	if limit <= 0 {
 		out = nil
@@ -157,6 +156,7 @@ func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 // take keeps the records of partitions that are still held. A delivery of none lets its loop go on at once.
 func (s *Session) take(d delivery) {
 	s.mu.Lock()
+	s.uncut()
 	before := len(s.pending)
 	for _, r := range d.records {
 		tp := TopicPartition{r.Topic, r.Partition}
@@ -179,10 +179,11 @@ func (s *Session) Partitions() []TopicPartition {
 	return slices.Collect(maps.Keys(s.held))
 }
 
-// giveUp ends the departures that the caller has heard of: it has polled again.
+// giveUp ends the departures that the caller has heard of, and drops what was cut: it has polled again.
 func (s *Session) giveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.uncut()
 	for tp, d := range s.going {
 		if d.reported {
 			delete(s.going, tp)
