@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/offsetfetch"
 )
 
 // partitionsOf lists every partition of the topics, as many as there are by now. A topic that the cluster does not know is an error.
-func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPartition, map[string][]int, error) {
+func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPartition, map[string][]leader, error) {
 	tps, leaders, err := c.existing(ctx, topics)
 	if err != nil {
 		return nil, nil, err
@@ -27,7 +28,7 @@ func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPart
 }
 
 // existing is partitionsOf without the topics that the cluster does not know.
-func (c *Client) existing(ctx context.Context, topics []string) ([]TopicPartition, map[string][]int, error) {
+func (c *Client) existing(ctx context.Context, topics []string) ([]TopicPartition, map[string][]leader, error) {
 	c.forget(topics...)
 	leaders, err := c.leadersOf(ctx, topics...)
 	if err != nil {
@@ -119,7 +120,7 @@ func (c *Client) unhandled(ctx context.Context, group string, topics []string) (
 		if from >= ends[tp] {
 			continue // all that was not committed was deleted
 		}
-		l := leaders[tp.Topic][tp.Partition]
+		l := leaders[tp.Topic][tp.Partition].id
 		if byLeader[l] == nil {
 			byLeader[l] = map[TopicPartition]int64{}
 		}
@@ -139,7 +140,7 @@ func (c *Client) unhandled(ctx context.Context, group string, topics []string) (
 // many bytes: a partition that has no place in it is asked for again.
 func (c *Client) firstOf(ctx context.Context, from map[TopicPartition]int64) (records []Record, err error) {
 	for len(from) > 0 {
-		f, err := c.fetch(ctx, from, 0, nil)
+		f, err := c.fetch(ctx, unmarked(from), 0, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -186,30 +187,44 @@ func (c *Client) committed(ctx context.Context, group string, tps []TopicPartiti
 
 // groupOffsets returns what the group has committed, -1 where it has nothing.
 func (c *Client) groupOffsets(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]int64, error) {
-	req := &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{}}
-	out := make(map[TopicPartition]int64, len(tps))
+	places, err := c.groupPlaces(ctx, group, tps)
+	out := make(map[TopicPartition]int64, len(places))
+	for tp, p := range places {
+		out[tp] = p.offset
+	}
+	return out, err
+}
+
+// groupPlaces is groupOffsets with the leader epochs that were committed.
+func (c *Client) groupPlaces(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]place, error) {
+	out := make(map[TopicPartition]place, len(tps))
+	topics := map[string][]int32{}
 	for _, tp := range tps {
-		req.Topics[tp.Topic] = append(req.Topics[tp.Topic], tp.Partition)
-		out[tp] = -1
+		topics[tp.Topic] = append(topics[tp.Topic], int32(tp.Partition))
+		out[tp] = place{-1, noEpoch}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	res, err := c.client.OffsetFetch(ctx, req)
-	if err == nil {
-		err = res.Error
+	req := &offsetfetch.Request{GroupID: group, Topics: []offsetfetch.RequestTopic{}} // nil would be all
+	for t, parts := range topics {
+		req.Topics = append(req.Topics, offsetfetch.RequestTopic{Name: t, PartitionIndexes: parts})
 	}
+	m, err := c.ask(ctx, requestTimeout, req)
+	if err != nil {
+		return nil, fmt.Errorf("fetch offsets of %s: %w", group, err)
+	}
+	res := m.(*offsetfetch.Response)
+	err = codeErr(res.ErrorCode)
 	if errors.Is(err, kafka.GroupIdNotFound) {
 		return out, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fetch offsets of %s: %w", group, err)
 	}
-	for topic, parts := range res.Topics {
-		for _, p := range parts {
-			if p.Error != nil {
-				return nil, fmt.Errorf("fetch offsets of %s: %s/%d: %w", group, topic, p.Partition, p.Error)
+	for _, t := range res.Topics {
+		for _, p := range t.Partitions {
+			if err := codeErr(p.ErrorCode); err != nil {
+				return nil, fmt.Errorf("fetch offsets of %s: %s/%d: %w", group, t.Name, p.PartitionIndex, err)
 			}
-			out[TopicPartition{topic, p.Partition}] = p.CommittedOffset
+			out[TopicPartition{t.Name, int(p.PartitionIndex)}] = place{p.CommittedOffset, p.ComittedLeaderEpoch}
 		}
 	}
 	return out, nil

@@ -18,6 +18,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
@@ -94,7 +95,7 @@ type Client struct {
 	client    *kafka.Client
 
 	mu      sync.Mutex
-	leaders map[string][]int // topic → leader's broker id by partition; -1 where there is none
+	leaders map[string][]leader // topic → leader by partition
 
 	limits topicLimits
 }
@@ -116,7 +117,7 @@ func Open(cfg Config) (*Client, error) {
 		cfg:       cfg,
 		transport: transport,
 		client:    &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: transport},
-		leaders:   map[string][]int{},
+		leaders:   map[string][]leader{},
 	}, nil
 }
 
@@ -136,8 +137,14 @@ func (c *Client) Ping(ctx context.Context) error {
 // errNoTopic says that the cluster does not know a topic, yet or any more.
 var errNoTopic = errors.New("topic does not exist")
 
+// leader is who leads a partition.
+type leader struct {
+	id    int   // of the broker; -1: none
+	epoch int32 // -1: not known
+}
+
 // leadersOf returns the leaders of each topic's partitions. Known topics come from memory; forget drops them.
-func (c *Client) leadersOf(ctx context.Context, topics ...string) (map[string][]int, error) {
+func (c *Client) leadersOf(ctx context.Context, topics ...string) (map[string][]leader, error) {
 	c.mu.Lock()
 	known := maps.Clone(c.leaders)
 	c.mu.Unlock()
@@ -150,26 +157,36 @@ func (c *Client) leadersOf(ctx context.Context, topics ...string) (map[string][]
 	if len(missing) == 0 {
 		return known, nil
 	}
-	res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: missing})
+	res, err := c.describe(ctx, missing)
 	if err != nil {
 		return nil, err
 	}
+	found := leadersIn(res.Topics)
+	maps.Copy(known, found)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range res.Topics {
-		if t.Error != nil || len(t.Partitions) == 0 {
+	maps.Copy(c.leaders, found)
+	return known, nil
+}
+
+// leadersIn is the leaders of the topics that there are.
+func leadersIn(topics []metadata.ResponseTopic) map[string][]leader {
+	out := map[string][]leader{}
+	for _, t := range topics {
+		if t.ErrorCode != 0 || len(t.Partitions) == 0 {
 			continue
 		}
-		leaders := make([]int, len(t.Partitions))
-		for _, p := range t.Partitions {
-			leaders[p.ID] = p.Leader.ID
-			if p.Error != nil {
-				leaders[p.ID] = -1
+		leaders := make([]leader, len(t.Partitions))
+		for i := range t.Partitions {
+			p := &t.Partitions[i]
+			leaders[p.PartitionIndex] = leader{int(p.LeaderID), p.LeaderEpoch}
+			if p.ErrorCode != 0 {
+				leaders[p.PartitionIndex].id = -1
 			}
 		}
-		c.leaders[t.Name], known[t.Name] = leaders, leaders
+		out[t.Name] = leaders
 	}
-	return known, nil
+	return out
 }
 
 // forget makes the next leadersOf ask the cluster again: a leader moved, or a topic grew.

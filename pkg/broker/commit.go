@@ -11,7 +11,7 @@ import (
 func (c *Client) CommitFor(ctx context.Context, group string, next map[TopicPartition]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	failed, err := (&coordinator{client: c, group: group}).commit(ctx, outsider, next)
+	failed, err := (&coordinator{client: c, group: group}).commit(ctx, outsider, unmarked(next))
 	if err != nil {
 		return fmt.Errorf("commit for %s: %w", group, err)
 	}

@@ -15,11 +15,13 @@ type FetchSession struct{ fetchSession }
 func (s *FetchSession) Forget() { s.id += 1000 }
 
 // Told is how many of the partitions the next request would name.
-func (s *FetchSession) Told(from map[TopicPartition]int64) int { return len(s.partitions(from)) }
+func (s *FetchSession) Told(from map[TopicPartition]int64) int {
+	return len(s.partitions(unmarked(from)))
+}
 
 // Fetch fetches once, within a session, and moves from on.
 func (s *FetchSession) Fetch(ctx context.Context, c *Client, from map[TopicPartition]int64) ([]Record, error) {
-	f, err := c.fetch(ctx, from, 20*time.Millisecond, &s.fetchSession)
+	f, err := c.fetch(ctx, unmarked(from), 20*time.Millisecond, &s.fetchSession)
 	maps.Copy(from, f.next)
 	return f.records, err
 }
@@ -32,7 +34,7 @@ type tb interface {
 
 // SetLeaders makes the client take other brokers for the leaders of a topic's partitions, as after a change that it has not
 // heard of.
-func SetLeaders(t tb, c *Client, topic string, leader func(partition, leader int) int) {
+func SetLeaders(t tb, c *Client, topic string, of func(partition, leader int) int) {
 	t.Helper()
 	ctx := context.Background()
 	c.forget(topic)
@@ -40,9 +42,9 @@ func SetLeaders(t tb, c *Client, topic string, leader func(partition, leader int
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := make([]int, len(known[topic]))
+	changed := make([]leader, len(known[topic]))
 	for p, l := range known[topic] {
-		changed[p] = leader(p, l)
+		changed[p] = leader{of(p, l.id), l.epoch}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,4 +113,33 @@ func Committed(t tb, c *Client, group string, tp TopicPartition) int64 {
 		t.Fatal(err)
 	}
 	return out[tp]
+}
+
+// CommitAt commits for a group without members, with a leader epoch.
+func CommitAt(t tb, c *Client, group string, tp TopicPartition, offset int64, epoch int32) {
+	t.Helper()
+	failed, err := (&coordinator{client: c, group: group}).commit(context.Background(), outsider, map[TopicPartition]place{tp: {offset, epoch}})
+	if err != nil || len(failed) > 0 {
+		t.Fatal(err, failed)
+	}
+}
+
+// CommittedEpoch is the leader epoch that a group has committed in a partition.
+func CommittedEpoch(t tb, c *Client, group string, tp TopicPartition) int32 {
+	t.Helper()
+	out, err := c.groupPlaces(context.Background(), group, []TopicPartition{tp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[tp].epoch
+}
+
+// Epoch is the leader epoch of a topic's first partition, as a broker says it now.
+func Epoch(t tb, c *Client, topic string) int32 {
+	t.Helper()
+	fresh, err := c.freshLeaders(context.Background(), topic)
+	if err != nil || len(fresh[topic]) == 0 {
+		return noEpoch
+	}
+	return fresh[topic][0].epoch
 }

@@ -23,6 +23,7 @@ const (
 type fetched struct {
 	records []Record
 	next    map[TopicPartition]int64 // offset to fetch next
+	epochs  map[TopicPartition]epochs
 	end     map[TopicPartition]int64 // last stable offset: what open transactions have written is not to be had yet
 	errs    map[TopicPartition]error
 }
@@ -31,24 +32,24 @@ type fetched struct {
 // rest (KIP-227). It is one fetch loop's with one broker. The zero value begins a session, nil is none.
 type fetchSession struct {
 	id, epoch int32
-	sent      map[TopicPartition]int64 // the offsets that the broker knows
+	sent      map[TopicPartition]place // what the broker knows
 }
 
 // partitions returns what to tell the broker of the offsets to fetch from: at least one, by which the request finds
 // the broker.
-func (f *fetchSession) partitions(from map[TopicPartition]int64) map[TopicPartition]int64 {
+func (f *fetchSession) partitions(from map[TopicPartition]place) map[TopicPartition]place {
 	if f == nil || f.epoch == 0 {
 		return from
 	}
-	changed := map[TopicPartition]int64{}
-	for tp, offset := range from {
-		if f.sent[tp] != offset {
-			changed[tp] = offset
+	changed := map[TopicPartition]place{}
+	for tp, at := range from {
+		if f.sent[tp] != at {
+			changed[tp] = at
 		}
 	}
-	for tp, offset := range from {
+	for tp, at := range from {
 		if len(changed) == 0 {
-			changed[tp] = offset
+			changed[tp] = at
 		}
 	}
 	return changed
@@ -62,12 +63,12 @@ func (f *fetchSession) failed() {
 }
 
 // answered notes what the broker knows from now on. A broker that has no room for a session gives it the id 0.
-func (f *fetchSession) answered(id int32, told map[TopicPartition]int64) {
+func (f *fetchSession) answered(id int32, told map[TopicPartition]place) {
 	if f == nil {
 		return
 	}
 	if f.epoch == 0 {
-		f.sent = map[TopicPartition]int64{}
+		f.sent = map[TopicPartition]place{}
 	}
 	f.id = id
 	maps.Copy(f.sent, told)
@@ -81,13 +82,14 @@ func (f *fetchSession) answered(id int32, told map[TopicPartition]int64) {
 	}
 }
 
-// fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record.
-func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWait time.Duration, session *fetchSession) (fetched, error) {
+// fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record. A broker that leads a partition
+// in another epoch than the given one refuses it; without an epoch it does not look.
+func (c *Client) fetch(ctx context.Context, from map[TopicPartition]place, maxWait time.Duration, session *fetchSession) (fetched, error) {
 	told := session.partitions(from)
 	topics := map[string][]fetch.RequestPartition{}
-	for tp, offset := range told {
+	for tp, at := range told {
 		topics[tp.Topic] = append(topics[tp.Topic], fetch.RequestPartition{
-			Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, FetchOffset: offset, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionMax,
+			Partition: int32(tp.Partition), CurrentLeaderEpoch: at.epoch, FetchOffset: at.offset, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionMax,
 		})
 	}
 	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, IsolationLevel: readCommitted, SessionEpoch: -1}
@@ -111,7 +113,9 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 		return fetched{}, fmt.Errorf("fetch: %w", err)
 	}
 	session.answered(res.SessionID, told)
-	out := fetched{next: map[TopicPartition]int64{}, end: map[TopicPartition]int64{}, errs: map[TopicPartition]error{}}
+	out := fetched{
+		next: map[TopicPartition]int64{}, epochs: map[TopicPartition]epochs{}, end: map[TopicPartition]int64{}, errs: map[TopicPartition]error{},
+	}
 	for _, t := range res.Topics {
 		for i := range t.Partitions {
 			p := &t.Partitions[i]
@@ -124,13 +128,13 @@ func (c *Client) fetch(ctx context.Context, from map[TopicPartition]int64, maxWa
 			if p.LastStableOffset >= 0 {
 				out.end[tp] = p.LastStableOffset
 			}
-			recs, next, err := readRecords(tp, p.RecordSet.batches, p.AbortedTransactions, from[tp])
+			recs, next, led, err := readRecords(tp, p.RecordSet.batches, p.AbortedTransactions, from[tp].offset)
 			if err != nil {
 				out.errs[tp] = err
 				continue
 			}
 			out.records = append(out.records, recs...)
-			out.next[tp] = next
+			out.next[tp], out.epochs[tp] = next, led
 		}
 	}
 	return out, nil
@@ -164,7 +168,7 @@ func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, from int6
 	}
 	for at := from; at < end[tp]; {
 		f, err := patiently(ctx, func() (fetched, error) {
-			f, err := c.fetch(ctx, map[TopicPartition]int64{tp: at}, 500*time.Millisecond, nil)
+			f, err := c.fetch(ctx, unmarked(map[TopicPartition]int64{tp: at}), 500*time.Millisecond, nil)
 			return f, cmp.Or(err, f.errs[tp])
 		})
 		if err != nil {

@@ -21,6 +21,8 @@ func (s *Session) manage(ctx context.Context) {
 	for {
 		moved := s.lead(ctx)
 		resolved, failed := s.resolve(ctx)
+		valid, invalid := s.validate(ctx)
+		resolved, failed = resolved || valid, failed || invalid
 		s.mu.Lock()
 		for _, h := range s.held {
 			if l := h.leader; l >= 0 && !loops[l] {
@@ -56,17 +58,35 @@ func (s *Session) lead(ctx context.Context) (moved bool) {
 		return false // the fetch loops say what fails
 	}
 	s.mu.Lock()
+	doubt := s.doubt
+	s.doubt = false
+	s.mu.Unlock()
+	var fresh map[string][]leader
+	if doubt {
+		fresh, _ = s.client.freshLeaders(ctx, s.cfg.Topics...) // the broker says again what it does not agree with
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	for tp, h := range s.held {
-		l := -1
+		l, epoch := -1, noEpoch
 		if parts := leaders[tp.Topic]; tp.Partition < len(parts) {
-			l = parts[tp.Partition]
+			l, epoch = parts[tp.Partition].id, parts[tp.Partition].epoch
+		}
+		switch parts := fresh[tp.Topic]; {
+		case tp.Partition < len(parts) && parts[tp.Partition].id == l: // another one is to be found where kafka-go sends fetches
+			epoch, h.agreed = parts[tp.Partition].epoch, now
+		case l == h.leader && epoch < h.epoch && now.Sub(h.agreed) < 2*metadataRefresh: // the metadata may be older
+			epoch = h.epoch
 		}
 		key := fmt.Sprintf("leader %s/%d", tp.Topic, tp.Partition)
 		if l < 0 && len(leaders[tp.Topic]) > 0 { // a topic that is missing has a line of its own
 			s.faults.Warn(ctx, s.cfg.Log, key, "partition has no leader; it waits", "group", s.cfg.Group, "topic", tp.Topic, "partition", tp.Partition)
 		} else {
 			s.faults.Over(ctx, s.cfg.Log, key, "partition has a leader again", "group", s.cfg.Group, "topic", tp.Topic, "partition", tp.Partition)
+		}
+		if l >= 0 && epoch != h.epoch {
+			h.epoch, h.retry, moved = epoch, time.Time{}, true
 		}
 		moved = moved || l != h.leader
 		h.leader = l
@@ -75,20 +95,20 @@ func (s *Session) lead(ctx context.Context) (moved bool) {
 }
 
 // portion is what a broker's loop is to fetch now. If that is nothing, it tells when to look again at the latest.
-func (s *Session) portion(broker int) (from map[TopicPartition]int64, of map[TopicPartition]*share, changed <-chan struct{}, again time.Duration) {
+func (s *Session) portion(broker int) (from map[TopicPartition]place, of map[TopicPartition]*share, changed <-chan struct{}, again time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	from, of, again = map[TopicPartition]int64{}, map[TopicPartition]*share{}, time.Minute
+	from, of, again = map[TopicPartition]place{}, map[TopicPartition]*share{}, time.Minute
 	for tp, h := range s.held {
-		if h.leader != broker || h.next < 0 || h.outside || s.going[tp] != nil {
+		if h.leader != broker || h.next < 0 || h.outside || h.checked != h.epoch || s.going[tp] != nil {
 			continue
 		}
 		if wait := h.retry.Sub(now); wait > 0 {
 			again = min(again, wait)
 			continue
 		}
-		from[tp], of[tp] = h.next, h
+		from[tp], of[tp] = place{h.next, h.epoch}, h
 	}
 	return from, of, s.changed, again
 }
@@ -129,7 +149,7 @@ func (s *Session) fetchLoop(ctx context.Context, broker int) {
 		}
 		wait = firstWait
 		s.faults.Over(ctx, s.cfg.Log, key, "broker answers fetches again", "group", s.cfg.Group, "broker", broker)
-		s.advance(ctx, f, of)
+		s.advance(ctx, f, from, of)
 		if len(f.records) == 0 {
 			continue
 		}
@@ -151,7 +171,7 @@ func (s *Session) fetchLoop(ctx context.Context, broker int) {
 var errChanged = errors.New("the partitions have changed")
 
 // fetchOnce is one fetch, which ends early when the partitions change: what is new does not wait for the poll of what was there.
-func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]int64, maxWait time.Duration, session *fetchSession, changed <-chan struct{}) (fetched, error) {
+func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]place, maxWait time.Duration, session *fetchSession, changed <-chan struct{}) (fetched, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})
@@ -170,13 +190,19 @@ func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]int64, 
 	return f, err
 }
 
-// advance moves the positions on, and gives each partition that failed a back-off of its own.
-func (s *Session) advance(ctx context.Context, f fetched, of map[TopicPartition]*share) {
+// advance moves the positions on, and gives each partition that failed a back-off of its own. It leaves out of the shares, and so of what Poll
+// returns, those in which something else was to be fetched meanwhile.
+func (s *Session) advance(ctx context.Context, f fetched, from map[TopicPartition]place, of map[TopicPartition]*share) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	for tp, h := range of {
+		if s.held[tp] != h || h.next != from[tp].offset || h.checked != from[tp].epoch {
+			delete(of, tp)
+			continue
+		}
 		if f.errs[tp] == nil {
+			h.reached = from[tp].epoch
 			s.good[tp] = now
 			h.endAt = now
 		}
@@ -187,6 +213,7 @@ func (s *Session) advance(ctx context.Context, f fetched, of map[TopicPartition]
 			continue
 		}
 		h.next = next
+		h.epochs.add(f.epochs[tp]...)
 		if h.wait > 0 {
 			h.wait = 0
 			s.faults.Over(ctx, s.cfg.Log, faultOf(tp), "partition can be fetched again", "group", s.cfg.Group, "topic", tp.Topic, "partition", tp.Partition)
@@ -213,6 +240,7 @@ func (s *Session) advance(ctx context.Context, f fetched, of map[TopicPartition]
 			h.outside = true
 			continue
 		}
+		s.doubt = s.doubt || fenced(err)
 		s.later(ctx, h, "fetch", err)
 	}
 }

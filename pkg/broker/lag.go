@@ -78,6 +78,7 @@ func (h *share) sawEnd(end int64, now time.Time) {
 func (h *share) committedTo(offset int64) {
 	h.committed = offset
 	h.ages.forget(offset)
+	h.epochs.forget(offset)
 	h.behind = time.Now()
 }
 

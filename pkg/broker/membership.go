@@ -253,11 +253,11 @@ type identity struct {
 var outsider = identity{generation: -1}
 
 // commit stores offsets, and returns the errors of single partitions apart.
-func (c *coordinator) commit(ctx context.Context, who identity, offsets map[TopicPartition]int64) (map[TopicPartition]error, error) {
+func (c *coordinator) commit(ctx context.Context, who identity, offsets map[TopicPartition]place) (map[TopicPartition]error, error) {
 	req := &commitRequest{GroupID: c.group, GenerationID: who.generation, MemberID: who.member, GroupInstanceID: who.instance}
 	topics := map[string][]commitPartition{}
 	for tp, o := range offsets {
-		topics[tp.Topic] = append(topics[tp.Topic], commitPartition{Partition: int32(tp.Partition), Offset: o, LeaderEpoch: -1})
+		topics[tp.Topic] = append(topics[tp.Topic], commitPartition{Partition: int32(tp.Partition), Offset: o.offset, LeaderEpoch: o.epoch})
 	}
 	for t, parts := range topics {
 		req.Topics = append(req.Topics, commitTopic{Name: t, Partitions: parts})

@@ -62,10 +62,10 @@ func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8,
 			errs[tp] = err
 		case tp.Partition >= len(parts):
 			errs[tp] = kafka.UnknownTopicOrPartition
-		case parts[tp.Partition] < 0:
+		case parts[tp.Partition].id < 0:
 			errs[tp] = kafka.LeaderNotAvailable
 		default:
-			l := parts[tp.Partition]
+			l := parts[tp.Partition].id
 			if byLeader[l] == nil {
 				byLeader[l] = map[string][]listoffsets.RequestPartition{}
 			}

@@ -39,15 +39,23 @@ func (s *Session) resolve(ctx context.Context) (resolved, failed bool) {
 			failed = true
 			return
 		}
-		h.next, h.outside, resolved = p.next, false, true
+		resolved = true
+		if h.outside {
+			s.rewind(h, p, nil, h.epoch)
+			return
+		}
+		h.next = p.next
+		if p.epoch >= 0 {
+			h.epochs = epochs{{-1, p.epoch}}
+		}
 		h.committedTo(p.committed)
 	}
 	if len(fresh) > 0 {
-		committed, err := s.client.groupOffsets(ctx, s.cfg.Group, partitionsOfShares(fresh))
+		committed, err := s.client.groupPlaces(ctx, s.cfg.Group, partitionsOfShares(fresh))
 		var never []*share
 		for _, h := range fresh {
-			if offset := committed[h.tp]; err != nil || offset >= 0 {
-				settle(h, position{offset, offset}, err)
+			if at := committed[h.tp]; err != nil || at.offset >= 0 {
+				settle(h, position{at.offset, at.offset, at.epoch}, err)
 			} else {
 				never = append(never, h)
 			}
@@ -61,8 +69,14 @@ func (s *Session) resolve(ctx context.Context) (resolved, failed bool) {
 	return resolved, failed
 }
 
-// position is where to fetch, and what counts as committed.
-type position struct{ next, committed int64 }
+// position is where to fetch, what counts as committed, and the leader epoch of the record before it.
+type position struct {
+	next, committed int64
+	epoch           int32
+}
+
+// at is a position of which no record is known.
+func at(offset int64) position { return position{offset, offset, noEpoch} }
 
 func partitionsOfShares(hs []*share) []TopicPartition {
 	out := make([]TopicPartition, len(hs))
@@ -108,15 +122,15 @@ func (s *Session) begin(ctx context.Context, hs []*share, settle func(*share, po
 		switch {
 		case known && (was > b.end || anew):
 			err = s.cut(ctx, h.tp, was, b)
-			settle(h, position{b.first, b.first}, err)
+			settle(h, at(b.first), err)
 		case known:
-			settle(h, position{b.within(was), b.within(was)}, nil)
+			settle(h, at(b.within(was)), nil)
 		default:
-			at, ok := start[h.tp]
+			offset, ok := start[h.tp]
 			if !ok {
-				at = b.first
+				offset = b.first
 			}
-			settle(h, position{at, at}, nil)
+			settle(h, at(offset), nil)
 		}
 	}
 }
@@ -158,7 +172,7 @@ func (s *Session) starts(ctx context.Context, hs []*share) (map[TopicPartition]i
 		if err != nil {
 			return nil, err
 		}
-		if err := s.note(ctx, at); err != nil {
+		if err := s.note(ctx, unmarked(at)); err != nil {
 			return nil, err
 		}
 		maps.Copy(out, at)
@@ -193,7 +207,7 @@ func (c *Client) firstSince(ctx context.Context, t time.Time, tps []TopicPartiti
 }
 
 // note commits positions that no record led to.
-func (s *Session) note(ctx context.Context, offsets map[TopicPartition]int64) error {
+func (s *Session) note(ctx context.Context, offsets map[TopicPartition]place) error {
 	s.mu.Lock()
 	who := s.who
 	s.mu.Unlock()
@@ -211,10 +225,14 @@ func (s *Session) note(ctx context.Context, offsets map[TopicPartition]int64) er
 func (s *Session) cut(ctx context.Context, tp TopicPartition, was int64, b bounds) error {
 	s.cfg.Log.ErrorContext(ctx, "the group was further than the partition reaches: its log was cut, or the topic was made anew",
 		"group", s.cfg.Group, "topic", tp.Topic, "partition", tp.Partition, "offset", was, "first", b.first, "end", b.end)
+	return s.tellCut(ctx, tp, was, b.end)
+}
+
+func (s *Session) tellCut(ctx context.Context, tp TopicPartition, was, end int64) error {
 	if s.cfg.Truncated == nil {
 		return nil
 	}
-	if err := s.cfg.Truncated(ctx, tp, was, b.end); err != nil {
+	if err := s.cfg.Truncated(ctx, tp, was, end); err != nil {
 		return fmt.Errorf("tell that the log was cut: %w", err)
 	}
 	return nil
@@ -222,43 +240,63 @@ func (s *Session) cut(ctx context.Context, tp TopicPartition, was int64, b bound
 
 // reenter finds where to go on in a partition in which the position lies outside of the log.
 func (s *Session) reenter(ctx context.Context, h *share) (position, error) {
-	one := []TopicPartition{h.tp}
-	log, err := s.client.boundsOf(ctx, one)
+	log, err := s.client.boundsOf(ctx, []TopicPartition{h.tp})
 	if err != nil {
 		return position{}, err
 	}
 	b := log[h.tp]
 	s.mu.Lock()
-	was, good := h.next, s.good[h.tp]
+	was := h.next
 	s.mu.Unlock()
 	switch {
 	case was < b.first:
 		s.cfg.Log.ErrorContext(ctx, "records were deleted before they were read; going on at the earliest that is left",
 			"group", s.cfg.Group, "topic", h.tp.Topic, "partition", h.tp.Partition, "offset", was, "first", b.first)
-		return position{b.first, b.first}, nil
+		return at(b.first), nil
 	case was <= b.end:
 		return position{}, kafka.OffsetOutOfRange // a leader that has not caught up
 	}
+	return s.restart(ctx, h, was, b)
+}
+
+// anew is where to go on in a partition of a topic that was made anew.
+func (s *Session) anew(ctx context.Context, h *share) (position, error) {
+	log, err := s.client.boundsOf(ctx, []TopicPartition{h.tp})
+	if err != nil {
+		return position{}, err
+	}
+	s.mu.Lock()
+	was := h.next
+	s.mu.Unlock()
+	return s.restart(ctx, h, was, log[h.tp])
+}
+
+// restart is where to go on in a partition of which nobody knows how much of it is what it was.
+func (s *Session) restart(ctx context.Context, h *share, was int64, b bounds) (position, error) {
 	if err := s.cut(ctx, h.tp, was, b); err != nil {
 		return position{}, err
 	}
+	one := []TopicPartition{h.tp}
 	committed, err := s.client.groupOffsets(ctx, s.cfg.Group, one)
 	if err != nil {
 		return position{}, err
 	}
 	if committed[h.tp] < 0 {
-		return position{b.first, b.first}, nil
+		return at(b.first), nil
 	}
+	s.mu.Lock()
+	good := s.good[h.tp]
+	s.mu.Unlock()
 	from := good.Add(-cutMargin)
 	if good.IsZero() {
 		from = time.Now().Add(-cutOldest)
 	}
-	at, err := s.client.firstSince(ctx, from, one)
+	first, err := s.client.firstSince(ctx, from, one)
 	if err != nil {
 		return position{}, err
 	}
-	if err := s.note(ctx, at); err != nil { // else the next member finds the old offset
+	if err := s.note(ctx, unmarked(first)); err != nil { // else the next member finds the old offset
 		return position{}, err
 	}
-	return position{at[h.tp], at[h.tp]}, nil
+	return at(first[h.tp]), nil
 }

@@ -138,7 +138,7 @@ func (p *production) assign(ctx context.Context) {
 		tp := TopicPartition{r.Topic, murmur2.Balance(kafka.Message{Key: r.Key}, ids[r.Topic]...)}
 		q, ok := queues[tp]
 		if !ok {
-			q = &queue{TopicPartition: tp, leader: leaders[tp.Topic][tp.Partition], limit: maxPartitionBytes}
+			q = &queue{TopicPartition: tp, leader: leaders[tp.Topic][tp.Partition].id, limit: maxPartitionBytes}
 			if limit := p.client.limits.get(tp.Topic); limit > 0 {
 				q.limit = min(q.limit, limit)
 			}

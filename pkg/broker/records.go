@@ -68,6 +68,7 @@ const (
 // The layout of a record batch, of which a message of the older formats shares the beginning.
 const (
 	batchLengthAt     = 8
+	batchEpochAt      = 12
 	batchMagicAt      = 16
 	batchCRCAt        = 17
 	batchAttributesAt = 21
@@ -85,15 +86,17 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// readRecords copies the records at or after from out of a response, and returns the offset at which the partition goes on. It
+// readRecords copies the records at or after from out of a response, and returns the offset at which the partition goes on, and where the
+// leader epochs begin in between. It
 // passes without a record what nobody is to handle: records before from, which come because brokers send whole batches, markers
 // of transactions, and what an aborted transaction has written. A batch moves the offset behind its last one, even where
 // compaction has deleted that record.
 //
 // A batch that the size limit has cut off ends the set: it comes whole next time. A corrupt one is an error if it is the first;
 // otherwise it is next time.
-func readRecords(tp TopicPartition, set []byte, aborted []fetch.ResponseTransaction, from int64) ([]Record, int64, error) {
+func readRecords(tp TopicPartition, set []byte, aborted []fetch.ResponseTransaction, from int64) ([]Record, int64, epochs, error) {
 	var out []Record
+	var led epochs
 	next := from
 	aborts := newAborts(aborted)
 	for len(set) > batchMagicAt {
@@ -106,7 +109,7 @@ func readRecords(tp TopicPartition, set []byte, aborted []fetch.ResponseTransact
 			if next > from {
 				break
 			}
-			return nil, from, fmt.Errorf("read records of %s/%d at %d: %w", tp.Topic, tp.Partition, next, err)
+			return nil, from, nil, fmt.Errorf("read records of %s/%d at %d: %w", tp.Topic, tp.Partition, next, err)
 		}
 		for _, r := range records {
 			if r.Offset >= from {
@@ -114,10 +117,13 @@ func readRecords(tp TopicPartition, set []byte, aborted []fetch.ResponseTransact
 				out = append(out, r)
 			}
 		}
+		if last >= from && set[batchMagicAt] == 2 {
+			led.add(place{max(from, int64(binary.BigEndian.Uint64(set))), int32(binary.BigEndian.Uint32(set[batchEpochAt:]))})
+		}
 		next = max(next, last+1)
 		set = set[length:]
 	}
-	return out, next, nil
+	return out, next, led, nil
 }
 
 // readBatch decodes the batch of that length that set begins with, and tells its last offset.

@@ -157,7 +157,7 @@ func TestReadRecords(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			recs, next, err := readRecords(TopicPartition{"t", 3}, c.set, c.aborted, c.from)
+			recs, next, _, err := readRecords(TopicPartition{"t", 3}, c.set, c.aborted, c.from)
 			var offsets []int64
 			for _, r := range recs {
 				offsets = append(offsets, r.Offset)
@@ -200,7 +200,7 @@ func TestRecordsComeBack(t *testing.T) {
 		if _, err := set.WriteTo(&buf); err != nil {
 			rt.Fatal(err)
 		}
-		got, next, err := readRecords(TopicPartition{"t", 3}, buf.Bytes()[4:], nil, 0)
+		got, next, _, err := readRecords(TopicPartition{"t", 3}, buf.Bytes()[4:], nil, 0)
 		if err != nil || next != int64(len(want)) {
 			rt.Fatalf("goes on at %d after %d records: %v", next, len(want), err)
 		}
@@ -248,7 +248,7 @@ func FuzzReadRecords(f *testing.F) {
 				binary.BigEndian.PutUint32(set[batchCRCAt:], crc32.Checksum(set[batchAttributesAt:length], castagnoli))
 			}
 		}
-		_, next, _ := readRecords(TopicPartition{"t", 3}, set, nil, 5)
+		_, next, _, _ := readRecords(TopicPartition{"t", 3}, set, nil, 5)
 		if next < 5 {
 			t.Fatalf("goes on at %d, was at 5", next)
 		}

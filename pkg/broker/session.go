@@ -39,17 +39,27 @@ type Session struct {
 	changed chan struct{} // closed and replaced when the fetch loops have something else to do
 	resynch chan struct{} // closed and replaced at each assignment
 	good    map[TopicPartition]time.Time
-	gone    map[string]bool // topics that were seen missing
+	gone    map[string]bool          // topics that were seen missing
+	doubt   bool                     // a broker does not agree with the metadata
+	cuts    map[TopicPartition]int64 // where partitions were rewound to that Poll has not heard of
+	rewound bool
 }
 
 // share is one held partition.
 type share struct {
 	tp      TopicPartition
 	leader  int   // broker id; -1: none known
+	epoch   int32 // the leader's; -1: none known
 	next    int64 // offset to fetch; < 0: not known yet
 	retry   time.Time
 	wait    time.Duration
 	outside bool // the position lies outside of the log
+
+	checked int32     // the leader epoch in which the position was found to be one of the log
+	epochs  epochs    // of what was read
+	reached int32     // the last leader epoch in which a fetch from the position went well; -1: none
+	agreed  time.Time // when the epoch came from a broker
+	polled  int64     // after a rewind, how far the caller has polled since; -1: there was none
 
 	committed int64
 	end       int64
@@ -63,6 +73,7 @@ type departure struct {
 	since    time.Time
 	lost     bool // others may have it already: commits for it are left out
 	reported bool
+	share    *share // as it was
 }
 
 // Polled is what a Poll brings.
@@ -86,7 +97,7 @@ func newSession(c *Client, cfg GroupConfig) *Session {
 		client: c, cfg: cfg, coordinator: &coordinator{client: c, group: cfg.Group}, out: make(chan delivery),
 		free: make(chan struct{}, 1), kick: make(chan struct{}, 1), left: make(chan struct{}, 1),
 		held: map[TopicPartition]*share{}, going: map[TopicPartition]*departure{},
-		changed: make(chan struct{}), resynch: make(chan struct{}), good: map[TopicPartition]time.Time{}, gone: map[string]bool{},
+		changed: make(chan struct{}), resynch: make(chan struct{}), good: map[TopicPartition]time.Time{}, gone: map[string]bool{}, cuts: map[TopicPartition]int64{},
 	}
 }
 
@@ -138,12 +149,14 @@ func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 	n := min(limit, len(s.pending))
 	batch := s.pending[:n:n]
 	s.pending = s.pending[n:]
+	s.gave(batch)
 	return Polled{Records: batch}, nil
 }
 
 // take keeps the records of partitions that are still held. A delivery of none lets its loop go on at once.
 func (s *Session) take(d delivery) {
 	s.mu.Lock()
+	s.uncut()
 	before := len(s.pending)
 	for _, r := range d.records {
 		tp := TopicPartition{r.Topic, r.Partition}
@@ -166,10 +179,11 @@ func (s *Session) Partitions() []TopicPartition {
 	return slices.Collect(maps.Keys(s.held))
 }
 
-// giveUp ends the departures that the caller has heard of: it has polled again.
+// giveUp ends the departures that the caller has heard of, and drops what was cut: it has polled again.
 func (s *Session) giveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.uncut()
 	for tp, d := range s.going {
 		if d.reported {
 			delete(s.going, tp)
@@ -197,12 +211,14 @@ func (s *Session) departures() (leaving []TopicPartition) {
 
 // depart takes a partition away. The caller holds mu.
 func (s *Session) depart(tp TopicPartition, lost bool) {
+	h := s.held[tp]
 	delete(s.held, tp)
+	delete(s.cuts, tp)
 	if d := s.going[tp]; d != nil {
 		d.lost = d.lost || lost
 		return
 	}
-	s.going[tp] = &departure{since: time.Now(), lost: lost}
+	s.going[tp] = &departure{since: time.Now(), lost: lost, share: h}
 	signal(s.left)
 }
 
@@ -280,7 +296,9 @@ func (s *Session) assign(who identity, mine []TopicPartition) (revoked bool) {
 	s.who = who
 	for _, tp := range mine {
 		if s.held[tp] == nil {
-			s.held[tp] = &share{tp: tp, leader: -1, next: -1, committed: -1, end: -1, endAt: time.Now()}
+			s.held[tp] = &share{
+				tp: tp, leader: -1, epoch: noEpoch, next: -1, checked: unchecked, reached: noEpoch, polled: -1, committed: -1, end: -1, endAt: time.Now(),
+			}
 		}
 	}
 	close(s.resynch)
@@ -323,7 +341,7 @@ func (s *Session) Commit(offsets map[TopicPartition]int64) error {
 		s.mu.Lock()
 		for tp, o := range mine {
 			if h := s.held[tp]; h != nil && err == nil {
-				h.committedTo(o)
+				h.committedTo(o.offset)
 			}
 		}
 		s.mu.Unlock()
@@ -342,15 +360,21 @@ func (s *Session) Commit(offsets map[TopicPartition]int64) error {
 }
 
 // mine is the part of offsets that the member may commit, and as whom.
-func (s *Session) mine(offsets map[TopicPartition]int64) (identity, map[TopicPartition]int64, <-chan struct{}) {
+func (s *Session) mine(offsets map[TopicPartition]int64) (identity, map[TopicPartition]place, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := maps.Clone(offsets)
-	maps.DeleteFunc(out, func(tp TopicPartition, _ int64) bool {
+	out := make(map[TopicPartition]place, len(offsets))
+	for tp, o := range offsets {
+		h := s.held[tp]
 		if d := s.going[tp]; d != nil {
-			return d.lost
+			if h = d.share; d.lost {
+				continue
+			}
 		}
-		return s.held[tp] == nil
-	})
+		if h == nil || h.polled >= 0 && o > h.polled { // not its own, or of a log that was cut since
+			continue
+		}
+		out[tp] = place{o, h.epochs.before(o)}
+	}
 	return s.who, out, s.resynch
 }

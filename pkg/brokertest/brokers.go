@@ -6,6 +6,8 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
+	"testing"
 	"time"
 
 	dockercontainer "github.com/moby/moby/api/types/container"
@@ -130,4 +132,33 @@ func Compact(c *Cluster) {
 	if f, ok := c.broker.(*fake); ok {
 		f.cluster.Compact()
 	}
+}
+
+// NewEpoch gives a topic's first partition a new leader epoch, as the election of another leader does: kfake at once, Apache Kafka with a
+// restart. What was written stays.
+func NewEpoch(t testing.TB, c *Cluster, topic string) {
+	t.Helper()
+	f, ok := c.broker.(*fake)
+	if !ok {
+		c.Restart(t)
+		return
+	}
+	if err := f.cluster.MoveTopicPartition(topic, 0, f.cluster.LeaderFor(topic, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Count counts the requests with an API key that a kfake gets from now on.
+func Count(t testing.TB, c *Cluster, key int16) *atomic.Int64 {
+	t.Helper()
+	f, ok := c.broker.(*fake)
+	if !ok {
+		t.Fatalf("%s does not count requests", c.Name)
+	}
+	var n atomic.Int64
+	f.cluster.ControlKey(key, func(kmsg.Request) (kmsg.Response, error, bool) {
+		n.Add(1)
+		return nil, nil, false
+	})
+	return &n
 }
