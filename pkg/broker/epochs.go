@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,9 +50,9 @@ func (e *epochs) add(more ...place) {
 
 // before is the epoch of the last record below an offset.
 func (e epochs) before(offset int64) int32 {
-	for i := len(e) - 1; i >= 0; i-- {
-		if e[i].offset < offset {
-			return e[i].epoch
+	for _, p := range slices.Backward(e) {
+		if p.offset < offset {
+			return p.epoch
 		}
 	}
 	return noEpoch

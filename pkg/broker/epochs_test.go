@@ -95,7 +95,7 @@ func TestCommittedEpochIsValidated(t *testing.T) {
 		putRange(t, client, topic, "old", 0, 60)
 		newEpoch(t, c, client, topic)
 		want := putRange(t, client, topic, "new", 60, 150)
-		broker.CommitAt(t, client, group, tp, 100, first)
+		eventually(t, 10*time.Second, "a commit", func() bool { return broker.CommitAt(client, group, tp, 100, first) })
 		var told cuts
 		p := join(t, c, "member", broker.GroupConfig{Group: group, Topics: []string{topic}, Truncated: told.tell})
 		eventually(t, 20*time.Second, "the last record", func() bool { return slices.Contains(p.values(topic), "new 149") })
