@@ -153,6 +153,8 @@ func TestTooLarge(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
+		c.CreateTopic(t, topic, 1) // waits for its leader
+		c.CreateTopic(t, other, 1)
 		var recs []broker.Record
 		for i := range 60 { // some 90 KB
 			value := make([]byte, 1000+i%7*200)

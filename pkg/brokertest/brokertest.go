@@ -180,7 +180,7 @@ func (c *Cluster) Topic(t testing.TB, partitions int) string {
 	return name
 }
 
-// CreateTopic creates a topic. It is no error if it exists.
+// CreateTopic creates a topic and waits until its partitions are led. It is no error if it exists.
 func (c *Cluster) CreateTopic(t testing.TB, name string, partitions int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -201,6 +201,38 @@ func (c *Cluster) CreateTopic(t testing.TB, name string, partitions int) {
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		t.Fatalf("create topic %s: %v", name, err)
 	}
+	for err := led(ctx, client, name, partitions); err != nil; err = led(ctx, client, name, partitions) {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("topic %s has no leaders: %v", name, err)
+		}
+	}
+}
+
+// led asks the leader of each partition, which a broker may not know itself to be right after the cluster has said so.
+func led(ctx context.Context, client *kgo.Client, name string, partitions int) error {
+	req := kmsg.NewListOffsetsRequest()
+	topic := kmsg.NewListOffsetsRequestTopic()
+	topic.Topic = name
+	for p := range partitions {
+		part := kmsg.NewListOffsetsRequestTopicPartition()
+		part.Partition, part.Timestamp = int32(p), -1
+		topic.Partitions = append(topic.Partitions, part)
+	}
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Name makes a name for a topic or a group that no other test uses.

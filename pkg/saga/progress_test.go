@@ -105,6 +105,10 @@ func TestOffsetsPassNothingUnhandled(t *testing.T) {
 		if committed = check(t, db, s, tp, log, committed); committed != len(log) && len(log) > 0 {
 			t.Errorf("at the end the offset is %d of %d", committed, len(log))
 		}
+		var parked int
+		if err := db.QueryRow(ctx, `SELECT count(*) FROM inbox_parked`).Scan(&parked); err != nil || parked > 0 {
+			t.Errorf("%d messages are still parked at the end, %v", parked, err)
+		}
 	})
 }
 
@@ -114,15 +118,18 @@ func check(t *rapid.T, db *pgxpool.Pool, s *saga.Session, tp broker.TopicPartiti
 	if !ok {
 		return was
 	}
-	rows, _ := db.Query(context.Background(), `SELECT n FROM effects UNION ALL
-		SELECT (convert_from(value, 'UTF8')::json ->> 'n')::int FROM outbox WHERE topic LIKE '%.dlq' UNION ALL
-		SELECT ("offset" + 1)::int FROM inbox_parked`)
-	settled, err := pgx.CollectRows(rows, pgx.RowTo[int])
-	if err != nil {
-		t.Fatal(err)
+	numbers := func(query string) []int {
+		rows, _ := db.Query(context.Background(), query)
+		out, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
 	}
+	settled := numbers(`SELECT n FROM effects UNION ALL SELECT (convert_from(value, 'UTF8')::json ->> 'n')::int FROM outbox WHERE topic LIKE '%.dlq'`)
+	parked := numbers(`SELECT ("offset" + 1)::int FROM inbox_parked`) // one that was handled may be, too, until it is recognised
 	for n := 1; n <= int(offset); n++ {
-		if !slices.Contains(settled, n) {
+		if !slices.Contains(settled, n) && !slices.Contains(parked, n) {
 			t.Fatalf("LOST: the offset is %d, and message %d of %s was neither handled nor buried", offset, n, log[n-1].Key)
 		}
 	}
@@ -130,9 +137,8 @@ func check(t *rapid.T, db *pgxpool.Pool, s *saga.Session, tp broker.TopicPartiti
 	if len(slices.Compact(slices.Clone(settled))) != len(settled) {
 		t.Fatalf("settled twice: %v", settled)
 	}
-	rows, _ = db.Query(context.Background(), `SELECT count(*) FROM (SELECT n < lag(n) OVER (PARTITION BY key ORDER BY seq) AS back FROM effects) AS e WHERE back`)
-	if back, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int]); err != nil || back > 0 {
-		t.Fatalf("%d effects out of order, %v", back, err)
+	if back := numbers(`SELECT n FROM (SELECT n, n < lag(n) OVER (PARTITION BY key ORDER BY seq) AS back FROM effects) AS e WHERE back`); len(back) > 0 {
+		t.Fatalf("effects out of order: %v", back)
 	}
 	return int(offset)
 }

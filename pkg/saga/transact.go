@@ -72,7 +72,7 @@ func (e *executor) route(topic string) int {
 // how is the way to handle items.
 type how struct {
 	look bool // some may have been handled before
-	sift bool // leave out those that fail: their failure or held is set
+	sift bool // leave out those that fail: their failure or held is set. It looks first: one that was handled before can fail, too
 }
 
 // transact handles the items in one transaction: runs the handlers, records the messages in the inbox, and writes what they
@@ -81,8 +81,8 @@ type how struct {
 // Nearly always every message is new, so it does not look first, unless it has to: if one was handled before, recording it
 // fails, and all is done again without those that the inbox knows.
 func (e *executor) transact(ctx context.Context, items []*item, how how) error {
-	if !how.look && !e.careful {
-		if err := e.attempt(ctx, items, items, how.sift); !inbox.Duplicate(err) {
+	if !how.look && !how.sift && !e.careful {
+		if err := e.attempt(ctx, items, items, false); !inbox.Duplicate(err) {
 			return err
 		}
 	}
