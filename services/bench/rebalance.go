@@ -61,8 +61,8 @@ func (b *bench) rebalance(ctx context.Context, r *running, sc Scenario) (window,
 	return w, marks, err
 }
 
-// comeAndGo starts a second instance of every service and stops it, starts one more, kills it and starts it again under the same
-// instance id, at the eighths of the length that leave time to see what each does.
+// comeAndGo starts a second instance of every service and stops it, starts one more, kills it and starts it again under the
+// same instance id, at the eighths of the length that leave time to see what each does.
 func (r *running) comeAndGo(ctx context.Context, began time.Time, length time.Duration, tell func(event string)) error {
 	at := func(eighths int, event string) error {
 		pause(ctx, time.Until(began.Add(length*time.Duration(eighths)/8)))

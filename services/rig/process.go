@@ -57,7 +57,7 @@ type Launch struct {
 	Services   []string
 	Command    func(service string) []string // program and arguments
 	Instances  int                           // of each service
-	First      int                           // number of the first, which names its log
+	First      int                           // number of the first, which names its log and its instance
 	Brokers    string
 	Partitions int
 	Databases  map[string]string   // URL by service
