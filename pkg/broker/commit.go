@@ -25,9 +25,16 @@ func (c *Client) CommitFor(ctx context.Context, group string, next map[TopicPart
 // Recommit commits once more where a group without members goes on: Kafka does not forget it for a while then, and shows it even where the group has never
 // been. Topics that the cluster does not know are left out.
 func (c *Client) Recommit(ctx context.Context, group string, topics ...string) error {
-	next, _, err := c.position(ctx, group, topics...)
+	next, tps, err := c.position(ctx, group, topics...)
 	if err != nil || len(next) == 0 {
 		return err
+	}
+	now, err := c.groupOffsets(ctx, group, tps) // right before they are written: whoever goes on meanwhile is not to be set back
+	if err != nil {
+		return err
+	}
+	for tp, offset := range now {
+		next[tp] = max(next[tp], offset)
 	}
 	return c.CommitFor(ctx, group, next)
 }

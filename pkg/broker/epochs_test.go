@@ -76,8 +76,9 @@ func TestLogIsCutAndGrows(t *testing.T) {
 		if got := p.values(topic); !slices.Equal(got, want) {
 			t.Errorf("consumed %d records, want %d: from the 100th on %q", len(got), len(want), got[min(100, len(got)):])
 		}
-		if got := told.all(); !slices.Equal(got, [][2]int64{{100, 60}}) {
-			t.Errorf("told of cuts %v, want one of 100 at 60", got)
+		got := told.all() // again where the coordinator did not take the new position at once
+		if slices.ContainsFunc(got, func(cut [2]int64) bool { return cut != [2]int64{100, 60} }) || len(got) == 0 {
+			t.Errorf("told of cuts %v, want that of 100 at 60", got)
 		}
 		eventually(t, 10*time.Second, "the end is committed", func() bool { return broker.Committed(t, client, group, tp) == 150 })
 		if got, want := broker.CommittedEpoch(t, client, group, tp), broker.Epoch(t, client, topic); got != want {
@@ -102,8 +103,9 @@ func TestCommittedEpochIsValidated(t *testing.T) {
 		if got := p.values(topic); !slices.Equal(got, want) {
 			t.Errorf("consumed %d records, want %d: %q", len(got), len(want), got)
 		}
-		if got := told.all(); !slices.Equal(got, [][2]int64{{100, 60}}) {
-			t.Errorf("told of cuts %v, want one of 100 at 60", got)
+		got := told.all() // again where the coordinator did not take the new position at once
+		if slices.ContainsFunc(got, func(cut [2]int64) bool { return cut != [2]int64{100, 60} }) || len(got) == 0 {
+			t.Errorf("told of cuts %v, want that of 100 at 60", got)
 		}
 	})
 }

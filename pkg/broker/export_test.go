@@ -108,7 +108,9 @@ func Held(s *Session) []TopicPartition {
 // Committed is what a group has committed in a partition, -1 for nothing.
 func Committed(t tb, c *Client, group string, tp TopicPartition) int64 {
 	t.Helper()
-	out, err := c.groupOffsets(context.Background(), group, []TopicPartition{tp})
+	out, err := patiently(context.Background(), func() (map[TopicPartition]int64, error) { // the coordinator may be loading
+		return c.groupOffsets(context.Background(), group, []TopicPartition{tp})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +126,9 @@ func CommitAt(c *Client, group string, tp TopicPartition, offset int64, epoch in
 // CommittedEpoch is the leader epoch that a group has committed in a partition.
 func CommittedEpoch(t tb, c *Client, group string, tp TopicPartition) int32 {
 	t.Helper()
-	out, err := c.groupPlaces(context.Background(), group, []TopicPartition{tp})
+	out, err := patiently(context.Background(), func() (map[TopicPartition]place, error) {
+		return c.groupPlaces(context.Background(), group, []TopicPartition{tp})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,43 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
 // mailbox finds the dead letters that wait in the cluster, and puts them back.
-type mailbox struct{ client *broker.Client }
+type mailbox struct {
+	client *broker.Client
+	kept   *keeping
+}
+
+func newMailbox(client *broker.Client) mailbox { return mailbox{client, &keeping{}} }
+
+// keepEvery is how often Kafka is made to remember what was passed; it forgets after a week. Not at each look: to commit again what was read a
+// moment ago can set somebody back who passes letters in between.
+const keepEvery = time.Hour
+
+// keeping is when that was done last, and for which topics.
+type keeping struct {
+	mu     sync.Mutex
+	at     time.Time
+	topics []string
+}
+
+func (k *keeping) due(topics []string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Since(k.at) >= keepEvery || !slices.Equal(k.topics, topics)
+}
+
+func (k *keeping) done(topics []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at, k.topics = time.Now(), topics
+}
 
 func (m mailbox) waiting(ctx context.Context) ([]saga.DeadLetter, error) {
 	topics, err := m.client.Topics(ctx)
@@ -19,8 +49,11 @@ func (m mailbox) waiting(ctx context.Context) ([]saga.DeadLetter, error) {
 		return nil, err
 	}
 	topics = slices.DeleteFunc(topics, func(name string) bool { return !strings.HasSuffix(name, saga.DeadLetterTopic("")) })
-	if err := saga.KeepLetters(ctx, m.client, topics...); err != nil {
-		return nil, err
+	if m.kept.due(topics) {
+		if err := saga.KeepLetters(ctx, m.client, topics...); err != nil {
+			return nil, err
+		}
+		m.kept.done(topics)
 	}
 	return saga.WaitingLetters(ctx, m.client, topics...)
 }

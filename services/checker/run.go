@@ -41,7 +41,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Migrations: migrations.For("checker"),
 		Timeout:    checkTimeout,
 		Setup: func(rt *app.Runtime) error {
-			box := mailbox{rt.Broker}
+			box := newMailbox(rt.Broker)
 			cfg.Log, cfg.Letters, cfg.Redrive = rt.Log, box.letters, box.redrive
 			records := &records{db: rt.Pool}
 			m := newMetrics(rt.Metrics)
