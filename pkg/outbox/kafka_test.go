@@ -60,7 +60,9 @@ func (m *memory) Ends(_ context.Context, tps []broker.TopicPartition) (map[broke
 	defer m.mu.Unlock()
 	ends := map[broker.TopicPartition]int64{}
 	for _, tp := range tps {
-		ends[tp] = int64(len(m.logs[tp]))
+		if !m.refused[tp.Partition] { // else its broker does not answer
+			ends[tp] = int64(len(m.logs[tp]))
+		}
 	}
 	return ends, nil
 }

@@ -155,13 +155,18 @@ func (l *lanes) drop(at place, gone map[int64]bool, last int64) (lost bool) {
 	if in.more {
 		return true
 	}
+	l.close(at)
+	return false
+}
+
+// close forgets an empty lane.
+func (l *lanes) close(at place) {
 	delete(l.of, at)
 	if s := l.topics[at.topic]; s.lanes > 1 {
 		s.lanes--
 	} else {
 		delete(l.topics, at.topic)
 	}
-	return false
 }
 
 // refused has the lane rest, longer than the last time.
@@ -170,10 +175,28 @@ func (l *lane) refused(now time.Time, most time.Duration) {
 	l.until = now.Add(l.wait)
 }
 
+// goesTo tells whether the order of a lane's events is an order in the partition. Events without a key go anywhere, and have none.
+func (l *lanes) goesTo(at place, tp broker.TopicPartition) bool {
+	if at.topic != tp.Topic || at.part == anywhere {
+		return false
+	}
+	return l.topics[at.topic].partitions == 0 || at.part == tp.Partition
+}
+
+// doubtful tells whether a lane has to wait for partitions that are in doubt.
+func (l *lanes) doubtful(at place, doubts map[broker.TopicPartition]doubt) bool {
+	for tp := range doubts {
+		if l.goesTo(at, tp) {
+			return true
+		}
+	}
+	return false
+}
+
 // due returns the lanes that may be tried now and the ids to try, at most limit of the lanes that the broker has taken from again.
-func (l *lanes) due(now time.Time, limit int) (ids []int64, from []place) {
+func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]doubt) (ids []int64, from []place) {
 	for at, in := range l.of {
-		if in.due(now) {
+		if in.due(now) && !l.doubtful(at, doubts) {
 			from = append(from, at)
 		}
 	}
@@ -188,10 +211,10 @@ func (l *lanes) due(now time.Time, limit int) (ids []int64, from []place) {
 	return ids, from
 }
 
-// next is how long no lane is due.
-func (l *lanes) next(now time.Time, most time.Duration) time.Duration {
-	for _, in := range l.of {
-		if !in.busy && len(in.ids) > 0 {
+// next is how long no lane is due, but for those of which somebody says when they are no longer in doubt.
+func (l *lanes) next(now time.Time, most time.Duration, doubts map[broker.TopicPartition]doubt) time.Duration {
+	for at, in := range l.of {
+		if !in.busy && len(in.ids) > 0 && !l.doubtful(at, doubts) {
 			most = min(most, max(in.until.Sub(now), 0))
 		}
 	}

@@ -35,26 +35,39 @@ func (r *Relay) produce(ctx context.Context, a attempt) attempt {
 
 // publish sends those of the rows that need not wait, and returns how many the broker acknowledged.
 func (p *pump) publish(ctx context.Context, rows []row) (n int, err error) {
-	free := p.admit(rows)
+	free := p.admit(ctx, rows)
 	if len(free) == 0 {
 		return 0, nil
 	}
 	return p.settle(ctx, p.produce(ctx, attempt{rows: free, began: p.ledger.begin()}))
 }
 
-// admit has rows wait whose lanes do, and returns the others.
-func (p *pump) admit(rows []row) []row {
-	if len(p.lanes.of) == 0 {
+// admit has rows wait whose lanes do, or whose partitions are in doubt, and returns the others.
+func (p *pump) admit(ctx context.Context, rows []row) []row {
+	doubts := p.ledger.doubted()
+	if len(p.lanes.of) == 0 && doubts == nil {
 		return rows
+	}
+	inDoubt := map[string]bool{}
+	for tp := range doubts {
+		inDoubt[tp.Topic] = true
 	}
 	free := make([]row, 0, len(rows))
 	for i := range rows {
-		if _, in := p.lanes.find(&rows[i].record); in != nil {
-			p.lanes.hold(in, rows[i].id)
-			p.frontier.publish(rows[i].id)
+		r := &rows[i].record
+		at, in := p.lanes.find(r)
+		if in == nil && inDoubt[r.Topic] {
+			if at, in = p.lanes.open(r, func(topic string) int { return p.partitionsOf(ctx, topic) }); !p.lanes.doubtful(at, doubts) {
+				p.lanes.close(at)
+				in = nil
+			}
+		}
+		if in == nil {
+			free = append(free, rows[i])
 			continue
 		}
-		free = append(free, rows[i])
+		p.lanes.hold(in, rows[i].id)
+		p.frontier.publish(rows[i].id)
 	}
 	return free
 }
@@ -71,7 +84,7 @@ func (p *pump) retry(ctx context.Context, beside *sync.WaitGroup) error {
 	if len(p.lanes.of) == 0 {
 		return nil
 	}
-	ids, from := p.lanes.due(time.Now(), p.cfg.Batch)
+	ids, from := p.lanes.due(time.Now(), p.cfg.Batch, p.ledger.doubted())
 	if len(ids) == 0 {
 		return nil
 	}
@@ -132,6 +145,7 @@ func (p *pump) drop(at place, gone map[int64]bool, last int64) {
 // startOver forgets what is known of the table and reads it again from its beginning.
 func (p *pump) startOver() {
 	p.lanes, p.again = newLanes(), false
+	p.ledger.reread()
 	p.frontier, p.page, p.swept = frontier{}, 0, 0
 	p.floor, p.mark, p.markTime = 0, 0, time.Time{}
 	p.handed.lookSoon()
@@ -184,6 +198,16 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 	for at, why := range refused {
 		p.lanes.of[at].refused(now, p.cfg.Retry)
 		p.tell(ctx, at, why)
+	}
+	if len(refused) > 0 && p.cfg.Keep >= 0 {
+		p.ledger.failed(func(tp broker.TopicPartition) bool {
+			for at := range refused {
+				if p.lanes.goesTo(at, tp) {
+					return true
+				}
+			}
+			return false
+		})
 	}
 	return n, nil
 }

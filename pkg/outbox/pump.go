@@ -132,7 +132,7 @@ func (p *pump) due(more bool) (at <-chan time.Time, stop func()) {
 	now := time.Now()
 	wait := p.cfg.Poll
 	if !p.retrying {
-		wait = p.lanes.next(now, wait)
+		wait = p.lanes.next(now, wait, p.ledger.doubted())
 	}
 	if len(p.sent.ids) > 0 {
 		wait = min(wait, max(p.sent.since.Add(deleteAfter).Sub(now), 0))

@@ -262,8 +262,12 @@ func (p producer) Produce(_ context.Context, recs []broker.Record) []error {
 	return p(recs)
 }
 
-func (producer) Ends(context.Context, []broker.TopicPartition) (map[broker.TopicPartition]int64, error) {
-	return nil, nil
+func (producer) Ends(_ context.Context, tps []broker.TopicPartition) (map[broker.TopicPartition]int64, error) {
+	ends := map[broker.TopicPartition]int64{}
+	for _, tp := range tps {
+		ends[tp] = lastOffset.Load() + 1
+	}
+	return ends, nil
 }
 
 func (producer) Partitions(context.Context, string) (int, error) { return 1, nil }

@@ -3,6 +3,7 @@
 -- TRUNCATE; without an index a row costs its bytes and little more. They are logged: Kafka loses what it had acknowledged when the power
 -- fails, and then the database starts from its log too.
 CREATE TABLE outbox_kept_0 (
+    id           bigint NOT NULL, -- in the outbox, under which it goes back
     topic        text   NOT NULL,
     partition    int    NOT NULL,
     kafka_offset bigint NOT NULL,
