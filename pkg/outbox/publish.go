@@ -55,12 +55,9 @@ func (p *pump) admit(ctx context.Context, rows []row) []row {
 	free := make([]row, 0, len(rows))
 	for i := range rows {
 		r := &rows[i].record
-		at, in := p.lanes.find(r)
+		_, in := p.lanes.find(r)
 		if in == nil && inDoubt[r.Topic] {
-			if at, in = p.lanes.open(r, func(topic string) int { return p.partitionsOf(ctx, topic) }); !p.lanes.doubtful(at, doubts) {
-				p.lanes.close(at)
-				in = nil
-			}
+			in = p.laneInDoubt(ctx, r, doubts)
 		}
 		if in == nil {
 			free = append(free, rows[i])
@@ -70,6 +67,16 @@ func (p *pump) admit(ctx context.Context, rows []row) []row {
 		p.frontier.publish(rows[i].id)
 	}
 	return free
+}
+
+// laneInDoubt opens a lane for a record whose partition is in doubt; nil: it is not.
+func (p *pump) laneInDoubt(ctx context.Context, r *broker.Record, doubts map[broker.TopicPartition]doubt) *lane {
+	at, in := p.lanes.open(r, func(topic string) int { return p.partitionsOf(ctx, topic) })
+	if p.lanes.doubtful(at, doubts) {
+		return in
+	}
+	p.lanes.close(at)
+	return nil
 }
 
 // retry sends events of the lanes that are due, beside everything else: a broker that hangs holds up only what waits for it.
