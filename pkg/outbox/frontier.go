@@ -83,6 +83,7 @@ func (f *frontier) wanting() bool { return !f.closed() && f.horizon == 0 }
 // snapshot is what a look into the table begins with.
 type snapshot struct {
 	xmin    int64 // all transactions below had ended
+	last    int64 // id that had been taken
 	highest int64 // id that had been published
 	own     int64 // a transaction id taken afterwards, higher than all that were in use; 0: none was taken
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -184,5 +185,47 @@ func TestHalfARefusalIsARest(t *testing.T) {
 	stop()
 	if n := log.times("events wait"); n != 1 {
 		t.Errorf("it was said %d times in two seconds", n)
+	}
+}
+
+// An event is committed between two batches of one look, below the last of the first batch; its successor is in the second. It comes first.
+func TestNoBatchOvertakesWhatTheOneBeforeDidNotSee(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	late, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := outbox.Insert(t.Context(), late, []outbox.Message{{Topic: "t", Key: []byte("k"), Value: []byte("0")}}); err != nil {
+		t.Fatal(err)
+	}
+	const batch = 5
+	for i := range batch {
+		emit(t, db, "t", "other", strconv.Itoa(i))
+	}
+	var mu sync.Mutex
+	var published []string
+	var once sync.Once
+	start(t, outbox.NewRelay(db, producer(func(recs []broker.Record) []error {
+		once.Do(func() {
+			if err := late.Commit(t.Context()); err != nil {
+				t.Error(err)
+			}
+			emit(t, db, "t", "k", "1")
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		for _, r := range recs {
+			if string(r.Key) == "k" {
+				published = append(published, string(r.Value))
+			}
+		}
+		return make([]error, len(recs))
+	}), outbox.Config{Batch: batch}))
+	eventually(t, "all are published", empty(t, db))
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(published, []string{"0", "1"}) {
+		t.Errorf("published: %v", published)
 	}
 }

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -24,11 +25,11 @@ const (
 // deleteAfter is how long published rows may wait for others, to be deleted together.
 const deleteAfter = 100 * time.Millisecond
 
-const nextSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox WHERE id >= $1 ORDER BY id LIMIT $2`
+const nextSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3`
 
 const theseSQL = `SELECT id, topic, key, value, headers, created_at FROM outbox WHERE id = ANY($1) ORDER BY id`
 
-const snapshotSQL = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint`
+const snapshotSQL = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, (SELECT last_value FROM outbox_id_seq)`
 
 // Not a snapshot's xmax: that is the last transaction that has ended, and one, not the last that has begun.
 const ownSQL = `SELECT pg_current_xact_id()::text::bigint`
@@ -54,7 +55,7 @@ type pump struct {
 	gap      uint64 // the ticket by which a missing id must have come, see [handed.take]
 	sent     sent
 
-	page     int64    // where a look that has read a full batch goes on; 0: none has
+	page     int64    // where a look that has read a full batch goes on, up to the last id of its snapshot; 0: none has
 	snap     snapshot // that such a look began with
 	swept    int64    // where the look from zero goes on
 	floor    int64
@@ -172,7 +173,7 @@ func (p *pump) step(ctx context.Context, stopping bool, beside *sync.WaitGroup) 
 
 // sweep looks below the floor for what should not be there, one batch at a time.
 func (p *pump) sweep(ctx context.Context) error {
-	rows, _, err := p.read(ctx, p.swept)
+	rows, _, err := p.read(ctx, p.swept, math.MaxInt64)
 	if err != nil {
 		return err
 	}
@@ -185,9 +186,13 @@ func (p *pump) sweep(ctx context.Context) error {
 }
 
 // look reads the table from the floor upwards, or all of it, a batch at a time, and publishes what it finds.
+//
+// A later batch sees more than the first one did. So it ends at the last id that was taken when the look began: an event that was committed
+// since, below where the first batch ended, has no successor up to there; beyond, one could be found without it.
 func (p *pump) look(ctx context.Context, all bool) (more, empty bool, err error) {
-	from := p.page
+	from, to := p.page, p.snap.last
 	if from == 0 {
+		to = math.MaxInt64
 		p.handed.looking()
 		if now := time.Now(); p.markTime.IsZero() || now.Sub(p.markTime) > floorAge {
 			p.floor, p.mark, p.markTime = p.mark, p.frontier.base, now
@@ -196,7 +201,7 @@ func (p *pump) look(ctx context.Context, all bool) (more, empty bool, err error)
 			from = p.floor
 		}
 	}
-	rows, snap, err := p.read(ctx, from)
+	rows, snap, err := p.read(ctx, from, to)
 	if err != nil {
 		return false, false, err
 	}
@@ -211,22 +216,23 @@ func (p *pump) look(ctx context.Context, all bool) (more, empty bool, err error)
 		p.page = rows[len(rows)-1].id + 1
 		return true, false, nil
 	}
+	ended := p.page > 0 // and there may be events that came since it began
 	p.page = 0
 	p.frontier.looked(p.snap)
 	p.handed.looked(&p.frontier)
-	return n > 0, len(rows) == 0 && len(p.lanes.of) == 0, nil
+	return ended || n > 0, !ended && len(rows) == 0 && len(p.lanes.of) == 0, nil
 }
 
 // read takes what was published out of the table and reads what comes next, in one round trip.
-func (p *pump) read(ctx context.Context, from int64) (rows []row, snap snapshot, err error) {
+func (p *pump) read(ctx context.Context, from, to int64) (rows []row, snap snapshot, err error) {
 	ctx, cancel := context.WithTimeout(ctx, workWithin)
 	defer cancel()
 	snap.highest = p.frontier.highest
 	var b pgx.Batch
 	p.forgetting(&b)
 	// In this order: what ended before the first is seen by the second.
-	b.Queue(snapshotSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.xmin) })
-	b.Queue(nextSQL, from, p.cfg.Batch).Query(func(r pgx.Rows) (err error) {
+	b.Queue(snapshotSQL).QueryRow(func(r pgx.Row) error { return r.Scan(&snap.xmin, &snap.last) })
+	b.Queue(nextSQL, from, to, p.cfg.Batch).Query(func(r pgx.Rows) (err error) {
 		rows, err = pgx.CollectRows(r, scanRow)
 		return err
 	})
