@@ -197,21 +197,30 @@ func (c *Client) groupOffsets(ctx context.Context, group string, tps []TopicPart
 
 // groupPlaces is groupOffsets with the leader epochs that were committed.
 func (c *Client) groupPlaces(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]place, error) {
-	out := make(map[TopicPartition]place, len(tps))
-	topics := map[string][]int32{}
+	topics := []offsetfetch.RequestTopic{}
+	for t, parts := range perTopic(slices.Values(tps), func(tp TopicPartition) int32 { return int32(tp.Partition) }) {
+		topics = append(topics, offsetfetch.RequestTopic{Name: t, PartitionIndexes: parts})
+	}
+	places, err := c.fetchOffsets(ctx, group, topics)
+	if err != nil {
+		return nil, err
+	}
 	for _, tp := range tps {
-		topics[tp.Topic] = append(topics[tp.Topic], int32(tp.Partition))
-		out[tp] = place{-1, noEpoch}
+		if _, known := places[tp]; !known {
+			places[tp] = place{-1, noEpoch}
+		}
 	}
-	req := &offsetfetch.Request{GroupID: group, Topics: []offsetfetch.RequestTopic{}} // nil would be all
-	for t, parts := range topics {
-		req.Topics = append(req.Topics, offsetfetch.RequestTopic{Name: t, PartitionIndexes: parts})
-	}
-	m, err := c.ask(ctx, requestTimeout, req)
+	return places, nil
+}
+
+// fetchOffsets asks for what a group has committed in topics; nil: in all. A partition in which it has nothing has the offset -1, and a
+// group that the cluster does not know has no partitions.
+func (c *Client) fetchOffsets(ctx context.Context, group string, topics []offsetfetch.RequestTopic) (map[TopicPartition]place, error) {
+	m, err := c.ask(ctx, requestTimeout, &offsetfetch.Request{GroupID: group, Topics: topics})
 	if err != nil {
 		return nil, fmt.Errorf("fetch offsets of %s: %w", group, err)
 	}
-	res := m.(*offsetfetch.Response)
+	res, out := m.(*offsetfetch.Response), map[TopicPartition]place{}
 	err = codeErr(res.ErrorCode)
 	if errors.Is(err, kafka.GroupIdNotFound) {
 		return out, nil

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net"
 	"sync"
@@ -214,6 +215,15 @@ func (c *Client) ask(ctx context.Context, timeout time.Duration, req protocol.Me
 		}
 	}
 	return res, err
+}
+
+// perTopic gathers what a request says of partitions, as Kafka's requests are made up.
+func perTopic[P any](tps iter.Seq[TopicPartition], say func(TopicPartition) P) map[string][]P {
+	out := map[string][]P{}
+	for tp := range tps {
+		out[tp.Topic] = append(out[tp.Topic], say(tp))
+	}
+	return out
 }
 
 // codeErr is the error of a Kafka error code, nil for none.

@@ -4,34 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/segmentio/kafka-go"
 )
 
 // Committed returns every offset that the cluster has of the group, whatever topics they are of; none if it does not know
 // the group.
 func (c *Client) Committed(ctx context.Context, group string) (map[TopicPartition]int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	res, err := c.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group})
-	if err == nil {
-		err = res.Error
-	}
-	if errors.Is(err, kafka.GroupIdNotFound) {
-		return nil, nil
-	}
+	places, err := c.fetchOffsets(ctx, group, nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the offsets of %s: %w", group, err)
+		return nil, err
 	}
-	out := map[TopicPartition]int64{}
-	for topic, parts := range res.Topics {
-		for _, p := range parts {
-			if p.Error != nil {
-				return nil, fmt.Errorf("ask for the offset of %s in %s/%d: %w", group, topic, p.Partition, p.Error)
-			}
-			if p.CommittedOffset >= 0 {
-				out[TopicPartition{topic, p.Partition}] = p.CommittedOffset
-			}
+	out := make(map[TopicPartition]int64, len(places))
+	for tp, p := range places {
+		if p.offset >= 0 {
+			out[tp] = p.offset
 		}
 	}
 	return out, nil

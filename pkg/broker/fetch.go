@@ -86,17 +86,15 @@ func (f *fetchSession) answered(id int32, told map[TopicPartition]place) {
 // in another epoch than the given one refuses it; without an epoch it does not look.
 func (c *Client) fetch(ctx context.Context, from map[TopicPartition]place, maxWait time.Duration, session *fetchSession) (fetched, error) {
 	told := session.partitions(from)
-	topics := map[string][]fetch.RequestPartition{}
-	for tp, at := range told {
-		topics[tp.Topic] = append(topics[tp.Topic], fetch.RequestPartition{
-			Partition: int32(tp.Partition), CurrentLeaderEpoch: at.epoch, FetchOffset: at.offset, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionMax,
-		})
-	}
 	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, IsolationLevel: readCommitted, SessionEpoch: -1}
 	if session != nil {
 		req.SessionID, req.SessionEpoch = session.id, session.epoch
 	}
-	for t, parts := range topics {
+	for t, parts := range perTopic(maps.Keys(told), func(tp TopicPartition) fetch.RequestPartition {
+		return fetch.RequestPartition{
+			Partition: int32(tp.Partition), CurrentLeaderEpoch: told[tp].epoch, FetchOffset: told[tp].offset, LogStartOffset: -1, PartitionMaxBytes: fetchPartitionMax,
+		}
+	}) {
 		req.Topics = append(req.Topics, fetch.RequestTopic{Topic: t, Partitions: parts})
 	}
 	m, err := c.ask(ctx, maxWait+requestTimeout, req)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -255,11 +256,9 @@ var outsider = identity{generation: -1}
 // commit stores offsets, and returns the errors of single partitions apart.
 func (c *coordinator) commit(ctx context.Context, who identity, offsets map[TopicPartition]place) (map[TopicPartition]error, error) {
 	req := &commitRequest{GroupID: c.group, GenerationID: who.generation, MemberID: who.member, GroupInstanceID: who.instance}
-	topics := map[string][]commitPartition{}
-	for tp, o := range offsets {
-		topics[tp.Topic] = append(topics[tp.Topic], commitPartition{Partition: int32(tp.Partition), Offset: o.offset, LeaderEpoch: o.epoch})
-	}
-	for t, parts := range topics {
+	for t, parts := range perTopic(maps.Keys(offsets), func(tp TopicPartition) commitPartition {
+		return commitPartition{Partition: int32(tp.Partition), Offset: offsets[tp].offset, LeaderEpoch: offsets[tp].epoch}
+	}) {
 		req.Topics = append(req.Topics, commitTopic{Name: t, Partitions: parts})
 	}
 	m, err := c.ask(ctx, requestTimeout, req)

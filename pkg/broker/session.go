@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -36,8 +34,9 @@ type Session struct {
 	who     identity
 	held    map[TopicPartition]*share
 	going   map[TopicPartition]*departure
-	changed chan struct{} // closed and replaced when the fetch loops have something else to do
-	resynch chan struct{} // closed and replaced at each assignment
+	gained  []TopicPartition // that Poll has not reported
+	changed chan struct{}    // closed and replaced when the fetch loops have something else to do
+	resynch chan struct{}    // closed and replaced at each assignment
 	good    map[TopicPartition]time.Time
 	gone    map[string]bool          // topics that were seen missing
 	doubt   bool                     // a broker does not agree with the metadata
@@ -79,6 +78,8 @@ type departure struct {
 // Polled is what a Poll brings.
 type Polled struct {
 	Records []Record
+	// Gained are partitions that this member has since the last Poll.
+	Gained []TopicPartition
 	// Leaving are partitions that this member loses. The caller finishes what it has in hand of them, commits, forgets what it keeps for
 	// them, and polls again: with that they are given up.
 	Leaving []TopicPartition
@@ -110,28 +111,25 @@ func signal(c chan struct{}) {
 
 // Poll returns records of all held partitions, at most limit, in order per partition. It waits for the first one until ctx ends, and
 // takes along what else has arrived. It returns at once, without records, when partitions are leaving; see [Polled]. Records of a
-// partition that is leaving or gone are not returned any more. A limit of 0 waits for partitions that leave alone.
+// partition that is leaving or gone are not returned any more.
 func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 	s.giveUp()
 	if leaving := s.departures(); len(leaving) > 0 {
-		return Polled{Leaving: leaving}, nil
+		return Polled{Gained: s.arrivals(), Leaving: leaving}, nil
 	}
-	out := s.out
-	if limit <= 0 {
-		out = nil
-	} else if len(s.pending) == 0 {
+	if len(s.pending) == 0 {
 		for _, more := range s.paused {
 			close(more)
 		}
 		s.paused = s.paused[:0]
 	}
-	for len(s.pending) == 0 || limit <= 0 {
+	for len(s.pending) == 0 {
 		select {
-		case d := <-out:
+		case d := <-s.out:
 			s.take(d)
 		case <-s.left:
 			if leaving := s.departures(); len(leaving) > 0 {
-				return Polled{Leaving: leaving}, nil
+				return Polled{Gained: s.arrivals(), Leaving: leaving}, nil
 			}
 		case <-ctx.Done():
 			return Polled{}, ctx.Err()
@@ -150,7 +148,7 @@ func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 	batch := s.pending[:n:n]
 	s.pending = s.pending[n:]
 	s.gave(batch)
-	return Polled{Records: batch}, nil
+	return Polled{Gained: s.arrivals(), Records: batch}, nil
 }
 
 // take keeps the records of partitions that are still held. A delivery of none lets its loop go on at once.
@@ -170,151 +168,6 @@ func (s *Session) take(d delivery) {
 		return
 	}
 	s.paused = append(s.paused, d.more)
-}
-
-// Partitions returns those that the member holds, in no order.
-func (s *Session) Partitions() []TopicPartition {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.held))
-}
-
-// giveUp ends the departures that the caller has heard of, and drops what was cut: it has polled again.
-func (s *Session) giveUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.uncut()
-	for tp, d := range s.going {
-		if d.reported {
-			delete(s.going, tp)
-			signal(s.free)
-			signal(s.kick) // it may have been assigned again
-		}
-	}
-}
-
-// departures reports those that were not, and drops their records.
-func (s *Session) departures() (leaving []TopicPartition) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for tp, d := range s.going {
-		if !d.reported {
-			d.reported = true
-			leaving = append(leaving, tp)
-		}
-	}
-	if len(leaving) > 0 {
-		s.pending = slices.DeleteFunc(s.pending, func(r Record) bool { return s.going[TopicPartition{r.Topic, r.Partition}] != nil })
-	}
-	return leaving
-}
-
-// depart takes a partition away. The caller holds mu.
-func (s *Session) depart(tp TopicPartition, lost bool) {
-	h := s.held[tp]
-	delete(s.held, tp)
-	delete(s.cuts, tp)
-	if d := s.going[tp]; d != nil {
-		d.lost = d.lost || lost
-		return
-	}
-	s.going[tp] = &departure{since: time.Now(), lost: lost, share: h}
-	signal(s.left)
-}
-
-// revoke takes away all but some partitions, and tells whether there were any. The member may still commit them until they are given up.
-func (s *Session) revoke(keep []TopicPartition) (found bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for tp := range s.held {
-		if !slices.Contains(keep, tp) {
-			s.depart(tp, false)
-			found = true
-		}
-	}
-	return found
-}
-
-// lose takes everything away: others may have it already.
-func (s *Session) lose() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.who.generation = 0
-	for tp := range s.held {
-		s.depart(tp, true)
-	}
-	for _, d := range s.going {
-		d.lost = true
-	}
-}
-
-// settled tells whether nothing is on its way out that this member must give up before others can have it.
-func (s *Session) settled() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range s.going {
-		if !d.lost {
-			return false
-		}
-	}
-	return true
-}
-
-// overdue ends the right to what should have been given up that long ago, and tells whether there was any.
-func (s *Session) overdue(limit time.Duration) (found bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range s.going {
-		if !d.lost && time.Since(d.since) >= limit {
-			d.lost, found = true, true
-		}
-	}
-	return found
-}
-
-// claims is what the member has: held, or on its way out and not given up.
-func (s *Session) claims() (generation int32, owned []TopicPartition) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for tp := range s.held {
-		owned = append(owned, tp)
-	}
-	for tp, d := range s.going {
-		if !d.lost && s.held[tp] == nil {
-			owned = append(owned, tp)
-		}
-	}
-	return s.who.generation, owned
-}
-
-// assign takes what the leader has assigned: it keeps what it has of that, revokes the rest, and begins with what is new. It tells whether there
-// is anything to give up.
-func (s *Session) assign(who identity, mine []TopicPartition) (revoked bool) {
-	revoked = s.revoke(mine)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.who = who
-	for _, tp := range mine {
-		if s.held[tp] == nil {
-			s.held[tp] = &share{
-				tp: tp, leader: -1, epoch: noEpoch, next: -1, checked: unchecked, reached: noEpoch, polled: -1, committed: -1, end: -1, endAt: time.Now(),
-			}
-		}
-	}
-	close(s.resynch)
-	s.resynch = make(chan struct{})
-	signal(s.kick)
-	return revoked
-}
-
-// end takes away the right to commit: the member leaves.
-func (s *Session) end() { s.lose() }
-
-// vanished remembers that a topic was missing: what comes under its name later is another topic.
-func (s *Session) vanished(topic string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.gone[topic] = true
 }
 
 // commitLimit is how long a commit waits for a rebalance to end.

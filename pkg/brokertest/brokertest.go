@@ -180,16 +180,23 @@ func (c *Cluster) Topic(t testing.TB, partitions int) string {
 	return name
 }
 
-// CreateTopic creates a topic and waits until its partitions are led. It is no error if it exists.
-func (c *Cluster) CreateTopic(t testing.TB, name string, partitions int) {
+// admin is a client for a test's own requests, and how long they may take.
+func (c *Cluster) admin(t testing.TB) (context.Context, *kgo.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
+	t.Cleanup(cancel)
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	t.Cleanup(client.Close)
+	return ctx, client
+}
+
+// CreateTopic creates a topic and waits until its partitions are led. It is no error if it exists.
+func (c *Cluster) CreateTopic(t testing.TB, name string, partitions int) {
+	t.Helper()
+	ctx, client := c.admin(t)
 	req := kmsg.NewCreateTopicsRequest()
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions), 1

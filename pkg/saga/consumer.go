@@ -143,7 +143,7 @@ func (c *consumer) member(ctx context.Context, s *broker.Session) {
 		if err != nil {
 			return
 		}
-		if err := h.adopt(ctx, work, s.Partitions()); err != nil { // those without new messages may have some in the database
+		if err := h.adopt(ctx, work, polled.Gained); err != nil { // those without new messages may have some in the database
 			return
 		}
 		c.hasten(s, h.progress, polled.Records, h.lanes)
