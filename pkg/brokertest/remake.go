@@ -30,3 +30,21 @@ func (c *Cluster) Remake(t testing.TB, name string, partitions int) {
 	}
 	c.CreateTopic(t, name, partitions)
 }
+
+// Configure sets a topic's setting, as operators do.
+func (c *Cluster) Configure(t testing.TB, topic, name, value string) {
+	t.Helper()
+	ctx, client := c.admin(t)
+	req := kmsg.NewIncrementalAlterConfigsRequest()
+	resource, setting := kmsg.NewIncrementalAlterConfigsRequestResource(), kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	setting.Name, setting.Value = name, &value
+	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic, topic, append(resource.Configs, setting)
+	req.Resources = append(req.Resources, resource)
+	resp, err := req.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.Resources[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("set %s of topic %s: %v", name, topic, err)
+	}
+}

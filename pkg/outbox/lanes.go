@@ -3,7 +3,9 @@ package outbox
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
@@ -16,13 +18,29 @@ const (
 	maxHeld = 1_000_000
 )
 
-// place names a lane: a partition, by its number.
+// place names a lane: a partition, by its number, or one key of it.
 type place struct {
 	topic string
 	part  int
+	alone bool // the lane is the key's
+	key   string
 }
 
-func (p place) String() string { return fmt.Sprintf("%s/%d", p.topic, p.part) }
+func (p place) String() string {
+	if p.alone {
+		return fmt.Sprintf("%s/%d %q", p.topic, p.part, p.key)
+	}
+	return fmt.Sprintf("%s/%d", p.topic, p.part)
+}
+
+// own is the place of the record's key alone. A record without one has no order, and a place by its id.
+func (p place) own(r *broker.Record, id int64) place {
+	p.alone, p.key = true, string(r.Key)
+	if r.Key == nil {
+		p.key = strconv.FormatInt(id, 10)
+	}
+	return p
+}
 
 const (
 	anywhere = -1 // where events without a key go: to a partition that is chosen each time
@@ -32,6 +50,9 @@ const (
 // lane is the events of one partition that wait because the broker refused the first of them: they stay in the table, their ids
 // are remembered here, and no later event of the partition goes out before them. A lane that rests is tried again, each time later, soon with
 // its first event only; when the broker takes that, the others follow in batches, and the lane is gone when none is left.
+//
+// An event that is larger than its topic takes is refused for as long as nobody changes the topic. It waits in a lane of its key, and the
+// others of the partition go on.
 type lane struct {
 	ids   []int64       // ascending
 	more  bool          // others wait behind them that are not remembered
@@ -57,6 +78,11 @@ func (l *lane) hold(id int64, room bool) (added bool) {
 		l.ids = slices.Insert(l.ids, at, id)
 	}
 	return !there
+}
+
+func (l *lane) has(id int64) bool {
+	_, there := slices.BinarySearch(l.ids, id)
+	return there
 }
 
 // first is the ids of the events to try next: one, when the broker has refused more than once.
@@ -96,6 +122,7 @@ type lanes struct {
 type split struct {
 	partitions int // 0: not known
 	lanes      int
+	alone      int // of these, those of single keys
 }
 
 func newLanes() lanes { return lanes{of: map[place]*lane{}, topics: map[string]*split{}} }
@@ -103,11 +130,11 @@ func newLanes() lanes { return lanes{of: map[place]*lane{}, topics: map[string]*
 func (s *split) place(r *broker.Record) place {
 	switch {
 	case s.partitions == 0:
-		return place{r.Topic, nowhere}
+		return place{topic: r.Topic, part: nowhere}
 	case r.Key == nil:
-		return place{r.Topic, anywhere}
+		return place{topic: r.Topic, part: anywhere}
 	}
-	return place{r.Topic, broker.PartitionOf(r.Key, s.partitions)}
+	return place{topic: r.Topic, part: broker.PartitionOf(r.Key, s.partitions)}
 }
 
 // find returns the lane in which the record must wait, or nil.
@@ -117,24 +144,77 @@ func (l *lanes) find(r *broker.Record) (place, *lane) {
 		return place{}, nil
 	}
 	at := s.place(r)
+	if s.alone > 0 && r.Key != nil {
+		if own := at.own(r, 0); l.of[own] != nil {
+			return own, l.of[own]
+		}
+	}
 	return at, l.of[at]
 }
 
-// open is find, and makes the lane where there is none. partitions is asked for a topic's number of partitions when its first lane opens.
+// open is find, and makes the lane of the partition where there is none. partitions is asked for a topic's number of partitions when its first lane opens.
 func (l *lanes) open(r *broker.Record, partitions func(topic string) int) (place, *lane) {
+	at, found := l.find(r)
+	if found != nil {
+		return at, found
+	}
+	return l.at(l.split(r, partitions).place(r))
+}
+
+// set is open for an event that waits in a lane of its key, also where the partition has one.
+func (l *lanes) set(r *broker.Record, id int64, partitions func(topic string) int) (place, *lane) {
+	return l.at(l.split(r, partitions).place(r).own(r, id))
+}
+
+func (l *lanes) split(r *broker.Record, partitions func(topic string) int) *split {
 	s := l.topics[r.Topic]
 	if s == nil {
 		s = &split{partitions: partitions(r.Topic)}
 		l.topics[r.Topic] = s
 	}
-	at := s.place(r)
-	found := l.of[at]
+	return s
+}
+
+func (l *lanes) at(at place) (place, *lane) {
+	found, s := l.of[at], l.topics[at.topic]
 	if found == nil {
 		found = &lane{}
 		l.of[at] = found
 		s.lanes++
+		if at.alone {
+			s.alone++
+		}
 	}
 	return at, found
+}
+
+// left tells whether an event that waits in the lane of its key is still in its partition's.
+func (l *lanes) left(at place, id int64) bool {
+	if !at.alone {
+		return false
+	}
+	from := l.of[place{topic: at.topic, part: at.part}]
+	return from != nil && from.has(id)
+}
+
+// move has events wait in the lanes of their keys which came to be there after they had to wait for their partition. It returns them, and the
+// others, of which those of single keys come last: what refuses them does not hold up the partition.
+func (l *lanes) move(rows []row) (others []row, moved map[int64]bool) {
+	var last []row
+	moved = map[int64]bool{}
+	for i := range rows {
+		at, in := l.find(&rows[i].record)
+		switch {
+		case l.left(at, rows[i].id):
+			moved[rows[i].id] = true
+			l.hold(in, rows[i].id)
+		case at.alone:
+			last = append(last, rows[i])
+		default:
+			others = append(others, rows[i])
+		}
+	}
+	return append(others, last...), moved
 }
 
 // hold has the event wait in a lane of theirs.
@@ -162,9 +242,11 @@ func (l *lanes) drop(at place, gone map[int64]bool, last int64) (lost bool) {
 // close forgets an empty lane.
 func (l *lanes) close(at place) {
 	delete(l.of, at)
-	if s := l.topics[at.topic]; s.lanes > 1 {
-		s.lanes--
-	} else {
+	s := l.topics[at.topic]
+	if at.alone {
+		s.alone--
+	}
+	if s.lanes--; s.lanes == 0 {
 		delete(l.topics, at.topic)
 	}
 }
@@ -195,15 +277,26 @@ func (l *lanes) doubtful(at place, doubts map[broker.TopicPartition]doubt) bool 
 
 // due returns the lanes that may be tried now and the ids to try, at most limit of the lanes that the broker has taken from again.
 func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]doubt) (ids []int64, from []place) {
+	single := map[place]place{} // the key that may be tried, by partition: a refused one would hold up the next
 	for at, in := range l.of {
-		if in.due(now) && !l.doubtful(at, doubts) {
+		switch {
+		case !in.due(now) || l.doubtful(at, doubts):
+		case at.alone:
+			part := place{topic: at.topic, part: at.part}
+			if other, ok := single[part]; !ok || in.until.Before(l.of[other].until) {
+				single[part] = at
+			}
+		default:
 			from = append(from, at)
 		}
 	}
+	from = slices.AppendSeq(from, maps.Values(single))
 	if len(from) == 0 {
 		return nil, nil
 	}
-	slices.SortFunc(from, func(a, b place) int { return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.part, b.part)) })
+	slices.SortFunc(from, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.part, b.part), cmp.Compare(a.key, b.key))
+	})
 	share := max(limit/len(from), 1)
 	for _, at := range from {
 		ids = append(ids, l.of[at].first(share)...)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/outbox"
 )
 
@@ -177,4 +179,46 @@ func rowsRead(t *testing.T, db *pgxpool.Pool) (n int64) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// An event that is larger than its topic takes holds up its key, and nobody else of the partition. It goes out, and then what waits behind it,
+// when the topic takes it.
+func TestTooLargeHoldsUpItsKeyAlone(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
+		db, cl, topic := database(t), client(t, c), c.Topic(t, 1)
+		c.Configure(t, topic, "max.message.bytes", "8000")
+		large := strings.Repeat("x", 20_000)
+		emit(t, db, topic, "a", "0")
+		for _, key := range []string{"big", "bigger"} { // two of them do not hold up each other either
+			emit(t, db, topic, key, "0")
+			emit(t, db, topic, key, strings.Repeat(large, len(key)/3))
+			emit(t, db, topic, key, "1")
+		}
+		emit(t, db, topic, "a", "1")
+		r := outbox.NewRelay(db, cl, outbox.Config{Poll: 50 * time.Millisecond, Retry: 200 * time.Millisecond})
+		start(t, r)
+		published := func(key string, values ...string) func() bool {
+			return func() bool { return slices.Equal(firsts(read(t, cl, topic)[key]), values) }
+		}
+		eventually(t, "the other key's events", published("a", "0", "1"))
+		for i := 2; i < 5; i++ { // also later, when the lanes have rested
+			emit(t, db, topic, "a", strconv.Itoa(i))
+			emit(t, db, topic, "big", strconv.Itoa(i))
+			r.Wake()
+		}
+		eventually(t, "the other key's later events", published("a", "0", "1", "2", "3", "4"))
+		for _, key := range []string{"big", "bigger"} {
+			if !published(key, "0")() {
+				t.Errorf("events of %q overtook the large one", key)
+			}
+		}
+		c.Configure(t, topic, "max.message.bytes", "30000")
+		eventually(t, "the large event, and those behind it", published("big", "0", large, "1", "2", "3", "4"))
+		if !published("bigger", "0")() {
+			t.Error("an event that is larger still went out")
+		}
+		c.Configure(t, topic, "max.message.bytes", "80000")
+		eventually(t, "the larger event, and the one behind it", published("bigger", "0", large+large, "1"))
+	})
 }

@@ -1,7 +1,9 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -103,6 +105,8 @@ func (p *pump) retry(ctx context.Context, beside *sync.WaitGroup) error {
 		return fmt.Errorf("read what waits for a broker: %w", err)
 	}
 	p.dropDeleted(ids, rows, from)
+	rows, moved := p.lanes.move(rows)
+	p.dropMoved(moved, from, slices.Max(ids))
 	if len(rows) == 0 {
 		return nil
 	}
@@ -143,8 +147,20 @@ func (p *pump) dropDeleted(ids []int64, rows []row, from []place) {
 	}
 }
 
+// dropMoved forgets events in the lanes of their partitions that wait in those of their keys.
+func (p *pump) dropMoved(moved map[int64]bool, from []place, last int64) {
+	if len(moved) == 0 {
+		return
+	}
+	for _, at := range from {
+		if !at.alone {
+			p.drop(at, moved, last)
+		}
+	}
+}
+
 func (p *pump) drop(at place, gone map[int64]bool, last int64) {
-	if p.lanes.drop(at, gone, last) {
+	if p.lanes.of[at] != nil && p.lanes.drop(at, gone, last) {
 		p.again = true
 	}
 }
@@ -169,7 +185,7 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 	if err := p.mend(ctx, p.ledger.acknowledged(a.began, a.records, a.errs)...); err != nil {
 		return 0, err
 	}
-	gone := map[int64]bool{}
+	gone, moved := map[int64]bool{}, map[int64]bool{}
 	refused := map[place]refusal{}
 	for i, err := range a.errs {
 		id, record := a.rows[i].id, &a.records[i]
@@ -184,7 +200,10 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 			continue
 		}
 		p.failed.Inc()
-		at, in := p.lanes.open(record, func(topic string) int { return p.partitionsOf(ctx, topic) })
+		at, in := p.laneOf(ctx, record, id, err)
+		if p.lanes.left(at, id) {
+			moved[id] = true
+		}
 		p.lanes.hold(in, id)
 		p.frontier.publish(id)
 		if _, told := refused[at]; !told {
@@ -192,7 +211,7 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 		}
 	}
 	p.published.Add(float64(n))
-	now := time.Now()
+	now, last := time.Now(), slices.MaxFunc(a.rows, func(x, y row) int { return cmp.Compare(x.id, y.id) }).id
 	for _, at := range a.from {
 		in := p.lanes.of[at]
 		in.busy = false
@@ -200,8 +219,9 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 			in.wait = 0
 			p.refusals.Over(ctx, p.cfg.Log, at.String(), "the broker takes the events that waited in the outbox", "topic", at.topic, "waiting", len(in.ids))
 		}
-		p.drop(at, gone, a.rows[len(a.rows)-1].id)
+		p.drop(at, gone, last)
 	}
+	p.dropMoved(moved, a.from, last)
 	for at, why := range refused {
 		p.lanes.of[at].refused(now, p.cfg.Retry)
 		p.tell(ctx, at, why)
@@ -209,7 +229,7 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 	if len(refused) > 0 && p.cfg.Keep >= 0 {
 		p.ledger.failed(func(tp broker.TopicPartition) bool {
 			for at := range refused {
-				if p.lanes.goesTo(at, tp) {
+				if !at.alone && p.lanes.goesTo(at, tp) {
 					return true
 				}
 			}
@@ -217,6 +237,15 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 		})
 	}
 	return n, nil
+}
+
+// laneOf is where a refused event has to wait.
+func (p *pump) laneOf(ctx context.Context, r *broker.Record, id int64, err error) (place, *lane) {
+	partitions := func(topic string) int { return p.partitionsOf(ctx, topic) }
+	if errors.Is(err, broker.ErrTooLarge) {
+		return p.lanes.set(r, id, partitions)
+	}
+	return p.lanes.open(r, partitions)
 }
 
 // partitionsWithin is short: everything waits for the answer when a topic's first lane opens.
