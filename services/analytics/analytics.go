@@ -5,8 +5,13 @@
 package analytics
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // Hour is what was ordered in one hour, by the time of the order.
@@ -22,24 +27,40 @@ type Revenue struct {
 	Hour     time.Time `json:"hour" doc:"when it begins, UTC"`
 	Currency string    `json:"currency" example:"EUR"`
 	Orders   int64     `json:"orders"`
-	Amount   int64     `json:"amount" doc:"in minor units"`
+	Amount   Sum       `json:"amount"`
 }
 
-// Refusals are orders that were refused for one reason.
+// Sum is a sum of amounts in minor units, in decimal digits: of amounts of 64 bits it can have more.
+type Sum string
+
+// MarshalJSON writes a number. JSON's have any number of digits.
+func (s Sum) MarshalJSON() ([]byte, error) { return []byte(s), nil }
+
+// Schema describes it in the API.
+func (Sum) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeInteger, Description: "in minor units, exact: an integer that can be larger than 64 bits hold"}
+}
+
+// Refusals are orders that were refused for one reason. An order that somebody cancelled is not refused.
 type Refusals struct {
 	By     string `json:"by" enum:"inventory,payment"`
-	Reason string `json:"reason" example:"out of stock: grinder"`
+	Reason string `json:"reason" example:"out of stock: grinder" doc:"one of a few, by product where it is out of stock; other: any other"`
 	Orders int64  `json:"orders"`
 }
 
-// Durations are how long settled orders took from the order to its end. They compare the clocks of the machines that publish.
-type Durations struct {
-	State  string  `json:"state" enum:"CONFIRMED,CANCELLED"`
+// Times are how long something took for some orders. They compare the clocks of the machines that publish.
+type Times struct {
 	Orders int64   `json:"orders"`
 	P50    float64 `json:"p50Ms" doc:"half of them took no longer, in milliseconds"`
 	P90    float64 `json:"p90Ms"`
 	P99    float64 `json:"p99Ms"`
 	Max    float64 `json:"maxMs"`
+}
+
+// Durations are how long orders took until they settled, by how they did. One that is cancelled after it was confirmed had settled by then.
+type Durations struct {
+	State string `json:"state" enum:"CONFIRMED,CANCELLED"`
+	Times
 }
 
 // Updates are changes of profiles in one hour.
@@ -49,35 +70,63 @@ type Updates struct {
 	Users   int64     `json:"users" doc:"how many users these are"`
 }
 
-// What is different in every refusal hides how many are alike.
-var (
-	numbers  = regexp.MustCompile(`\d+`)
-	declined = regexp.MustCompile(`(?s)^user .* is declined$`)
-	shortage = regexp.MustCompile(`(?s)^(out of stock: [A-Za-z0-9._-]{1,64}): .*$`)
-	unknown  = regexp.MustCompile(`(?s)^unknown product: .*$`)
-)
+// other is the kind of every reason that is none of those known here: it may be anything, words of users too.
+const other = "other"
 
-const longest = 100 // bytes of a reason that nobody here knows
-
-// kindOf is what a reason has in common with others of its kind.
-func kindOf(reason string) string {
-	switch {
-	case declined.MatchString(reason):
-		return "user is declined"
-	case unknown.MatchString(reason):
-		return "unknown product"
-	}
-	if m := shortage.FindStringSubmatch(reason); m != nil {
-		return m[1]
-	}
-	return numbers.ReplaceAllString(cut(reason), "N")
+// kinds are the reasons that are counted, in the order in which they are looked for. What is different in every order is left out, since it hides
+// how many are alike; only the products that are out of stock are told apart, of which there are as many as inventory has. A kind is of its own kind.
+var kinds = []struct {
+	reason *regexp.Regexp
+	kind   string // $1 is what the reason has in parentheses
+}{
+	{regexp.MustCompile(`^(out of stock: [A-Za-z0-9._-]{1,64})(?:: .*)?$`), "$1"},
+	{regexp.MustCompile(`^out of stock\b`), "out of stock"},
+	{regexp.MustCompile(`^unknown product\b`), "unknown product"},
+	{regexp.MustCompile(`^user (?:.* )?is declined$`), "user is declined"},
+	{regexp.MustCompile(`^amount .* is above the limit of `), "amount N is above the limit of N"},
+	{regexp.MustCompile(`^insufficient balance\b`), "insufficient balance: N wanted, N available"},
+	{regexp.MustCompile(`^account (?:.* )?is frozen$`), "account is frozen"},
+	{regexp.MustCompile(`^account (?:.* )?is not a user's$`), "account is not a user's"},
+	{regexp.MustCompile(`^account .* is in ..., not in ...$|^account is in another currency$`), "account is in another currency"},
+	{regexp.MustCompile(`^no charge in the ledger$`), "no charge in the ledger"},
+	{regexp.MustCompile(`^released before it was reserved$`), "released before it was reserved"},
 }
 
-func cut(s string) string {
-	for i := range s {
-		if i > longest {
-			return s[:i] + "..."
+// kindOf is what a reason has in common with others of its kind. There are as many kinds as the code and the catalogue know, whatever the reason says.
+func kindOf(reason string) string {
+	reason = strings.Join(strings.Fields(reason), " ")
+	for _, k := range kinds {
+		if m := k.reason.FindStringSubmatchIndex(reason); m != nil {
+			return string(k.reason.ExpandString(nil, k.kind, reason, m))
 		}
 	}
-	return s
+	return other
+}
+
+// ofCancelled tells whether it is no refusal: payment and inventory say so of an order that was cancelled before they learned of it, payment with the
+// words of whoever cancelled it.
+func ofCancelled(reason string) bool {
+	return reason == "released before it was reserved" || reason == "the order was cancelled" || strings.HasPrefix(reason, "the order was cancelled:")
+}
+
+// mostRefusals bounds a report.
+const mostRefusals = 100
+
+// refusals counts by kinds what was counted by reasons: rows from before, or of a process of an earlier version, have other ones.
+func refusals(rows []Refusals) []Refusals {
+	type key struct{ by, kind string }
+	counts := map[key]int64{}
+	for _, r := range rows {
+		if !ofCancelled(r.Reason) {
+			counts[key{r.By, kindOf(r.Reason)}] += r.Orders
+		}
+	}
+	out := make([]Refusals, 0, len(counts))
+	for k, n := range counts {
+		out = append(out, Refusals{k.by, k.kind, n})
+	}
+	slices.SortFunc(out, func(a, b Refusals) int {
+		return cmp.Or(cmp.Compare(b.Orders, a.Orders), cmp.Compare(a.By, b.By), cmp.Compare(a.Reason, b.Reason))
+	})
+	return out[:min(len(out), mostRefusals)]
 }

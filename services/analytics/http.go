@@ -46,13 +46,14 @@ func register(api huma.API, db *pgxpool.Pool, fresh *readside.Freshness) {
 	h := handlers{db, fresh}
 	add[Hour](api, h, "orders", "Orders by the hour they were placed in, and their state", ordersSQL)
 	add[Revenue](api, h, "revenue", "What confirmed orders brought in, by hour and currency", revenueSQL)
-	add[Refusals](api, h, "refusals", "Why orders were refused, the most frequent reason first", refusalsSQL)
-	add[Durations](api, h, "durations", "How long orders took from the order to its end", durationsSQL)
+	add(api, h, "refusals", "Why orders were refused, the most frequent reason first", refusalsSQL, refusals)
+	add[Durations](api, h, "durations", "How long orders took until they were confirmed, or cancelled without that", durationsSQL)
+	add[Times](api, h, "cancellations", "How long after they were confirmed orders were cancelled, those that were", cancellationsSQL)
 	add[Updates](api, h, "profile-updates", "Changes of profiles by hour", updatesSQL)
 }
 
-// add adds a report of rows of T.
-func add[T any](api huma.API, h handlers, name, summary, sql string) {
+// add adds a report of rows of T, as sql finds them and each of the functions makes others of them.
+func add[T any](api huma.API, h handlers, name, summary, sql string, sums ...func([]T) []T) {
 	huma.Register(api, huma.Operation{
 		OperationID: name, Method: http.MethodGet, Path: "/analytics/" + name, Summary: summary,
 		Errors: []int{http.StatusGatewayTimeout, http.StatusServiceUnavailable},
@@ -68,6 +69,9 @@ func add[T any](api huma.API, h handlers, name, summary, sql string) {
 		rows, err := report[T](ctx, h.db, sql, from, to)
 		if err != nil {
 			return nil, web.Fault(ctx, err)
+		}
+		for _, sum := range sums {
+			rows = sum(rows)
 		}
 		out := &reportOutput[T]{Lag: readside.NewLag(since)}
 		out.Body.From, out.Body.To, out.Body.Rows = from, to, rows

@@ -19,20 +19,27 @@ const (
     count(*) FILTER (WHERE cancelled_at IS NOT NULL)
 FROM orders WHERE generation = (SELECT serving_generation()) AND created_at >= $1 AND created_at < $2 GROUP BY 1 ORDER BY 1`
 
-	revenueSQL = `SELECT date_trunc('hour', created_at, 'UTC') AS hour, currency, count(*), sum(amount)::bigint
+	revenueSQL = `SELECT date_trunc('hour', created_at, 'UTC') AS hour, currency, count(*), sum(amount)::text
 FROM orders WHERE generation = (SELECT serving_generation()) AND created_at >= $1 AND created_at < $2 AND confirmed_at IS NOT NULL AND cancelled_at IS NULL
 GROUP BY 1, 2 ORDER BY 1, 2`
 
+	// Its rows are summed up by kinds of reasons: see refusals.
 	refusalsSQL = `SELECT refused_by, refusal, count(*)
 FROM orders WHERE generation = (SELECT serving_generation()) AND created_at >= $1 AND created_at < $2 AND refused_at IS NOT NULL
-GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 100`
+GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 10000`
 
 	durationsSQL = `SELECT state, count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY ms), percentile_cont(0.9) WITHIN GROUP (ORDER BY ms),
     percentile_cont(0.99) WITHIN GROUP (ORDER BY ms), max(ms)
-FROM (SELECT CASE WHEN cancelled_at IS NULL THEN 'CONFIRMED' ELSE 'CANCELLED' END AS state,
-        greatest(0, extract(epoch FROM COALESCE(cancelled_at, confirmed_at) - created_at) * 1000)::float8 AS ms
-    FROM orders WHERE generation = (SELECT serving_generation()) AND created_at >= $1 AND created_at < $2 AND COALESCE(cancelled_at, confirmed_at) IS NOT NULL) AS settled
+FROM (SELECT CASE WHEN confirmed_at IS NULL THEN 'CANCELLED' ELSE 'CONFIRMED' END AS state,
+        greatest(0, extract(epoch FROM COALESCE(confirmed_at, cancelled_at) - created_at) * 1000)::float8 AS ms
+    FROM orders WHERE generation = (SELECT serving_generation()) AND created_at >= $1 AND created_at < $2 AND COALESCE(confirmed_at, cancelled_at) IS NOT NULL) AS settled
 GROUP BY 1 ORDER BY 1 DESC`
+
+	cancellationsSQL = `SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY ms), percentile_cont(0.9) WITHIN GROUP (ORDER BY ms),
+    percentile_cont(0.99) WITHIN GROUP (ORDER BY ms), max(ms)
+FROM (SELECT greatest(0, extract(epoch FROM cancelled_at - confirmed_at) * 1000)::float8 AS ms
+    FROM orders WHERE generation = (SELECT serving_generation()) AND created_at >= $1 AND created_at < $2 AND confirmed_at IS NOT NULL AND cancelled_at IS NOT NULL) AS undone
+HAVING count(*) > 0`
 
 	updatesSQL = `SELECT date_trunc('hour', updated_at, 'UTC') AS hour, count(*), count(DISTINCT user_id)
 FROM profile_updates WHERE generation = (SELECT serving_generation()) AND updated_at >= $1 AND updated_at < $2 GROUP BY 1 ORDER BY 1`

@@ -22,10 +22,12 @@ func Side() readside.Side {
 			saga.OnBatch(event.OrderCancelled, note(to, func(f *fact, e event.OrderCancelledV1) { f.order, f.cancelled = e.OrderID, true })),
 			saga.OnBatch(event.PaymentCompleted, note(to, func(f *fact, e event.PaymentCompletedV1) { f.order, f.paid = e.OrderID, true })),
 			saga.OnBatch(event.PaymentFailed, note(to, func(f *fact, e event.PaymentFailedV1) {
-				f.order, f.refusedBy, f.refusal = e.OrderID, "payment", kindOf(e.Error)
+				f.order = e.OrderID
+				f.refused("payment", e.Error)
 			})),
 			saga.OnBatch(event.InventoryReservationFailed, note(to, func(f *fact, e event.InventoryReservationFailedV1) {
-				f.order, f.refusedBy, f.refusal = e.OrderID, "inventory", kindOf(e.Error)
+				f.order = e.OrderID
+				f.refused("inventory", e.Error)
 			})),
 			saga.OnBatch(event.UserProfileUpdated, updated(to)),
 		}
@@ -42,11 +44,21 @@ func note[T any](to readside.Target, of func(*fact, T)) func(context.Context, pg
 		for _, m := range msgs {
 			f := fact{at: m.Time}
 			of(&f, m.Data)
+			if f == (fact{at: f.at, order: f.order}) {
+				continue // it tells nothing that is counted
+			}
 			if known, ok := facts[f.order]; !ok || f.at.Before(known.at) { // said twice, it was so from the first time on
 				facts[f.order] = f
 			}
 		}
 		return nil, saveFacts(ctx, tx, to, facts)
+	}
+}
+
+// refused notes a refusal, unless the order was cancelled.
+func (f *fact) refused(by, reason string) {
+	if !ofCancelled(reason) {
+		f.refusedBy, f.refusal = by, kindOf(reason)
 	}
 }
 

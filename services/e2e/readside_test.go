@@ -61,7 +61,7 @@ func readsFollow(t *testing.T, s *spine) {
 		return string(a.body)
 	}
 	reports := func() (all []string) {
-		for _, name := range []string{"orders", "revenue", "refusals", "durations", "profile-updates"} {
+		for _, name := range []string{"orders", "revenue", "refusals", "durations", "cancellations", "profile-updates"} {
 			all = append(all, report(name))
 		}
 		return all

@@ -13,7 +13,7 @@ import (
 
 type (
 	findInput struct {
-		Q     string `query:"q" required:"true" minLength:"1" maxLength:"200" pattern:"^[^\\x00]*$" example:"grindr" doc:"words or their beginnings, misspelt or not, in any script; or an id"`
+		Q     string `query:"q" required:"true" minLength:"1" maxLength:"200" pattern:"^[^\\x00]*$" example:"grindr" doc:"words or their beginnings, misspelt or not, in any script and form; or an id. What has the words as they are, with their signs (usb-3, node.js), comes first"`
 		Type  Kind   `query:"type" enum:"user,product" doc:"only users or only products"`
 		Limit int    `query:"limit" default:"20" minimum:"1" maximum:"100" doc:"results at most"`
 		readside.Wanted
@@ -53,7 +53,10 @@ func (h handlers) find(ctx context.Context, in *findInput) (*findOutput, error) 
 	if in.Type != "" {
 		kinds = []Kind{in.Type}
 	}
-	q := parseQuery(in.Q)
+	q, ok := parseQuery(in.Q)
+	if !ok {
+		return nil, web.Invalid(web.Field("query.q", "expected something to look for, not only blanks", in.Q))
+	}
 	since := h.fresh.Since(ctx)
 	docs, err := find(ctx, h.db, q, kinds, in.Limit)
 	if err != nil {

@@ -1,14 +1,11 @@
 // Package search finds users and products by what profile and inventory tell of them.
 //
-// Here are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
+// Here and in text.go are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
 package search
 
 import (
 	"slices"
 	"strings"
-	"unicode"
-
-	"golang.org/x/text/unicode/norm"
 
 	"github.com/converge-dev/converge/pkg/event"
 )
@@ -54,93 +51,61 @@ func newest(docs []Document) []Document {
 	return slices.CompactFunc(docs, func(a, b Document) bool { return a.Kind == b.Kind && a.ID == b.ID })
 }
 
-// folded is what is searched of a document.
-func (d Document) folded() string {
-	return strings.Join(strings.Fields(fold(d.Title+" "+d.ID+" "+d.Detail)), " ")
-}
-
-// fold makes alike what people take for the same: case, accents, full and half width, hiragana and katakana.
-func fold(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 0x300 && r <= 0x36f: // accents; not the marks that make a ga of a ka
-			return -1
-		case r >= 'ァ' && r <= 'ヶ':
-			return r - 'ァ' + 'ぁ'
-		}
-		return unicode.ToLower(r)
-	}, norm.NFKD.String(s))
-	return strings.Map(func(r rune) rune { // NFKD has taken ガ apart, too
-		if r >= 'ァ' && r <= 'ヶ' {
-			return r - 'ァ' + 'ぁ'
-		}
-		return r
-	}, norm.NFC.String(s))
-}
-
-// text is a query or a document, taken apart.
-type text struct {
-	words []string // of ASCII letters and digits
-	grams []string // of other letters
-}
-
-// parse takes folded text apart. Of letters beyond ASCII it takes each alone and each two neighbours; of a document also across a
-// space or a middle dot, which Japanese names are written with and without.
-func parse(folded string, document bool) text {
-	var t text
-	var word strings.Builder
-	var last rune // the letter before, if it is one beyond ASCII
-	end := func() {
-		if word.Len() > 0 {
-			t.words = append(t.words, word.String())
-			word.Reset()
-		}
-	}
-	for _, r := range folded {
-		switch {
-		case r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)):
-			word.WriteRune(r)
-			last = 0
-			continue
-		case r >= 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)):
-			t.grams = append(t.grams, string(r))
-			if last != 0 {
-				t.grams = append(t.grams, string(last)+string(r))
-			}
-			last = r
-		case !document || r != ' ' && r != '・' && r != '·':
-			last = 0
-		}
-		end()
-	}
-	end()
-	slices.Sort(t.grams)
-	t.grams = slices.Compact(t.grams)
-	return t
+// searched is what is searched of a document: the beginning of its title, id and detail, and as entire which of them somebody may type as a whole.
+func (d Document) searched() (t text, entire []string) {
+	all := d.Title + " " + d.ID + " " + d.Detail
+	return parse(fold(cut(all, longestText)), true), entireOf(d.Title, d.ID)
 }
 
 // query is what is looked for.
 type query struct {
+	id       string   // as it was typed
+	entire   []string // a title or an id
+	signed   []string // tokens with signs, and the grams: all must be there; what no document has: none is looked for
+	whole    string   // a tsquery: every word
 	prefixes string   // a tsquery: every word, or its beginning
-	misspelt string   // compared by trigrams
 	grams    []string // all must be there; what no document has: none is looked for
+	misspelt string   // compared by trigrams; empty: too short for that
 	folded   string   // the sooner a document has it literally, the better it fits
-	id       string
 }
 
-func parseQuery(q string) query {
-	folded := fold(q)
-	t := parse(folded, false)
-	var parts []string
-	for _, w := range t.words {
-		parts = append(parts, w+":*")
+// none is in no document.
+var none = []string{""}
+
+// parseQuery takes a query apart. ok is false where there is nothing to look for: spaces, and what cannot be seen.
+func parseQuery(q string) (out query, ok bool) {
+	plain := fold(q)
+	t := parse(plain, false)
+	out = query{
+		id: strings.TrimSpace(q), entire: entireOf(q), signed: none, grams: none, folded: t.folded,
+		whole: tsquery(t.words, ""), prefixes: tsquery(t.words, ":*"),
 	}
-	out := query{prefixes: strings.Join(parts, " & "), misspelt: strings.Join(t.words, " "), id: strings.TrimSpace(q), folded: strings.Join(strings.Fields(folded), " "), grams: []string{""}}
-	// Of letters that have neighbours the pairs say more, and all that a single one does.
-	if pairs := slices.DeleteFunc(slices.Clone(t.grams), func(g string) bool { return len([]rune(g)) < 2 }); len(pairs) > 0 {
-		out.grams = pairs
-	} else if len(t.grams) > 0 {
-		out.grams = t.grams
+	if len(t.grams) > 0 {
+		// Of letters that have neighbours the pairs say more, and all that a single one does.
+		out.grams = slices.DeleteFunc(slices.Clone(t.grams), func(g string) bool { return len([]rune(g)) < 2 })
+		if len(out.grams) == 0 {
+			out.grams = t.grams
+		}
 	}
-	return out
+	if len(t.signed) > 0 {
+		out.signed = t.signed
+		if len(t.grams) > 0 {
+			out.signed = slices.Concat(t.signed, out.grams)
+		}
+	}
+	// Two letters are like half of all words.
+	if text := cut(strings.Join(t.words, " "), longestMisspelt); len(strings.ReplaceAll(text, " ", "")) > 2 && len(text) > len(t.words)*2-1 {
+		out.misspelt = text
+	}
+	return out, plain != ""
+}
+
+// tsquery asks for all words, which are ASCII letters and digits.
+func tsquery(words []string, suffix string) string {
+	words = slices.Compact(slices.Sorted(slices.Values(words)))
+	parts := make([]string, len(words))
+	for i, w := range words {
+		parts[i] = "'" + w + "'" + suffix
+	}
+	return strings.Join(parts, " & ")
 }

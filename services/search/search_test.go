@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/migrations"
@@ -227,22 +228,21 @@ FROM generate_series(1, 20000) n`); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{"c4ca4238a0b923820dcc509a6f75849b", "c4ca4238", "c4ca4238a0b923820dc5c09a6f75849b", "七丈"} {
-		q := parseQuery(text)
-		rows, _ := b.db.Query(t.Context(), `EXPLAIN (ANALYZE, COSTS OFF) `+findSQL, []Kind{User, Product}, q.prefixes, q.misspelt, q.grams, q.id, q.folded, 20)
-		var plan []string
-		var line string
-		for rows.Next() {
-			if err := rows.Scan(&line); err != nil {
-				t.Fatal(err)
-			}
-			plan = append(plan, line)
-		}
-		if rows.Err() != nil {
-			t.Fatal(rows.Err())
-		}
-		all := strings.Join(plan, "\n")
+		all := b.plan(text)
 		if strings.Contains(all, "Seq Scan on documents") || regexp.MustCompile(`Rows Removed by (Filter|Index Recheck): \d{4}`).MatchString(all) {
 			t.Errorf("%s reads everything:\n%s", text, all)
 		}
 	}
+}
+
+// plan tells how PostgreSQL finds what fits a query.
+func (b bundle) plan(text string) string {
+	b.Helper()
+	q, _ := parseQuery(text)
+	rows, _ := b.db.Query(b.Context(), `EXPLAIN (ANALYZE, COSTS OFF) `+findSQL, q.args([]Kind{User, Product}, 20)...)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -34,12 +35,12 @@ func save(ctx context.Context, tx pgx.Tx, to readside.Target, docs []Document) e
 	for i, d := range docs {
 		kinds[i], ids[i], versions[i], titles[i], details[i] = string(d.Kind), d.ID, d.Version, d.Title, d.Detail
 		prices[i], currencies[i], stocks[i] = d.Price, d.Currency, d.Stock
-		foldeds[i] = d.folded()
-		text, err := json.Marshal(append([]string{}, parse(foldeds[i], true).grams...))
+		t, entire := d.searched()
+		parts, err := json.Marshal(slices.Concat(t.grams, t.signed, entire))
 		if err != nil {
 			return err
 		}
-		grams[i] = string(text)
+		foldeds[i], grams[i] = t.folded, string(parts)
 	}
 	var b pgx.Batch
 	b.Queue(saveSQL, int64(to), kinds, ids, versions, titles, details, prices, currencies, stocks, foldeds, grams)
@@ -52,25 +53,45 @@ func save(ctx context.Context, tx pgx.Tx, to readside.Target, docs []Document) e
 // pg_trgm's default of 0.6 misses a word with two letters swapped.
 const thresholdSQL = `SELECT set_config('pg_trgm.word_similarity_threshold', '0.35', true)`
 
-// Each way to find something goes by its own index, and by it alone: with a condition on the generation PostgreSQL would rather
-// read all of that. What is misspelt is looked for where nothing fits literally: among what does, it is noise. An id comes first, then
-// all words or their beginnings or all letters of another script, sooner before later in the text, which begins with the title.
-const findSQL = `WITH anywhere AS MATERIALIZED (
-    SELECT generation, kind, id FROM documents WHERE words @@ to_tsquery('simple', $2)
-    UNION SELECT generation, kind, id FROM documents WHERE grams @> $4
-    UNION SELECT generation, kind, id FROM documents WHERE generation = (SELECT serving_generation()) AND kind = ANY($1) AND id = $5
-), literal AS MATERIALIZED (
-    SELECT * FROM anywhere WHERE generation = (SELECT serving_generation()) AND kind = ANY($1)
+// candidates bounds how many documents each way to find something takes out of the table. What fits more exactly has a way of its own, so
+// the best are among them however many fit.
+const candidates = 500
+
+// Each way to find something goes by its own index, and by it alone: with an indexed condition on the generation PostgreSQL would rather
+// read all of that, so that one is hidden from the planner. Where there are letters beyond ASCII, all else is a condition on what has them.
+//
+// What is misspelt ($8) is looked for where nothing that fits fills the answer, and has to be more alike where something fits: among
+// that, what is only a little alike is noise. An id comes first, then an entire title or id, tokens with signs, entire words, beginnings of
+// words or letters of another script, and what is misspelt; among equals sooner before later in the text, which begins with the title.
+const findSQL = `WITH literal AS MATERIALIZED (
+    SELECT kind, id FROM documents WHERE generation = (SELECT serving_generation()) AND kind = ANY($1) AND id = $2
+    UNION (SELECT kind, id FROM documents WHERE grams @> $3 AND generation + 0 = (SELECT serving_generation()) AND kind || '' = ANY($1) LIMIT $11)
+    UNION (SELECT kind, id FROM documents WHERE grams @> $4 AND generation + 0 = (SELECT serving_generation()) AND kind || '' = ANY($1)
+        AND ($6::text = '' OR words @@ $6::text::tsquery) LIMIT $11)
+    UNION (SELECT kind, id FROM documents WHERE $7::text[] = '{""}' AND words @@ $5::text::tsquery AND generation + 0 = (SELECT serving_generation())
+        AND kind || '' = ANY($1) LIMIT $11)
+    UNION (SELECT kind, id FROM documents WHERE $7::text[] = '{""}' AND words @@ $6::text::tsquery AND generation + 0 = (SELECT serving_generation())
+        AND kind || '' = ANY($1) LIMIT $11)
+    UNION (SELECT kind, id FROM documents WHERE grams @> $7 AND generation + 0 = (SELECT serving_generation()) AND kind || '' = ANY($1)
+        AND ($6::text = '' OR words @@ $6::text::tsquery) LIMIT $11)
 ), hits AS MATERIALIZED (
-    SELECT * FROM literal
-    UNION ALL SELECT generation, kind, id FROM documents WHERE $3 <> '' AND NOT EXISTS (SELECT FROM literal) AND $3 <% folded
+    SELECT kind, id, true AS fits FROM literal
+    UNION ALL (SELECT kind, id, false FROM documents WHERE $8 <> '' AND (SELECT count(*) FROM literal) < $10 AND $8 <% folded
+        AND word_similarity($8, folded) >= CASE WHEN EXISTS (SELECT FROM literal) THEN 0.5 ELSE 0 END
+        AND generation + 0 = (SELECT serving_generation()) AND kind || '' = ANY($1) AND ($7::text[] = '{""}' OR grams @> $7)
+        AND NOT EXISTS (SELECT FROM literal WHERE literal.kind = documents.kind AND literal.id = documents.id) LIMIT $11)
 )
 SELECT kind, id, version, title, detail, price, currency, stock
-FROM hits JOIN documents USING (generation, kind, id)
-WHERE generation = (SELECT serving_generation()) AND kind = ANY($1)
-ORDER BY (id = $5)::int * 4 + (words @@ to_tsquery('simple', $2))::int * 2 + (grams @> $4)::int * 2
-    + word_similarity($3, folded) + COALESCE(1.0 / NULLIF(strpos(folded, $6), 0), 0) DESC, length(title), kind, id
-LIMIT $7`
+FROM hits JOIN documents USING (kind, id)
+WHERE generation = (SELECT serving_generation())
+ORDER BY id = $2 DESC, grams @> $3 DESC, grams @> $4 DESC, words @@ $5::text::tsquery DESC, fits DESC,
+    word_similarity($8, folded) + COALESCE(1.0 / NULLIF(strpos(folded, $9), 0), 0) DESC, length(title), kind, id
+LIMIT $10`
+
+// args are those of findSQL.
+func (q query) args(kinds []Kind, limit int) []any {
+	return []any{kinds, q.id, q.entire, q.signed, q.whole, q.prefixes, q.grams, q.misspelt, q.folded, limit, candidates}
+}
 
 // find returns what fits a query, what fits best first.
 func find(ctx context.Context, db *pgxpool.Pool, q query, kinds []Kind, limit int) (docs []Document, err error) {
@@ -80,7 +101,7 @@ func find(ctx context.Context, db *pgxpool.Pool, q query, kinds []Kind, limit in
 		if err := pg.Defer(ctx, tx, &b); err != nil {
 			return err
 		}
-		rows, _ := tx.Query(ctx, findSQL, kinds, q.prefixes, q.misspelt, q.grams, q.id, q.folded, limit) // the error surfaces in the collector
+		rows, _ := tx.Query(ctx, findSQL, q.args(kinds, limit)...) // the error surfaces in the collector
 		docs, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Document])
 		return err
 	})
