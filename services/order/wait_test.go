@@ -39,10 +39,14 @@ func prefers(body, key string, preferences ...string) *http.Request {
 	return r
 }
 
-// begin sends a request whose answer comes later.
+// begin sends a request whose answer comes later. Its client leaves when it takes longer than any wait.
 func (c client) begin(r *http.Request) <-chan *httptest.ResponseRecorder {
 	answer := make(chan *httptest.ResponseRecorder, 1)
-	go func() { answer <- c.do(r) }()
+	ctx, leave := context.WithTimeout(r.Context(), longestWait+waitMargin)
+	go func() {
+		defer leave()
+		answer <- c.do(r.WithContext(ctx))
+	}()
 	return answer
 }
 
