@@ -32,18 +32,20 @@ type handlers struct {
 
 func (h *handlers) register(api huma.API) {
 	orderSchema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Order](), true, "Order")
+	placed := map[string]*huma.Response{
+		"200": {Description: "The order as it has settled, CONFIRMED or CANCELLED, for who prefers to wait", Content: jsonOf(orderSchema)},
+		"202": {Description: "The order as stored", Content: jsonOf(orderSchema)},
+	}
 	huma.Register(api, huma.Operation{
 		OperationID: "place-order", Method: http.MethodPost, Path: "/orders", DefaultStatus: http.StatusAccepted,
 		Summary: "Place an order",
 		Description: "Answers as soon as the order is durable. It is PENDING then; its URL tells how it settles. " +
 			"With Prefer: wait=N it answers as soon as the order has settled, or after N seconds with what it is by then. " +
 			"With an Idempotency-Key the request can be sent again safely: the first answer comes back, unless it prefers to wait: then the order as it is.",
-		Responses: map[string]*huma.Response{
-			"200": {Description: "The order as it has settled, CONFIRMED or CANCELLED, for who prefers to wait", Content: jsonOf(orderSchema)},
-			"202": {Description: "The order as stored", Content: jsonOf(orderSchema)},
-		},
-		Errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+		Responses: placed,
+		Errors:    []int{http.StatusBadRequest, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.create)
+	placed["200"].Headers = placed["202"].Headers
 	huma.Register(api, huma.Operation{
 		OperationID: "get-order", Method: http.MethodGet, Path: "/orders/{id}", Summary: "Look at an order",
 		Description: "With wait it answers as soon as the order has settled, CONFIRMED or CANCELLED, or when that time is over with what it is by then.",
