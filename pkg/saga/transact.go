@@ -305,7 +305,7 @@ func (e *executor) logPanic(ctx context.Context, what string, err error) {
 type hooksKey struct{}
 
 // AfterCommit registers fn to run once after the commit of the transaction that a handler runs in, and never if it
-// does not commit: for metrics and logs, not for effects, since a crash in between loses it.
+// does not commit: for metrics, logs and waking those who wait, not for effects, since a crash in between loses it. It must not block.
 func AfterCommit(ctx context.Context, fn func()) {
 	if hooks, ok := ctx.Value(hooksKey{}).(*[]func()); ok {
 		*hooks = append(*hooks, fn)

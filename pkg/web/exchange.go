@@ -37,7 +37,12 @@ type exchange struct {
 	waits   bool          // the client sends the body when it is asked to
 	until   time.Time     // the body's time
 	status  int           // of the answer; 0: not begun
+
+	base   context.Context // ends when the client goes away or the handler has returned
+	waited time.Duration   // on purpose; see [Outlast]
 }
+
+type exchangeKey struct{} // of a request's exchange in its context
 
 // begin takes a request in hand, until end.
 func (e *exchanges) begin(w http.ResponseWriter, r *http.Request, readTimeout time.Duration) *exchange {
@@ -46,6 +51,7 @@ func (e *exchanges) begin(w http.ResponseWriter, r *http.Request, readTimeout ti
 		arrived: r.Body == nil || r.Body == http.NoBody,
 		waits:   strings.EqualFold(r.Header.Get("Expect"), "100-continue"),
 		until:   time.Now().Add(readTimeout),
+		base:    r.Context(),
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -62,7 +68,7 @@ func (e *exchanges) begin(w http.ResponseWriter, r *http.Request, readTimeout ti
 
 // request is the request to serve with the exchange as its writer.
 func (x *exchange) request(ctx context.Context, r *http.Request) *http.Request {
-	r = r.WithContext(ctx)
+	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
 	if x.body != nil && x.body != http.NoBody {
 		r.Body = x
 	}

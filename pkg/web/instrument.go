@@ -26,7 +26,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 	m := metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "http_request_duration_seconds",
-			Help:    "Time from a request's header to the end of its handler.",
+			Help:    "Time from a request's header to the end of its handler, without what it waited on purpose.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -63,7 +63,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
 	cut = s.serveRecovered(x, r)
-	s.observe(x, r, time.Since(start))
+	s.observe(x, r, time.Since(start)-x.waited)
 	if cut {
 		panic(http.ErrAbortHandler) // net/http closes the connection: the client must not take half an answer for a whole one
 	}

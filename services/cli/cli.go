@@ -41,6 +41,7 @@ func commands() []command {
 		{"topics", "[-partitions N]", "create the topics of all services; those that exist stay as they are", createTopics},
 		{"graph", "[-check FILE]", "print the choreography as a Mermaid flowchart, or check that a document shows it", graph},
 		{"seed", "[-inventory URL]", "put the demonstration's products in stock", seed},
+		{"order watch", "ID [-url URL]", "print what happens to an order until it is CONFIRMED or CANCELLED", watchOrder},
 		{"rebuild", "search|analytics [-url URL] [-partial]", "have a read side build itself anew from the topics, while it serves", rebuild},
 		{"check", "[-order ID | -since TIME] [-repair] [-url URL] [-json]", "check that order, inventory and payment agree; exit code 1 when something is found", check},
 		{"dlq list", "[-group GROUP] [-all]", "list the dead letters that wait: where they lie, where they come from, why", dlqList},

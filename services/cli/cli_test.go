@@ -254,6 +254,7 @@ func TestWrongUsage(t *testing.T) {
 		"dlq pass": "usage: converge dlq pass", "check extra": "usage: converge check", "dlq redrive": "usage: converge dlq redrive", "dlq redrive -group g a/0/0": "usage: converge dlq redrive",
 		"topics extra": "usage: converge topics", "topics -partitions many": "usage: converge topics",
 		"graph extra": "usage: converge graph", "seed extra": "usage: converge seed",
+		"order": "usage: converge COMMAND", "order watch": "usage: converge order watch", "order watch a b": "usage: converge order watch",
 	} {
 		out, errOut, err := term.try(strings.Fields(args)...)
 		if !errors.Is(err, cli.ErrUsage) || out != "" || !strings.Contains(errOut, want) {

@@ -21,6 +21,7 @@ type canceller struct {
 	db      *pgxpool.Pool
 	relay   *outbox.Relay // nil: events wait in the outbox
 	metrics *metrics
+	waits   *waiters // are told of what changes; nil: nobody waits
 	now     func() time.Time
 }
 
@@ -69,13 +70,13 @@ func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *
 		took    time.Duration
 	}
 	var moves []move
+	var todo []*lockedOrder
 	var handover *outbox.Handover
 	err = pg.InTx(ctx, c.db, func(tx pgx.Tx) (err error) {
 		if orders, err = lockWhole(ctx, tx, ids); err != nil {
 			return err
 		}
 		now := c.now()
-		var todo []*lockedOrder
 		var outs []saga.Out
 		for _, o := range orders {
 			was := o.Status
@@ -104,6 +105,7 @@ func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *
 	if err != nil {
 		return nil, 0, fmt.Errorf("change %d orders: %w", len(ids), err)
 	}
+	c.waits.tellChanged(slices.Values(todo))
 	for _, m := range moves {
 		c.metrics.moved(m.was, m.is, m.took)
 	}

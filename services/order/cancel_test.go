@@ -264,7 +264,7 @@ func TestCancelFindsTheOrderAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(t.Context()) //nolint:errcheck // committed below
-	outs, err := hear(c.metrics, paid)(t.Context(), tx, []saga.Msg[event.PaymentCompletedV1]{{
+	outs, err := hear(c.metrics, nil, paid)(t.Context(), tx, []saga.Msg[event.PaymentCompletedV1]{{
 		Meta: saga.Meta{ID: uuid.Must(uuid.NewV7()), Key: id.String(), Topic: event.PaymentCompleted.Name()},
 		Data: event.PaymentCompletedV1{OrderID: id},
 	}})

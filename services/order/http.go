@@ -2,8 +2,10 @@ package order
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -21,6 +23,7 @@ const typeNotYours = "not-your-order" // 403
 type handlers struct {
 	db    *pgxpool.Pool
 	place func(context.Context, posting) (answer, error)
+	waits *waiters // nil: nobody may wait
 
 	cancel func(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error)
 
@@ -29,20 +32,24 @@ type handlers struct {
 
 func (h *handlers) register(api huma.API) {
 	orderSchema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Order](), true, "Order")
+	placed := map[string]*huma.Response{
+		"200": {Description: "The order as it has settled, CONFIRMED or CANCELLED, for who prefers to wait", Content: jsonOf(orderSchema)},
+		"202": {Description: "The order as stored", Content: jsonOf(orderSchema)},
+	}
 	huma.Register(api, huma.Operation{
 		OperationID: "place-order", Method: http.MethodPost, Path: "/orders", DefaultStatus: http.StatusAccepted,
 		Summary: "Place an order",
 		Description: "Answers as soon as the order is durable. It is PENDING then; its URL tells how it settles. " +
-			"With an Idempotency-Key the request can be sent again safely: the first answer comes back.",
-		Responses: map[string]*huma.Response{"202": {
-			Description: "The order as stored",
-			Content:     map[string]*huma.MediaType{"application/json": {Schema: orderSchema}},
-		}},
-		Errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+			"With Prefer: wait=N it answers as soon as the order has settled, or after N seconds with what it is by then. " +
+			"With an Idempotency-Key the request can be sent again safely: the first answer comes back, unless it prefers to wait: then the order as it is.",
+		Responses: placed,
+		Errors:    []int{http.StatusBadRequest, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.create)
+	placed["200"].Headers = placed["202"].Headers
 	huma.Register(api, huma.Operation{
 		OperationID: "get-order", Method: http.MethodGet, Path: "/orders/{id}", Summary: "Look at an order",
-		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+		Description: "With wait it answers as soon as the order has settled, CONFIRMED or CANCELLED, or when that time is over with what it is by then.",
+		Errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.get)
 	huma.Register(api, huma.Operation{
 		OperationID: "list-orders", Method: http.MethodGet, Path: "/orders", Summary: "List orders, newest first",
@@ -56,22 +63,34 @@ func (h *handlers) register(api huma.API) {
 			"released, which its compensations tell. One that is cancelled already stays as it is, so the request can be sent again safely.",
 		Errors: []int{http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.cancelOrder)
+	h.registerEvents(api)
 	h.registerReconcile(api)
 }
 
-type createInput struct {
-	Key  string `header:"Idempotency-Key" patternDescription:"one key of 1 to 255 ASCII characters, in double quotes, or plain without blanks and commas" example:"\"01980d2e-7c5b-7d3a-9f00-3a1b5c6d7e8f\"" doc:"makes it safe to send the request again: the first answer comes back"`
-	Body Draft
+func jsonOf(s *huma.Schema) map[string]*huma.MediaType {
+	return map[string]*huma.MediaType{"application/json": {Schema: s}}
 }
 
-// Resolve reads the key. An empty one, which would protect from nothing, and several are refused.
+type createInput struct {
+	Key    string `header:"Idempotency-Key" patternDescription:"one key of 1 to 255 ASCII characters, in double quotes, or plain without blanks and commas" example:"\"01980d2e-7c5b-7d3a-9f00-3a1b5c6d7e8f\"" doc:"makes it safe to send the request again: the first answer comes back"`
+	Prefer string `header:"Prefer" example:"wait=5" doc:"RFC 7240; wait=N: answer when the order has settled, or after N seconds, at most 30. Other preferences are ignored"`
+	Body   Draft
+
+	wait time.Duration
+}
+
+// Resolve reads the key and the preferences. An empty key, which would protect from nothing, and several are refused.
 func (in *createInput) Resolve(hc huma.Context) []error {
-	var given []string
+	var given, preferences []string
 	hc.EachHeader(func(name, value string) {
-		if name == "Idempotency-Key" {
+		switch name {
+		case "Idempotency-Key":
 			given = append(given, value)
+		case "Prefer":
+			preferences = append(preferences, value)
 		}
 	})
+	in.wait = preferred(preferences)
 	if len(given) == 0 {
 		return nil
 	}
@@ -87,12 +106,19 @@ type createOutput struct {
 	Status      int
 	ContentType string `header:"Content-Type" hidden:"true"`
 	Location    string `header:"Location" doc:"the order's path"`
-	Replayed    string `header:"Idempotency-Replayed" doc:"true if this is the answer to an earlier request"`
+	Replayed    string `header:"Idempotency-Replayed" doc:"true if an earlier request placed the order, or was refused"`
+	Applied     string `header:"Preference-Applied" doc:"the wait that was granted, if one was" example:"wait=5"`
 	Body        []byte
 }
 
 func (h *handlers) create(ctx context.Context, in *createInput) (*createOutput, error) {
 	p := newPosting(ctx, in.Body, in.Key, clock.Now())
+	until := time.Now().Add(in.wait)
+	var w *waiter
+	if in.wait > 0 && p.order != nil {
+		w = h.expect(p.order) // before it is placed, so that no change is missed
+		defer w.leave()
+	}
 	a := p.answer
 	if p.order != nil || p.key != nil {
 		var err error
@@ -104,21 +130,27 @@ func (h *handlers) create(ctx context.Context, in *createInput) (*createOutput, 
 	if a.replayed {
 		out.Replayed = "true"
 	}
+	if in.wait == 0 || a.Status != http.StatusAccepted {
+		return out, nil
+	}
+	o := p.order
+	if a.replayed {
+		w.leave() // what it waits for was not placed
+		if o, w = h.expectEarlier(ctx, a.Header["Location"]); w != nil {
+			defer w.leave()
+		}
+	}
+	if w == nil {
+		return out, nil
+	}
+	if err := w.await(ctx, o, until); err != nil {
+		return nil, err
+	}
+	if out.Applied = fmt.Sprintf("wait=%d", in.wait/time.Second); o.SettledAt != nil {
+		out.Status = http.StatusOK
+	}
+	out.Body = encode(o)
 	return out, nil
-}
-
-func (h *handlers) get(ctx context.Context, in *struct {
-	ID uuid.UUID `path:"id"`
-},
-) (*struct{ Body Order }, error) {
-	o, ok, err := get(ctx, h.db, in.ID)
-	if err != nil {
-		return nil, web.Fault(ctx, err)
-	}
-	if !ok {
-		return nil, web.NotFound("there is no order %s", in.ID)
-	}
-	return &struct{ Body Order }{o}, nil
 }
 
 type cancelInput struct {

@@ -17,16 +17,19 @@ import (
 // others made of it.
 func Choreography() saga.Service { return choreography(newMetrics()) }
 
-func choreography(m *metrics) saga.Service {
+func choreography(m *metrics) saga.Service { return waking(m, nil) }
+
+// waking is the choreography that tells waiters what it has committed.
+func waking(m *metrics, w *waiters) saga.Service {
 	return saga.Service{
 		Name: "order",
 		Routes: []saga.Route{
-			saga.OnBatch(event.PaymentCompleted, hear(m, paid), event.OrderConfirmed),
-			saga.OnBatch(event.PaymentFailed, hear(m, notPaid), event.OrderCancelled),
-			saga.OnBatch(event.InventoryReservationFailed, hear(m, notReserved), event.OrderCancelled),
-			saga.OnBatch(event.PaymentRefunded, hear(m, refunded), event.OrderCancelled),
-			saga.OnBatch(event.PaymentRefundFailed, hear(m, notRefunded)), // a line of history
-			saga.OnBatch(event.InventoryReleased, hear(m, released), event.OrderCancelled),
+			saga.OnBatch(event.PaymentCompleted, hear(m, w, paid), event.OrderConfirmed),
+			saga.OnBatch(event.PaymentFailed, hear(m, w, notPaid), event.OrderCancelled),
+			saga.OnBatch(event.InventoryReservationFailed, hear(m, w, notReserved), event.OrderCancelled),
+			saga.OnBatch(event.PaymentRefunded, hear(m, w, refunded), event.OrderCancelled),
+			saga.OnBatch(event.PaymentRefundFailed, hear(m, w, notRefunded)), // a line of history
+			saga.OnBatch(event.InventoryReleased, hear(m, w, released), event.OrderCancelled),
 		},
 		// What a request begins, to place, to cancel or to reconcile an order, or the deadline of one.
 		Publishes: []saga.AnyTopic{event.OrderCreated, event.OrderCancelRequested, event.OrderCancelled, event.OrderConfirmed},
@@ -59,7 +62,7 @@ func released(e event.InventoryReleasedV1) news {
 
 // hear makes the handler of a topic: it takes each message's news to its order and emits for the orders that settled. An
 // order and its order.created come from one transaction, so a message about an order that is not here is nobody's.
-func hear[T any](metrics *metrics, read func(T) news) func(context.Context, pgx.Tx, []saga.Msg[T]) ([]saga.Out, error) {
+func hear[T any](metrics *metrics, waits *waiters, read func(T) news) func(context.Context, pgx.Tx, []saga.Msg[T]) ([]saga.Out, error) {
 	return func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T]) ([]saga.Out, error) {
 		told := make([]news, len(msgs))
 		ids := make([]uuid.UUID, len(msgs))
@@ -94,6 +97,7 @@ func hear[T any](metrics *metrics, read func(T) news) func(context.Context, pgx.
 				saga.AfterCommit(ctx, func() { metrics.compensationFailed(refund) })
 			}
 		}
+		saga.AfterCommit(ctx, func() { waits.tellChanged(maps.Values(orders)) })
 		return outs, save(ctx, tx, maps.Values(orders))
 	}
 }

@@ -71,9 +71,90 @@ func TestRunWithoutKafka(t *testing.T) {
 	}
 }
 
+// A service that is told to stop answers those who wait at once, with what their orders are by then, and is gone well within its time.
+func TestTheStopEndsWaits(t *testing.T) {
+	t.Parallel()
+	addr := pgtest.FreeAddr(t)
+	settings := map[string]string{
+		"ORDER_ADDR": addr, "ORDER_DATABASE_URL": pgtest.URL(t), "KAFKA_BROKERS": "127.0.0.1:1", "LOG_LEVEL": "error",
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, func(name string) string { return settings[name] }) }()
+	defer stop()
+	url := "http://" + addr
+	await(t, ended, func() bool {
+		resp, err := http.Get(url + "/readyz")
+		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	})
+	resp, err := http.Post(url+"/orders", "application/json", strings.NewReader(draft("u-1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := url + resp.Header.Get("Location")
+	want := read(t, resp)
+
+	type outcome struct {
+		name, body string
+		status     int
+	}
+	outcomes := make(chan outcome, 3)
+	wait := func(name string, r *http.Request) {
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			outcomes <- outcome{name: name, body: err.Error()}
+			return
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			body = []byte(err.Error())
+		}
+		outcomes <- outcome{name, string(body), resp.StatusCode}
+	}
+	for name, target := range map[string]string{"GET": at + "?wait=30s", "stream": at + "/events"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go wait(name, r)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/orders", strings.NewReader(draft("u-1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Prefer", "wait=30")
+	r.Header.Set("Content-Type", "application/json")
+	go wait("POST", r)
+	await(t, ended, func() bool {
+		resp, err := http.Get(url + "/metrics")
+		return err == nil && strings.Contains(read(t, resp), "converge_order_waiters 3")
+	})
+
+	stop()
+	began := time.Now()
+	for range 3 {
+		o := <-outcomes
+		switch {
+		case o.name == "GET" && (o.status != http.StatusOK || o.body != want),
+			o.name == "POST" && (o.status != http.StatusAccepted || !strings.Contains(o.body, `"status":"PENDING"`)),
+			o.name == "stream" && (o.status != http.StatusOK || !strings.HasSuffix(o.body, "\"event\":\"order.created\"}\n\n")):
+			t.Errorf("%s: %d %s", o.name, o.status, o.body)
+		}
+	}
+	select {
+	case err := <-ended:
+		if took := time.Since(began); err != nil || took > 10*time.Second {
+			t.Errorf("ended after %s with %v", took, err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("did not stop")
+	}
+}
+
 func TestRunNamesAWrongSetting(t *testing.T) {
 	t.Parallel()
-	for setting, value := range map[string]string{"ORDER_IDEMPOTENCY_TTL": "1s", "ORDER_DEADLINE": "0s"} {
+	for setting, value := range map[string]string{"ORDER_IDEMPOTENCY_TTL": "1s", "ORDER_DEADLINE": "0s", "ORDER_WAITERS": "0"} {
 		err := Run(t.Context(), func(name string) string { return map[string]string{setting: value}[name] })
 		if err == nil || !strings.Contains(err.Error(), setting) {
 			t.Errorf("ended with %v, want an error that names %s", err, setting)
@@ -82,7 +163,7 @@ func TestRunNamesAWrongSetting(t *testing.T) {
 }
 
 // await polls until ok, and fails when the service ends or a minute is over.
-func await(t *testing.T, ended <-chan error, ok func() bool) {
+func await(t testing.TB, ended <-chan error, ok func() bool) {
 	t.Helper()
 	deadline := time.After(time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)

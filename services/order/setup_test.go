@@ -41,6 +41,7 @@ type client struct {
 	cancels *canceller
 	clock   *atomic.Pointer[time.Time] // of cancels; nil: the real one
 	commits *atomic.Int64              // of postings
+	waits   *waiters                   // which nobody looks for; see looking
 }
 
 func setup(t testing.TB) client {
@@ -60,16 +61,17 @@ func serve(t testing.TB, db *pgxpool.Pool) client {
 	})
 	t.Cleanup(batcher.Wait)
 	var set atomic.Pointer[time.Time]
-	cancels := &canceller{db: db, metrics: m, now: func() time.Time {
+	waits := newWaiters(5000)
+	cancels := &canceller{db: db, metrics: m, waits: waits, now: func() time.Time {
 		if at := set.Load(); at != nil {
 			return *at
 		}
 		return clock.Now()
 	}}
-	h := handlers{db: db, place: batcher.Do, cancel: cancels.request, reconcile: cancels.reconcile}
+	h := handlers{db: db, place: batcher.Do, cancel: cancels.request, reconcile: cancels.reconcile, waits: waits}
 	s := web.New(web.Config{Service: "order"})
 	h.register(s.API)
-	return client{Handler: s, db: db, metrics: m, placer: p, cancels: cancels, clock: &set, commits: &commits}
+	return client{Handler: s, db: db, metrics: m, placer: p, cancels: cancels, clock: &set, commits: &commits, waits: waits}
 }
 
 func (c client) post(body, key string) *httptest.ResponseRecorder {
