@@ -160,6 +160,7 @@ var recounts = []struct {
 }{
 	{StockMismatch, reservations, "/products/"},
 	{TransferUnbalanced, payments, "/transfers/"},
+	{ChargeWithoutPayment, payments, "/payments/"},
 	{PaymentMismatch, payments, "/payments/"},
 	{BalanceMismatch, payments, "/accounts/"},
 }
@@ -172,7 +173,7 @@ func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(con
 			f := &found[i]
 			switch {
 			case f.Kind != rule.kind:
-			case unclear && (f.Kind == BalanceMismatch || f.Kind == PaymentMismatch):
+			case unclear && (f.Kind == BalanceMismatch || f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment):
 				f.Repair.State = Refused
 				f.Repair.Detail = "a transfer is not whole yet: balances tell what it lacks, and payments go by it"
 			default:
