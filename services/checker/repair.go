@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -73,7 +74,7 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 		out.State, out.Detail = Failed, "changed meanwhile, the next check looks again: "+no.Error()
 	case no.Status != http.StatusConflict:
 		out.State, out.Detail = Failed, fmt.Sprintf("%s: %d: %s", s, no.Status, no)
-	case s == stepReserve || s == stepCharge:
+	case final(no):
 		out.State, out.Detail = Refused, no.Error()
 		if err := r.reconcile(ctx, o, no.Error()); err != nil {
 			out.State, out.Detail = Failed, out.Detail+"; and it could not be cancelled instead: "+err.Error()
@@ -82,8 +83,24 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 		}
 	default:
 		out.State, out.Detail = Refused, no.Error()
+		if (s == stepReserve || s == stepCharge) && o.held.Order != nil {
+			out.Detail += "; " + choice(o)
+		}
 	}
 	return out, err == nil || refused
+}
+
+// finals are the types of refusals that say that an order cannot be made good: it is cancelled then. Any other, one that is new to this checker
+// too, cancels nothing: it is for an operator.
+var finals = []string{"out-of-stock", "insufficient-balance", "payment-declined", "account-frozen", "currency-mismatch"}
+
+func final(no *refusal) bool { return slices.ContainsFunc(finals, no.is) }
+
+// choice says what an operator has to decide of an order that is neither made good nor given up, and the commands for either.
+func choice(o *patient) string {
+	return fmt.Sprintf("an operator decides whether the order stays. To keep it, put right what is unclear and have it looked at again: POST /payments/%[1]s/recount of payment. "+
+		`To give it up: POST /orders/%[1]s/reconcile of order with {"seen":%[2]q,"reserved":%[3]t,"paid":%[4]t,"reason":"why","by":"who"}`,
+		o.id, o.held.Order.Status, o.held.reserved(), o.held.paid())
 }
 
 // step has the service that it concerns do it.

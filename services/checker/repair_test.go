@@ -98,6 +98,15 @@ func TestRepairsCalls(t *testing.T) {
 			"order CANCELLED (4200 EUR), reservation RESERVED (4200 EUR), no payment",
 		},
 		{
+			"cannot be said", "CONFIRMED", "RESERVED", "FAILED", &world{unclear: true}, []string{
+				`GET /orders/ID`,
+				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"FAILED","userId":"u-1"}`,
+			}, Refused, "only a person can say what is right; an operator decides whether the order stays. To keep it, put right what is unclear and have it looked at again: " +
+				"POST /payments/" + idAt(noon, 1).String() + "/recount of payment. To give it up: POST /orders/" + idAt(noon, 1).String() +
+				`/reconcile of order with {"seen":"CONFIRMED","reserved":true,"paid":false,"reason":"why","by":"who"}`,
+			"order CONFIRMED (4200 EUR), reservation RESERVED, payment FAILED (4200 EUR)",
+		},
+		{
 			"confirmed late", "PENDING", "RESERVED", "COMPLETED", &world{}, []string{
 				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"it is paid","reserved":true,"seen":"PENDING"}`,
 			}, Done, "", "order CONFIRMED (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",

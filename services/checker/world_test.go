@@ -22,6 +22,7 @@ type world struct {
 	held Held
 
 	soldOut, broke, owing bool // reserve and charge are refused, and nothing can be paid back
+	unclear               bool // charge is refused, for nobody can say what was charged
 	undo                  bool // the order was asked to be cancelled, and the others hear of it
 
 	mu    sync.Mutex
@@ -69,7 +70,11 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case "reservations/ID/release":
 		w.set(rw, c, &w.held.Reservation, "RELEASED", false, nil)
 	case "payments/ID/charge":
-		w.set(rw, c, &w.held.Payment, "COMPLETED", true, w.refusal(w.broke, "insufficient-balance", "u-1 has 1 EUR of 4200"))
+		refusal := w.refusal(w.broke, "insufficient-balance", "u-1 has 1 EUR of 4200")
+		if w.unclear {
+			refusal = w.refusal(true, "unclear", "only a person can say what is right")
+		}
+		w.set(rw, c, &w.held.Payment, "COMPLETED", true, refusal)
 	case "payments/ID/refund":
 		w.set(rw, c, &w.held.Payment, w.refunded(), w.owing, nil)
 	case "orders/ID/reconcile":
