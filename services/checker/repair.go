@@ -32,6 +32,7 @@ type repairer struct {
 type patient struct {
 	id   uuid.UUID
 	held Held // as the services have answered last
+	note string
 }
 
 // draft is what was ordered, as order tells it, and what the order is by now.
@@ -68,6 +69,7 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 	case err == nil && o.held.refunding():
 		out.Detail = "the refund waits: " + o.held.Payment.Detail
 	case err == nil:
+		out.Detail = o.note
 	case !refused:
 		out.State, out.Detail = Failed, err.Error()
 	case no.is(facts.TypeChanged):
@@ -121,9 +123,26 @@ func (r *repairer) step(ctx context.Context, o *patient, s step, reason string) 
 		o.held.Reservation, err = r.tell(ctx, reservations, o.held.Reservation, "/reservations/"+o.id.String()+"/release", undo(o))
 	case stepRefund:
 		o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/refund", undo(o))
-	case stepConfirm, stepCancel:
+	case stepConfirm:
+		err = r.reconcile(ctx, o, reason)
+		if no, ok := errors.AsType[*refusal](err); ok && no.is("unproven") {
+			err = r.tellPaid(ctx, o)
+		}
+	case stepCancel:
 		err = r.reconcile(ctx, o, reason)
 	}
+	return err
+}
+
+// tellPaid has payment tell order itself that it is paid: order takes nobody else's word for it, and is confirmed when it hears.
+func (r *repairer) tellPaid(ctx context.Context, o *patient) error {
+	d, err := r.ordered(ctx, o)
+	if err != nil {
+		return err
+	}
+	o.note = "payment tells the order again that it is paid, which confirms it"
+	o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/charge",
+		map[string]any{"userId": d.UserID, "amount": d.Amount, "currency": d.Currency, "tell": true})
 	return err
 }
 

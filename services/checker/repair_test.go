@@ -23,9 +23,10 @@ import (
 func TestRepairsConverge(t *testing.T) {
 	t.Parallel()
 	everyCase(func(order, reservation, payment string) {
-		for i := range 8 {
+		for i := range 16 {
 			w := &world{id: idAt(noon, 1), held: holding(order, reservation, payment, ages["overdue"], ages["overdue"], ages["overdue"])}
 			w.soldOut, w.broke, w.owing = i&1 > 0, i&2 > 0, i&4 > 0
+			w.unheard = i&8 > 0
 			r := w.start(t)
 			name := fmt.Sprintf("%s; sold out %v, broke %v, owing %v", w.held, w.soldOut, w.broke, w.owing)
 			for round := 0; ; round++ {
@@ -110,6 +111,13 @@ func TestRepairsCalls(t *testing.T) {
 			"confirmed late", "PENDING", "RESERVED", "COMPLETED", &world{}, []string{
 				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"it is paid","reserved":true,"seen":"PENDING"}`,
 			}, Done, "", "order CONFIRMED (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
+		},
+		{
+			"confirmed when it hears", "PENDING", "RESERVED", "COMPLETED", &world{unheard: true}, []string{
+				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"it is paid","reserved":true,"seen":"PENDING"}`,
+				`GET /orders/ID`,
+				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"COMPLETED","tell":true,"userId":"u-1"}`,
+			}, Done, "payment tells the order again that it is paid, which confirms it", "order PENDING (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
 		},
 		{
 			"expired", "PENDING", "RESERVED", "", &world{}, []string{

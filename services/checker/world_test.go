@@ -23,6 +23,7 @@ type world struct {
 
 	soldOut, broke, owing bool // reserve and charge are refused, and nothing can be paid back
 	unclear               bool // charge is refused, for nobody can say what was charged
+	unheard, told         bool // order has not heard that it is paid, and takes nobody's word for it; payment has told again
 	undo                  bool // the order was asked to be cancelled, and the others hear of it
 
 	mu    sync.Mutex
@@ -45,6 +46,7 @@ type command struct {
 	Seen     string `json:"seen"`
 	Reserved bool   `json:"reserved"`
 	Paid     bool   `json:"paid"`
+	Tell     bool   `json:"tell"`
 }
 
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -74,6 +76,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		if w.unclear {
 			refusal = w.refusal(true, "unclear", "only a person can say what is right")
 		}
+		w.told = w.told || c.Tell && status(w.held.Payment) == c.Seen
 		w.set(rw, c, &w.held.Payment, "COMPLETED", true, refusal)
 	case "payments/ID/refund":
 		w.set(rw, c, &w.held.Payment, w.refunded(), w.owing, nil)
@@ -135,6 +138,9 @@ func (w *world) reconcile(rw http.ResponseWriter, c command) {
 	}
 	to := is
 	switch {
+	case is == "PENDING" && c.Reserved && c.Paid && w.unheard:
+		refuse(rw, web.Problem(http.StatusConflict, "unproven", "Unproven", "payment has not told that the order is paid"))
+		return
 	case is == "PENDING" && c.Reserved && c.Paid:
 		to = "CONFIRMED"
 	case is == "PENDING", is == "CONFIRMED" && !c.Paid:
@@ -152,6 +158,9 @@ func (w *world) reconcile(rw http.ResponseWriter, c command) {
 
 // deliver lets the services hear what was told, and pay back what they can by now.
 func (w *world) deliver() {
+	if o := w.held.Order; w.told && o.Status == "PENDING" {
+		o.Status, o.Member = "CONFIRMED", true
+	}
 	if p := w.held.Payment; p != nil && p.Member && (w.undo || p.Status == "REFUNDING") {
 		p.Status, p.Member = w.refunded(), w.owing
 	}

@@ -53,10 +53,10 @@ type news struct {
 // after returns the progress after the news, in a history of its own, and what the news did.
 //
 // Where an order has settled, news that calls for something else is only noted. An event is told once in a history, so what
-// comes again, even under another id, changes nothing, and a history stays short. What is undone is told once more after a request to cancel the order:
-// it answers that request.
+// comes again, even under another id, changes nothing, and a history stays short. What is renewed
+// counts once more.
 func (p Progress) after(n news, at time.Time) (Progress, effect) {
-	if p.heard(n.event) && (!undoing(n.event) || p.undone(n.event)) {
+	if p.heard(n.event) && !p.renewed(n.event) {
 		return p, ignored
 	}
 	at = stamp(at)
@@ -135,6 +135,12 @@ func undoing(topic string) bool {
 	return topic == event.PaymentRefunded.Name() || topic == event.PaymentRefundFailed.Name() || topic == event.InventoryReleased.Name()
 }
 
+// renewed tells whether an event that was heard tells of something new: that the order was undone as it was asked to be since, or that it is paid
+// after it was paid back.
+func (p Progress) renewed(topic string) bool {
+	return undoing(topic) && !p.undone(topic) || topic == event.PaymentCompleted.Name() && p.Status == Pending && !p.proven()
+}
+
 // sinceAsked is the progress with the part of its history that begins with the last request to cancel the order; all of it where there was none.
 func (p Progress) sinceAsked() Progress {
 	for i, e := range slices.Backward(p.History) {
@@ -148,6 +154,19 @@ func (p Progress) sinceAsked() Progress {
 
 // undone tells whether an event was heard since the last request to cancel the order.
 func (p Progress) undone(event string) bool { return p.sinceAsked().heard(event) }
+
+// proven tells whether payment itself has told that the order is paid, and not since that it was paid back.
+func (p Progress) proven() bool {
+	for _, e := range slices.Backward(p.History) {
+		switch e.Event {
+		case event.PaymentCompleted.Name():
+			return true
+		case event.PaymentRefunded.Name():
+			return false
+		}
+	}
+	return false
+}
 
 // asked tells whether somebody has asked for the order to be cancelled. Where nobody has, the saga itself may have failed.
 func (p Progress) asked() bool { return p.heard(event.OrderCancelRequested.Name()) }

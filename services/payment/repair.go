@@ -213,10 +213,15 @@ const (
     next_try_at = excluded.next_try_at, cause = excluded.cause, created_at = excluded.created_at, done_at = excluded.done_at`
 )
 
-// charge charges for an order that should be paid, by the rules of any charge. If the ledger has the charge already, the status is put right.
-func (r *repairer) charge(ctx context.Context, seen string, e event.InventoryReservedV1) (facts.Fact, string, error) {
-	there := func(s stored) bool { return s.Status == Completed }
+// charge charges for an order that should be paid, by the rules of any charge. If the ledger has the charge already, the status is put right. If it was
+// seen as paid, and is, nothing changes; with tell, the order is told so again.
+func (r *repairer) charge(ctx context.Context, seen string, tell bool, e event.InventoryReservedV1) (facts.Fact, string, error) {
+	again := tell && seen == string(Completed)
+	there := func(s stored) bool { return s.Status == Completed && (!again || s.status != seen) }
 	return r.command(ctx, e.OrderID, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
+		if again {
+			return completed(ctx, s.Payment), nil
+		}
 		if s.state != "" {
 			b.Queue(dropRefundSQL, e.OrderID)
 		}

@@ -25,6 +25,7 @@ type (
 			UserID   string `json:"userId" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 128 characters without control characters" example:"ada" doc:"who pays"`
 			Amount   int64  `json:"amount" minimum:"1" maximum:"1000000000000000" doc:"in minor units" example:"4200"`
 			Currency string `json:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217"`
+			Tell     bool   `json:"tell,omitempty" doc:"if it was seen as COMPLETED, and is, payment.completed is told again, for an order that has not heard it"`
 		}
 	}
 	refundInput struct {
@@ -63,7 +64,7 @@ func (r *repairer) register(api huma.API) {
 	errs := []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable}
 	huma.Register(api, huma.Operation{
 		OperationID: "charge", Method: http.MethodPost, Path: "/payments/{orderId}/charge", Summary: "Charge for an order that should be paid", Errors: errs,
-		Description: "For who has found out that a confirmed order is not paid. If it is, nothing changes. If it is not as it was seen, it is a 409 of the type changed-meanwhile; " +
+		Description: "For who has found out that a confirmed order is not paid. If it is, nothing changes, and with tell it is told once more. If it is not as it was seen, it is a 409 of the type changed-meanwhile; " +
 			"if it is refused, of the type insufficient-balance, account-frozen, currency-mismatch or payment-declined; if only a person can say what the ledger holds of it, of the type unclear.",
 	}, r.serveCharge)
 	huma.Register(api, huma.Operation{
@@ -106,7 +107,7 @@ func answerFact(ctx context.Context, f facts.Fact, seen, changed string, err err
 
 func (r *repairer) serveCharge(ctx context.Context, in *chargeInput) (*facts.Output, error) {
 	b := in.Body
-	f, changed, err := r.charge(ctx, b.Seen, event.InventoryReservedV1{OrderID: in.OrderID, UserID: b.UserID, Amount: b.Amount, Currency: b.Currency})
+	f, changed, err := r.charge(ctx, b.Seen, b.Tell, event.InventoryReservedV1{OrderID: in.OrderID, UserID: b.UserID, Amount: b.Amount, Currency: b.Currency})
 	return answerFact(ctx, f, b.Seen, changed, err)
 }
 
