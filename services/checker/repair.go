@@ -31,8 +31,9 @@ type repairer struct {
 // patient is an order that is being put right.
 type patient struct {
 	id   uuid.UUID
-	held Held // as the services have answered last
-	note string
+	held Held   // as the services have answered last
+	user string // whose order it is, once that was asked for
+	note string // how what was done goes on, for people
 }
 
 // draft is what was ordered, as order tells it, and what the order is by now.
@@ -85,8 +86,8 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 		}
 	default:
 		out.State, out.Detail = Refused, no.Error()
-		if (s == stepReserve || s == stepCharge) && o.held.Order != nil {
-			out.Detail += "; " + choice(o)
+		if s == stepCharge && no.is("unclear") {
+			out.Detail += ". " + choice(o)
 		}
 	}
 	return out, err == nil || refused
@@ -98,11 +99,11 @@ var finals = []string{"out-of-stock", "insufficient-balance", "payment-declined"
 
 func final(no *refusal) bool { return slices.ContainsFunc(finals, no.is) }
 
-// choice says what an operator has to decide of an order that is neither made good nor given up, and the commands for either.
+// choice says what an operator has to decide of a confirmed order of which nobody can say whether it is paid, and the command for either.
 func choice(o *patient) string {
-	return fmt.Sprintf("an operator decides whether the order stays. To keep it, put right what is unclear and have it looked at again: POST /payments/%[1]s/recount of payment. "+
-		`To give it up: POST /orders/%[1]s/reconcile of order with {"seen":%[2]q,"reserved":%[3]t,"paid":%[4]t,"reason":"why","by":"who"}`,
-		o.id, o.held.Order.Status, o.held.reserved(), o.held.paid())
+	return fmt.Sprintf(`Does the order stay? Yes: POST /payments/%[1]s/decide of payment, with {"seen":%[2]q,"paid":true,"userId":%[3]q,"amount":%[4]d,"currency":%[5]q}. `+
+		`No: POST /orders/%[1]s/reconcile of order, with {"seen":"CONFIRMED","reserved":%[6]t,"paid":false,"reason":"why","by":"who"}, and what the ledger holds of it is then found, and decided with "paid":false`,
+		o.id, status(o.held.Payment), o.user, o.held.Order.Amount, o.held.Order.Currency, o.held.reserved())
 }
 
 // step has the service that it concerns do it.
@@ -165,10 +166,7 @@ func (r *repairer) reconcile(ctx context.Context, o *patient, reason string) (er
 
 // tell sends a command with what was seen of what it changes. It returns what is held then, which is what was seen where it failed.
 func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path string, body map[string]any) (*facts.Fact, error) {
-	body["seen"] = facts.None
-	if seen != nil {
-		body["seen"] = seen.Status
-	}
+	body["seen"] = status(seen)
 	after, err := r.peers[service].command(ctx, path, body)
 	if err != nil {
 		return seen, err
@@ -176,12 +174,20 @@ func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path
 	return after, nil
 }
 
+// status is a fact's; of nothing it is NONE.
+func status(f *facts.Fact) string {
+	if f == nil {
+		return facts.None
+	}
+	return f.Status
+}
+
 // ordered asks what was ordered, each time anew: an order that its user has cancelled since is not to be charged for.
 func (r *repairer) ordered(ctx context.Context, o *patient) (d draft, err error) {
 	if err := r.peers[orders].read(ctx, http.MethodGet, "/orders/"+o.id.String(), nil, &d); err != nil {
 		return draft{}, err
 	}
-	if d.Status != o.held.Order.Status {
+	if o.user = d.UserID; d.Status != o.held.Order.Status {
 		return draft{}, &refusal{Status: http.StatusConflict, Type: web.TypePrefix + facts.TypeChanged, Detail: "the order is " + d.Status + " by now"}
 	}
 	return d, nil

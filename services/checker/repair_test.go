@@ -102,9 +102,9 @@ func TestRepairsCalls(t *testing.T) {
 			"cannot be said", "CONFIRMED", "RESERVED", "FAILED", &world{unclear: true}, []string{
 				`GET /orders/ID`,
 				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"FAILED","userId":"u-1"}`,
-			}, Refused, "only a person can say what is right; an operator decides whether the order stays. To keep it, put right what is unclear and have it looked at again: " +
-				"POST /payments/" + idAt(noon, 1).String() + "/recount of payment. To give it up: POST /orders/" + idAt(noon, 1).String() +
-				`/reconcile of order with {"seen":"CONFIRMED","reserved":true,"paid":false,"reason":"why","by":"who"}`,
+			}, Refused, "only a person can say what is right. Does the order stay? Yes: POST /payments/" + idAt(noon, 1).String() +
+				`/decide of payment, with {"seen":"FAILED","paid":true,"userId":"u-1","amount":4200,"currency":"EUR"}. No: POST /orders/` + idAt(noon, 1).String() +
+				`/reconcile of order, with {"seen":"CONFIRMED","reserved":true,"paid":false,"reason":"why","by":"who"}, and what the ledger holds of it is then found, and decided with "paid":false`,
 			"order CONFIRMED (4200 EUR), reservation RESERVED, payment FAILED (4200 EUR)",
 		},
 		{

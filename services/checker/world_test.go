@@ -101,13 +101,6 @@ func (w *world) refunded() string {
 	return "REFUNDED"
 }
 
-func status(f *facts.Fact) string {
-	if f == nil {
-		return facts.None
-	}
-	return f.Status
-}
-
 // set makes a fact what it is to be, unless it is so, or is not what was seen, or cannot be.
 func (w *world) set(rw http.ResponseWriter, c command, f **facts.Fact, to string, member bool, refusal error) {
 	switch is := status(*f); {

@@ -264,6 +264,7 @@ var titles = map[string]string{
 	accountFrozen:       "Account frozen",
 	paymentDeclined:     "Payment declined",
 	unclear:             "Unclear",
+	notUnclear:          "Not unclear",
 	belowZero:           "Balance below zero",
 }
 

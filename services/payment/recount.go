@@ -25,7 +25,7 @@ func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, er
 			case s.status == facts.None && !s.stray:
 				return nil, &refusedError{Refusal{noPayment, "the order has no payment"}}
 			case is == "":
-				return nil, s.unclear()
+				return nil, s.unclear(order)
 			default:
 				r.settle(b, s, is)
 				return nil, nil

@@ -41,6 +41,7 @@ type stored struct {
 	stray    bool   // the ledger holds more of the order: of other transfers, or of a payment that is lost and that it does not say
 
 	refundable refundable
+	trace      trace // all that the ledger holds of the order
 }
 
 // refundStates are those of the refund, if there is one, of a payment that is not FAILED.
@@ -60,12 +61,13 @@ func (s stored) ledger() Status {
 	return ""
 }
 
-// unclear refuses what cannot be decided.
-func (s stored) unclear() error {
+// unclear refuses what cannot be decided here, and names the command for a person.
+func (s stored) unclear(order uuid.UUID) error {
+	what := fmt.Sprintf("of %d, %d were charged and %d paid back", s.Amount, s.charged, s.returned)
 	if s.stray {
-		return &refusedError{Refusal{unclear, fmt.Sprintf("the ledger holds %d of the order that its payment, %s, does not tell of: only a person can say what is right", s.traced, s.status)}}
+		what = fmt.Sprintf("the ledger holds %d of the order that its payment, %s, does not tell of", s.traced, s.status)
 	}
-	return &refusedError{Refusal{unclear, fmt.Sprintf("of %d, %d were charged and %d paid back: only a person can say what is right", s.Amount, s.charged, s.returned)}}
+	return &refusedError{Refusal{unclear, fmt.Sprintf("%s: only a person can say what is right, with POST /payments/%s/decide", what, order)}}
 }
 
 const (
@@ -91,6 +93,7 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	if err != nil {
 		return s, err
 	}
+	s.trace = traces[order]
 	p, there := payments[order]
 	if t := traces[order]; !there && len(t) > 0 {
 		l, ok := t.restore()
@@ -228,7 +231,7 @@ func (r *repairer) charge(ctx context.Context, seen string, tell bool, e event.I
 		r.cashier.keys.Forget(b, refundKey(e.OrderID)) // so that a later cancellation pays back again
 		switch s.ledger() {
 		case "":
-			return nil, s.unclear()
+			return nil, s.unclear(e.OrderID)
 		case Completed:
 			b.Queue(setStatusSQL, e.OrderID, string(Completed), "")
 			return completed(ctx, s.Payment), nil
@@ -269,7 +272,7 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 		out := saga.New(ctx, event.PaymentRefunded, key, event.PaymentRefundedV1{OrderID: order, PaymentID: s.ID, Amount: s.Amount})
 		switch is := s.ledger(); is {
 		case "":
-			return nil, s.unclear()
+			return nil, s.unclear(order)
 		case Failed:
 			r.settle(b, s, is)
 			out = saga.New(ctx, event.PaymentFailed, key, event.PaymentFailedV1{OrderID: order, Error: noCharge})

@@ -128,7 +128,7 @@ func (t trace) restore() (l lost, ok bool) {
 // unclearLoss is the fault that a payment's row is lost, and the ledger does not say what it was. The message becomes a dead letter: nobody is
 // charged, paid back or told anything before a person has decided.
 func unclearLoss(order uuid.UUID, t trace) error {
-	return saga.Permanent(fmt.Errorf("the payment of order %s is lost, and the ledger holds %d of it: only a person can say what it was", order, t.paid()))
+	return saga.Permanent(fmt.Errorf("the payment of order %s is lost, and the ledger holds %d of it: only a person can say what is right, with POST /payments/%s/decide", order, t.paid(), order))
 }
 
 // queueLost queues what stores restored payments. cause is the message, or the command, that came across them.
