@@ -19,7 +19,7 @@ type terms struct {
 	watermark  time.Time // what is not older may be on its way
 	now        time.Time
 	pending    time.Duration // for so long an order may be PENDING without having been paid
-	cancelling time.Duration // for so long it may be CANCELLING
+	cancelling time.Duration // for so long it may be CANCELLING, and a refund may wait
 }
 
 // flaw is something that is wrong with an order.
@@ -64,9 +64,11 @@ func (h Held) flaws(t terms) (found []flaw) {
 			found = append(found, flaw{kind, fmt.Sprintf(format, args...) + ": " + h.String()})
 		}
 	}
+	// A refund that waits has one deadline, whatever became of its order: until then it is on its way.
+	waits := h.refunding() && t.now.Sub(h.Payment.ChangedAt) <= t.cancelling
 	if h.Order == nil {
 		add(h.reserved(), ReservedWithoutOrder, "stock is reserved for an order that is not there")
-		add(h.paid(), PaidWithoutOrder, "an order that is not there is paid")
+		add(h.paid() && !waits, PaidWithoutOrder, "an order that is not there is paid")
 		return found
 	}
 	age := t.now.Sub(h.Order.ChangedAt)
@@ -77,13 +79,13 @@ func (h Held) flaws(t terms) (found []flaw) {
 		add(h.wrongAmount(), PaidWrongAmount, "a confirmed order is paid with another amount")
 	case statusCancelled:
 		add(h.reserved(), ReservedForCancelled, "stock is reserved for a cancelled order")
-		add(h.paid(), PaidForCancelled, "a cancelled order is paid")
+		add(h.paid() && !waits, PaidForCancelled, "a cancelled order is paid")
 	case statusPending:
 		// Paid, it needs no deadline: what would confirm it has been told.
 		add(h.paid(), PaidNotConfirmed, "a paid order is not confirmed")
 		add(!h.paid() && age > t.pending, StuckPending, "an order is PENDING for %s", age.Round(time.Second))
 	case statusCancelling:
-		add(age > t.cancelling, StuckCancelling, "an order is CANCELLING for %s", age.Round(time.Second))
+		add(age > t.cancelling && (!waits || h.reserved()), StuckCancelling, "an order is CANCELLING for %s", age.Round(time.Second))
 	}
 	return found
 }

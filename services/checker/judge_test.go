@@ -78,6 +78,28 @@ func agreed(order, reservation, payment string) bool {
 	}
 }
 
+// refundWaits tells whether nothing but a refund that waits keeps the services from agreeing.
+func refundWaits(order, reservation, payment string) bool {
+	return payment == "REFUNDING" && reservation != "RESERVED" && (order == "" || order == "CANCELLING" || order == "CANCELLED")
+}
+
+// A refund that waits, as while the merchant is frozen, is judged by one deadline, whatever its order is: by how long it waits.
+func TestJudgeRefundsThatWait(t *testing.T) {
+	t.Parallel()
+	for _, order := range []string{"", "CANCELLING", "CANCELLED"} {
+		for age, late := range map[time.Duration]bool{term.cancelling: false, term.cancelling + time.Second: true} {
+			h := holding(order, "RELEASED", "REFUNDING", ages["overdue"], ages["overdue"], age)
+			flaws, inFlight := judge(h, term)
+			if late != (len(flaws) == 1) || late == inFlight {
+				t.Errorf("order %q, a refund that waits for %s: %v, in flight %v", order, age, flaws, inFlight)
+			}
+			if late && planFor(h, flaws).String() != "wait" {
+				t.Errorf("order %q: plan %s", order, planFor(h, flaws))
+			}
+		}
+	}
+}
+
 // Whatever is held, and however old it is: who agrees is left alone, what has changed since the watermark is not judged, and of the rest
 // only an order that may still be on its way is not called wrong.
 func TestJudge(t *testing.T) {
@@ -92,7 +114,7 @@ func TestJudge(t *testing.T) {
 					flaws, inFlight := judge(h, term)
 					name := fmt.Sprintf("order %s %s, reservation %s %s, payment %s %s", order, oa, reservation, ra, payment, pa)
 					young := order != "" && oa == "young" || reservation != "" && ra == "young" || payment != "" && pa == "young"
-					onItsWay := (order == "PENDING" && !h.paid() || order == "CANCELLING") && oa == "old"
+					onItsWay := (order == "PENDING" && !h.paid() || order == "CANCELLING") && oa == "old" || refundWaits(order, reservation, payment) && pa == "old"
 					switch {
 					case agreed(order, reservation, payment):
 						if len(flaws) > 0 || inFlight {
@@ -121,7 +143,7 @@ func TestVerdicts(t *testing.T) {
 	everyCase(func(order, reservation, payment string) {
 		var old string
 		for _, age := range []string{"old", "overdue"} {
-			flaws, _ := judge(holding(order, reservation, payment, ages[age], ages["old"], ages["old"]), term)
+			flaws, _ := judge(holding(order, reservation, payment, ages[age], ages["old"], ages[age]), term)
 			var kinds []string
 			for _, f := range flaws {
 				kinds = append(kinds, string(f.kind))

@@ -47,7 +47,7 @@ func breached(b facts.Breach) Finding {
 			f.Repair = Repair{Action: actionRecount, State: Planned}
 		}
 	}
-	if id, err := uuid.Parse(b.Subject); err == nil && f.Kind == PaymentMismatch {
+	if id, err := uuid.Parse(b.Subject); err == nil && (f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment) {
 		f.OrderID, f.Subject = id, ""
 	}
 	return f

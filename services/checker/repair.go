@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -30,7 +31,9 @@ type repairer struct {
 // patient is an order that is being put right.
 type patient struct {
 	id   uuid.UUID
-	held Held // as the services have answered last
+	held Held   // as the services have answered last
+	user string // whose order it is, once that was asked for
+	note string // how what was done goes on, for people
 }
 
 // draft is what was ordered, as order tells it, and what the order is by now.
@@ -67,13 +70,14 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 	case err == nil && o.held.refunding():
 		out.Detail = "the refund waits: " + o.held.Payment.Detail
 	case err == nil:
+		out.Detail = o.note
 	case !refused:
 		out.State, out.Detail = Failed, err.Error()
 	case no.is(facts.TypeChanged):
 		out.State, out.Detail = Failed, "changed meanwhile, the next check looks again: "+no.Error()
 	case no.Status != http.StatusConflict:
 		out.State, out.Detail = Failed, fmt.Sprintf("%s: %d: %s", s, no.Status, no)
-	case s == stepReserve || s == stepCharge:
+	case final(no):
 		out.State, out.Detail = Refused, no.Error()
 		if err := r.reconcile(ctx, o, no.Error()); err != nil {
 			out.State, out.Detail = Failed, out.Detail+"; and it could not be cancelled instead: "+err.Error()
@@ -82,8 +86,24 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 		}
 	default:
 		out.State, out.Detail = Refused, no.Error()
+		if s == stepCharge && no.is("unclear") {
+			out.Detail += ". " + choice(o)
+		}
 	}
 	return out, err == nil || refused
+}
+
+// finals are the types of refusals that say that an order cannot be made good: it is cancelled then. Any other, one that is new to this checker
+// too, cancels nothing: it is for an operator.
+var finals = []string{"out-of-stock", "insufficient-balance", "payment-declined", "account-frozen", "currency-mismatch"}
+
+func final(no *refusal) bool { return slices.ContainsFunc(finals, no.is) }
+
+// choice says what an operator has to decide of a confirmed order of which nobody can say whether it is paid, and the command for either.
+func choice(o *patient) string {
+	return fmt.Sprintf(`Does the order stay? Yes: POST /payments/%[1]s/decide of payment, with {"seen":%[2]q,"paid":true,"userId":%[3]q,"amount":%[4]d,"currency":%[5]q}. `+
+		`No: POST /orders/%[1]s/reconcile of order, with {"seen":"CONFIRMED","reserved":%[6]t,"paid":false,"reason":"why","by":"who"}, and what the ledger holds of it is then found, and decided with "paid":false`,
+		o.id, status(o.held.Payment), o.user, o.held.Order.Amount, o.held.Order.Currency, o.held.reserved())
 }
 
 // step has the service that it concerns do it.
@@ -104,9 +124,26 @@ func (r *repairer) step(ctx context.Context, o *patient, s step, reason string) 
 		o.held.Reservation, err = r.tell(ctx, reservations, o.held.Reservation, "/reservations/"+o.id.String()+"/release", undo(o))
 	case stepRefund:
 		o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/refund", undo(o))
-	case stepConfirm, stepCancel:
+	case stepConfirm:
+		err = r.reconcile(ctx, o, reason)
+		if no, ok := errors.AsType[*refusal](err); ok && no.is("unproven") {
+			err = r.tellPaid(ctx, o)
+		}
+	case stepCancel:
 		err = r.reconcile(ctx, o, reason)
 	}
+	return err
+}
+
+// tellPaid has payment tell order itself that it is paid: order takes nobody else's word for it, and is confirmed when it hears.
+func (r *repairer) tellPaid(ctx context.Context, o *patient) error {
+	d, err := r.ordered(ctx, o)
+	if err != nil {
+		return err
+	}
+	o.note = "payment tells the order again that it is paid, which confirms it"
+	o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/charge",
+		map[string]any{"userId": d.UserID, "amount": d.Amount, "currency": d.Currency, "tell": true})
 	return err
 }
 
@@ -129,10 +166,7 @@ func (r *repairer) reconcile(ctx context.Context, o *patient, reason string) (er
 
 // tell sends a command with what was seen of what it changes. It returns what is held then, which is what was seen where it failed.
 func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path string, body map[string]any) (*facts.Fact, error) {
-	body["seen"] = facts.None
-	if seen != nil {
-		body["seen"] = seen.Status
-	}
+	body["seen"] = status(seen)
 	after, err := r.peers[service].command(ctx, path, body)
 	if err != nil {
 		return seen, err
@@ -140,12 +174,20 @@ func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path
 	return after, nil
 }
 
+// status is a fact's; of nothing it is NONE.
+func status(f *facts.Fact) string {
+	if f == nil {
+		return facts.None
+	}
+	return f.Status
+}
+
 // ordered asks what was ordered, each time anew: an order that its user has cancelled since is not to be charged for.
 func (r *repairer) ordered(ctx context.Context, o *patient) (d draft, err error) {
 	if err := r.peers[orders].read(ctx, http.MethodGet, "/orders/"+o.id.String(), nil, &d); err != nil {
 		return draft{}, err
 	}
-	if d.Status != o.held.Order.Status {
+	if o.user = d.UserID; d.Status != o.held.Order.Status {
 		return draft{}, &refusal{Status: http.StatusConflict, Type: web.TypePrefix + facts.TypeChanged, Detail: "the order is " + d.Status + " by now"}
 	}
 	return d, nil
@@ -160,6 +202,7 @@ var recounts = []struct {
 }{
 	{StockMismatch, reservations, "/products/"},
 	{TransferUnbalanced, payments, "/transfers/"},
+	{ChargeWithoutPayment, payments, "/payments/"},
 	{PaymentMismatch, payments, "/payments/"},
 	{BalanceMismatch, payments, "/accounts/"},
 }
@@ -172,7 +215,7 @@ func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(con
 			f := &found[i]
 			switch {
 			case f.Kind != rule.kind:
-			case unclear && (f.Kind == BalanceMismatch || f.Kind == PaymentMismatch):
+			case unclear && (f.Kind == BalanceMismatch || f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment):
 				f.Repair.State = Refused
 				f.Repair.Detail = "a transfer is not whole yet: balances tell what it lacks, and payments go by it"
 			default:

@@ -23,9 +23,10 @@ import (
 func TestRepairsConverge(t *testing.T) {
 	t.Parallel()
 	everyCase(func(order, reservation, payment string) {
-		for i := range 8 {
+		for i := range 16 {
 			w := &world{id: idAt(noon, 1), held: holding(order, reservation, payment, ages["overdue"], ages["overdue"], ages["overdue"])}
 			w.soldOut, w.broke, w.owing = i&1 > 0, i&2 > 0, i&4 > 0
+			w.unheard = i&8 > 0
 			r := w.start(t)
 			name := fmt.Sprintf("%s; sold out %v, broke %v, owing %v", w.held, w.soldOut, w.broke, w.owing)
 			for round := 0; ; round++ {
@@ -98,9 +99,25 @@ func TestRepairsCalls(t *testing.T) {
 			"order CANCELLED (4200 EUR), reservation RESERVED (4200 EUR), no payment",
 		},
 		{
+			"cannot be said", "CONFIRMED", "RESERVED", "FAILED", &world{unclear: true}, []string{
+				`GET /orders/ID`,
+				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"FAILED","userId":"u-1"}`,
+			}, Refused, "only a person can say what is right. Does the order stay? Yes: POST /payments/" + idAt(noon, 1).String() +
+				`/decide of payment, with {"seen":"FAILED","paid":true,"userId":"u-1","amount":4200,"currency":"EUR"}. No: POST /orders/` + idAt(noon, 1).String() +
+				`/reconcile of order, with {"seen":"CONFIRMED","reserved":true,"paid":false,"reason":"why","by":"who"}, and what the ledger holds of it is then found, and decided with "paid":false`,
+			"order CONFIRMED (4200 EUR), reservation RESERVED, payment FAILED (4200 EUR)",
+		},
+		{
 			"confirmed late", "PENDING", "RESERVED", "COMPLETED", &world{}, []string{
 				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"it is paid","reserved":true,"seen":"PENDING"}`,
 			}, Done, "", "order CONFIRMED (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
+		},
+		{
+			"confirmed when it hears", "PENDING", "RESERVED", "COMPLETED", &world{unheard: true}, []string{
+				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"it is paid","reserved":true,"seen":"PENDING"}`,
+				`GET /orders/ID`,
+				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"COMPLETED","tell":true,"userId":"u-1"}`,
+			}, Done, "payment tells the order again that it is paid, which confirms it", "order PENDING (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
 		},
 		{
 			"expired", "PENDING", "RESERVED", "", &world{}, []string{

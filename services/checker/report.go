@@ -59,21 +59,22 @@ const (
 	StuckCancelling      Kind = "stuck-cancelling"
 )
 
-// What is found elsewhere. The first four are the services' own rules; one that has another rule is reported with its kind, too.
+// What is found elsewhere. The first five are the services' own rules; one that has another rule is reported with its kind, too.
 const (
-	StockMismatch      Kind = "stock-mismatch"
-	TransferUnbalanced Kind = "transfer-unbalanced"
-	BalanceMismatch    Kind = "balance-mismatch"
-	PaymentMismatch    Kind = "payment-mismatch"
-	OutboxStuck        Kind = "outbox-stuck"
-	DeadLetters        Kind = "dead-letters"
+	StockMismatch        Kind = "stock-mismatch"
+	TransferUnbalanced   Kind = "transfer-unbalanced"
+	BalanceMismatch      Kind = "balance-mismatch"
+	PaymentMismatch      Kind = "payment-mismatch"
+	ChargeWithoutPayment Kind = "charge-without-payment" // the ledger's charge is of no payment: its row is lost
+	OutboxStuck          Kind = "outbox-stuck"
+	DeadLetters          Kind = "dead-letters"
 )
 
 // Kinds lists them all.
 func Kinds() []Kind {
 	return []Kind{
 		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
-		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, BalanceMismatch, PaymentMismatch, OutboxStuck, DeadLetters,
+		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, OutboxStuck, DeadLetters,
 	}
 }
 

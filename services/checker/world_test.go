@@ -22,6 +22,8 @@ type world struct {
 	held Held
 
 	soldOut, broke, owing bool // reserve and charge are refused, and nothing can be paid back
+	unclear               bool // charge is refused, for nobody can say what was charged
+	unheard, told         bool // order has not heard that it is paid, and takes nobody's word for it; payment has told again
 	undo                  bool // the order was asked to be cancelled, and the others hear of it
 
 	mu    sync.Mutex
@@ -44,6 +46,7 @@ type command struct {
 	Seen     string `json:"seen"`
 	Reserved bool   `json:"reserved"`
 	Paid     bool   `json:"paid"`
+	Tell     bool   `json:"tell"`
 }
 
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -69,7 +72,12 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case "reservations/ID/release":
 		w.set(rw, c, &w.held.Reservation, "RELEASED", false, nil)
 	case "payments/ID/charge":
-		w.set(rw, c, &w.held.Payment, "COMPLETED", true, w.refusal(w.broke, "insufficient-balance", "u-1 has 1 EUR of 4200"))
+		refusal := w.refusal(w.broke, "insufficient-balance", "u-1 has 1 EUR of 4200")
+		if w.unclear {
+			refusal = w.refusal(true, "unclear", "only a person can say what is right")
+		}
+		w.told = w.told || c.Tell && status(w.held.Payment) == c.Seen
+		w.set(rw, c, &w.held.Payment, "COMPLETED", true, refusal)
 	case "payments/ID/refund":
 		w.set(rw, c, &w.held.Payment, w.refunded(), w.owing, nil)
 	case "orders/ID/reconcile":
@@ -91,13 +99,6 @@ func (w *world) refunded() string {
 		return "REFUNDING"
 	}
 	return "REFUNDED"
-}
-
-func status(f *facts.Fact) string {
-	if f == nil {
-		return facts.None
-	}
-	return f.Status
 }
 
 // set makes a fact what it is to be, unless it is so, or is not what was seen, or cannot be.
@@ -130,6 +131,9 @@ func (w *world) reconcile(rw http.ResponseWriter, c command) {
 	}
 	to := is
 	switch {
+	case is == "PENDING" && c.Reserved && c.Paid && w.unheard:
+		refuse(rw, web.Problem(http.StatusConflict, "unproven", "Unproven", "payment has not told that the order is paid"))
+		return
 	case is == "PENDING" && c.Reserved && c.Paid:
 		to = "CONFIRMED"
 	case is == "PENDING", is == "CONFIRMED" && !c.Paid:
@@ -147,6 +151,9 @@ func (w *world) reconcile(rw http.ResponseWriter, c command) {
 
 // deliver lets the services hear what was told, and pay back what they can by now.
 func (w *world) deliver() {
+	if o := w.held.Order; w.told && o.Status == "PENDING" {
+		o.Status, o.Member = "CONFIRMED", true
+	}
 	if p := w.held.Payment; p != nil && p.Member && (w.undo || p.Status == "REFUNDING") {
 		p.Status, p.Member = w.refunded(), w.owing
 	}

@@ -214,5 +214,12 @@ func plants() []planted {
 				return o.ID
 			},
 		},
+		{
+			name: "the payment's row is lost, and its charge is not", kinds: []string{"charge-without-payment", "confirmed-not-paid"}, base: confirmed, repair: done,
+			plant: func(g *garden, o order) string {
+				g.exec(g.payment, `DELETE FROM payments WHERE order_id = $1`, o.ID)
+				return o.ID
+			},
+		},
 	}
 }

@@ -42,16 +42,30 @@ type verdict struct {
 }
 
 // reserve takes the items for an order that should have them, whatever became of its own attempt. Nobody but search is told: for
-// payment it would be a new order.
+// payment it would be a new order. Before it is refused for want of units, they are counted anew under their products' locks: an order that is
+// paid must not be given up for units that a lost reservation counts as held.
 func (r *repairer) reserve(ctx context.Context, order uuid.UUID, seen string, lines []Line) (facts.Fact, verdict, error) {
 	var products []string
 	for _, l := range lines {
 		products = append(products, l.ProductID)
 	}
+	defer r.relay.Wake() // a recount tells of its product
 	return r.change(ctx, order, seen, Reserved, func(tx pgx.Tx) (*books, error) {
 		return lockForReserve(ctx, tx, []uuid.UUID{order}, products)
-	}, func(b *books) ([]saga.Out, string) {
-		return nil, b.reserveAgain(order, lines)
+	}, func(tx pgx.Tx, b *books) (_ []saga.Out, shortage string, err error) {
+		if shortage = b.reserveAgain(order, lines); shortage == "" {
+			return nil, "", nil
+		}
+		for _, id := range distinct(products) {
+			p, _, ok, _, err := recountLocked(ctx, tx, id)
+			if err != nil {
+				return nil, "", err
+			}
+			if ok {
+				b.available[id] = p.Available
+			}
+		}
+		return nil, b.reserveAgain(order, lines), nil
 	})
 }
 
@@ -60,19 +74,19 @@ func (r *repairer) reserve(ctx context.Context, order uuid.UUID, seen string, li
 func (r *repairer) release(ctx context.Context, order uuid.UUID, seen string, orphan bool) (facts.Fact, verdict, error) {
 	return r.change(ctx, order, seen, Released, func(tx pgx.Tx) (*books, error) {
 		return lockForRelease(ctx, tx, []uuid.UUID{order})
-	}, func(b *books) ([]saga.Out, string) {
+	}, func(_ pgx.Tx, b *books) ([]saga.Out, string, error) {
 		b.release(order)
 		if orphan {
-			return nil, ""
+			return nil, "", nil
 		}
-		return []saga.Out{saga.New(ctx, event.InventoryReleased, order.String(), event.InventoryReleasedV1{OrderID: order})}, ""
+		return []saga.Out{saga.New(ctx, event.InventoryReleased, order.String(), event.InventoryReleasedV1{OrderID: order})}, "", nil
 	})
 }
 
 // change locks, has apply change the books unless the order's status is what is wanted already or not what was seen, and writes them with
 // what is to be told. Where another adds the reservation between the look and the insert, it looks again.
 func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
-	apply func(*books) ([]saga.Out, string),
+	apply func(pgx.Tx, *books) ([]saga.Out, string, error),
 ) (facts.Fact, verdict, error) {
 	for {
 		f, v, err := r.attempt(ctx, order, seen, want, load, apply)
@@ -86,7 +100,7 @@ func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, wan
 }
 
 func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
-	apply func(*books) ([]saga.Out, string),
+	apply func(pgx.Tx, *books) ([]saga.Out, string, error),
 ) (f facts.Fact, v verdict, err error) {
 	var handover *outbox.Handover
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
@@ -106,10 +120,10 @@ func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, wa
 			v.changed = is
 			return nil
 		}
-		outs, refusal := apply(b)
-		if refusal != "" {
+		outs, refusal, err := apply(tx, b)
+		if err != nil || refusal != "" {
 			v.refusal = refusal
-			return nil
+			return err
 		}
 		turned, err := b.turn(ctx, tx)
 		if err != nil {
@@ -152,19 +166,8 @@ WHERE id = $1 RETURNING ` + productColumns
 func (r *repairer) recount(ctx context.Context, id string) (p Product, held int64, ok bool, err error) {
 	changed := false
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
-		if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil || !ok {
-			return err
-		}
-		if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil {
-			return err
-		}
-		if held > p.Stock || held == p.Reserved && p.Stock-held == p.Available {
-			return nil
-		}
-		if p, changed, err = one[Product](ctx, tx, recountProductSQL, id, held); err != nil {
-			return err
-		}
-		return tell(ctx, tx, p)
+		p, held, ok, changed, err = recountLocked(ctx, tx, id)
+		return err
 	})
 	if err != nil {
 		return Product{}, 0, false, fmt.Errorf("recount product %s: %w", id, err)
@@ -173,4 +176,21 @@ func (r *repairer) recount(ctx context.Context, id string) (p Product, held int6
 		r.relay.Wake()
 	}
 	return p, held, ok, nil
+}
+
+// recountLocked is recount in a transaction, which holds the product's lock from then on.
+func recountLocked(ctx context.Context, tx pgx.Tx, id string) (p Product, held int64, ok, changed bool, err error) {
+	if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil || !ok {
+		return p, 0, ok, false, err
+	}
+	if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil {
+		return p, 0, true, false, err
+	}
+	if held > p.Stock || held == p.Reserved && p.Stock-held == p.Available {
+		return p, held, true, false, nil
+	}
+	if p, changed, err = one[Product](ctx, tx, recountProductSQL, id, held); err != nil {
+		return p, held, true, false, err
+	}
+	return p, held, true, changed, tell(ctx, tx, p)
 }

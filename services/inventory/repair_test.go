@@ -239,3 +239,34 @@ func TestFactsOverHTTP(t *testing.T) {
 		t.Errorf("audit of good books: %v", audit)
 	}
 }
+
+// Units that are counted as held by nobody are on the shelf: an order that should have them gets them, and only what is held is refused.
+func TestReserveRecountsBeforeItRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		plant, seen string
+		status      int
+	}{
+		"the reservation is lost":            {`DELETE FROM reservations`, "NONE", http.StatusOK},
+		"it was called released by hand":     {`UPDATE reservations SET status = 'RELEASED', released_at = now()`, "RELEASED", http.StatusOK},
+		"somebody else holds the last units": {`UPDATE reservations SET order_id = '01980d2e-0000-7000-8000-00000000beef'`, "NONE", http.StatusConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, Line{"tea", 2})
+			b.deliver(created(t, 1, Line{"tea", 2}))
+			if _, err := b.db.Exec(t.Context(), tc.plant); err != nil {
+				t.Fatal(err)
+			}
+			status, body := request(t, b.commands(), http.MethodPost, "/reservations/"+order(1).String()+"/reserve",
+				fmt.Sprintf(`{"seen":%q,"items":[{"productId":"tea","quantity":2}]}`, tc.seen))
+			if status != tc.status {
+				t.Errorf("%d %v", status, body)
+			}
+			if diff := cmp.Diff([]string{"tea: 0+2"}, b.stock()); diff != "" {
+				t.Errorf("stock (-want +got):\n%s", diff)
+			}
+			b.consistent()
+		})
+	}
+}

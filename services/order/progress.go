@@ -53,9 +53,10 @@ type news struct {
 // after returns the progress after the news, in a history of its own, and what the news did.
 //
 // Where an order has settled, news that calls for something else is only noted. An event is told once in a history, so what
-// comes again, even under another id, changes nothing, and a history stays short.
+// comes again, even under another id, changes nothing, and a history stays short. What is renewed
+// counts once more.
 func (p Progress) after(n news, at time.Time) (Progress, effect) {
-	if p.heard(n.event) {
+	if p.heard(n.event) && !p.renewed(n.event) {
 		return p, ignored
 	}
 	at = stamp(at)
@@ -98,9 +99,7 @@ func (p Progress) cancel(reason string, at time.Time) (Progress, bool) {
 		return p, false
 	}
 	p.Reason = reason
-	p = p.noting(at, event.OrderCancelRequested.Name(), reason)
-	p.unwound(at)
-	return p, true
+	return p.noting(at, event.OrderCancelRequested.Name(), reason), true
 }
 
 // noting is the progress with one more line of history.
@@ -110,9 +109,10 @@ func (p Progress) noting(at time.Time, event, detail string) Progress {
 }
 
 // unwound makes a CANCELLING order CANCELLED, as of the last line of its history, when all that was done for it is undone:
-// in whatever order that was told.
+// in whatever order that was told, but since its cancellation was requested. What was told before was undone for another reason, and may have been
+// done again since.
 func (p *Progress) unwound(at time.Time) bool {
-	if p.Status != Cancelling || !p.heard(event.PaymentRefunded.Name()) || !p.heard(event.InventoryReleased.Name()) {
+	if p.Status != Cancelling || !p.undone(event.PaymentRefunded.Name()) || !p.undone(event.InventoryReleased.Name()) {
 		return false
 	}
 	p.Status, p.SettledAt = Cancelled, &at
@@ -129,6 +129,44 @@ func (p Progress) line(event string) *Entry {
 }
 
 func (p Progress) heard(event string) bool { return p.line(event) != nil }
+
+// undoing tells whether an event tells of something that is undone, or cannot be.
+func undoing(topic string) bool {
+	return topic == event.PaymentRefunded.Name() || topic == event.PaymentRefundFailed.Name() || topic == event.InventoryReleased.Name()
+}
+
+// renewed tells whether an event that was heard tells of something new: that the order was undone as it was asked to be since, or that it is paid
+// after it was paid back.
+func (p Progress) renewed(topic string) bool {
+	return undoing(topic) && !p.undone(topic) || topic == event.PaymentCompleted.Name() && p.Status == Pending && !p.proven()
+}
+
+// sinceAsked is the progress with the part of its history that begins with the last request to cancel the order; all of it where there was none.
+func (p Progress) sinceAsked() Progress {
+	for i, e := range slices.Backward(p.History) {
+		if e.Event == event.OrderCancelRequested.Name() {
+			p.History = p.History[i:]
+			break
+		}
+	}
+	return p
+}
+
+// undone tells whether an event was heard since the last request to cancel the order.
+func (p Progress) undone(event string) bool { return p.sinceAsked().heard(event) }
+
+// proven tells whether payment itself has told that the order is paid, and not since that it was paid back.
+func (p Progress) proven() bool {
+	for _, e := range slices.Backward(p.History) {
+		switch e.Event {
+		case event.PaymentCompleted.Name():
+			return true
+		case event.PaymentRefunded.Name():
+			return false
+		}
+	}
+	return false
+}
 
 // asked tells whether somebody has asked for the order to be cancelled. Where nobody has, the saga itself may have failed.
 func (p Progress) asked() bool { return p.heard(event.OrderCancelRequested.Name()) }
@@ -163,10 +201,10 @@ func (p Progress) compensations() []Compensation {
 		return nil
 	}
 	var all []Compensation
-	failure := p.line(event.PaymentRefundFailed.Name())
+	failure := p.sinceAsked().line(event.PaymentRefundFailed.Name())
 	switch {
 	case !p.asked():
-	case p.heard(event.PaymentRefunded.Name()):
+	case p.undone(event.PaymentRefunded.Name()):
 		all = append(all, Compensation{What: refund, State: "DONE"})
 	case failure != nil:
 		all = append(all, Compensation{What: refund, State: "FAILED", Error: failure.Detail})
@@ -175,7 +213,7 @@ func (p Progress) compensations() []Compensation {
 	}
 	switch {
 	case p.heard(event.InventoryReservationFailed.Name()):
-	case p.heard(event.InventoryReleased.Name()):
+	case p.undone(event.InventoryReleased.Name()):
 		all = append(all, Compensation{What: "release", State: "DONE"})
 	default:
 		all = append(all, Compensation{What: "release", State: "PENDING"})

@@ -167,3 +167,42 @@ func TestCompensations(t *testing.T) {
 		}
 	}
 }
+
+// What was undone before an order was asked to be cancelled, and done again since, does not count for its cancellation: it is CANCELLED when that is
+// undone, too.
+func TestOldNewsDoesNotUnwind(t *testing.T) {
+	t.Parallel()
+	p := place(uuid.Max, Draft{}, at(0)).Progress
+	hear := func(n news) (did effect) {
+		p, did = p.after(n, at(2))
+		return did
+	}
+	moneyBack, back := news{event: "payment.refunded", undoes: true, detail: "goodwill"}, news{event: "inventory.released"}
+	hear(news{event: "payment.completed", status: Confirmed})
+	for _, n := range []news{{event: "payment.refund.failed", undoes: true}, moneyBack, back} {
+		if did := hear(n); did == ignored || hear(n) != ignored {
+			t.Errorf("%s: not heard once", n.event)
+		}
+	}
+	p, _ = p.cancel("mistake", at(3))
+	todo := []Compensation{{What: "refund", State: "PENDING"}, {What: "release", State: "PENDING"}}
+	if diff := cmp.Diff(todo, p.compensations()); p.Status != Cancelling || diff != "" {
+		t.Errorf("asked to be cancelled, it is %s (-want +got):\n%s", p.Status, diff)
+	}
+	hear(moneyBack)
+	if p.Status != Cancelling {
+		t.Errorf("with the money back it is %s", p.Status)
+	}
+	if did := hear(back); did != settled || p.Status != Cancelled {
+		t.Errorf("with the stock back it is %s", p.Status)
+	}
+	lines := len(p.History)
+	if hear(moneyBack) != ignored || hear(back) != ignored || len(p.History) != lines {
+		t.Errorf("told once more: %+v", p.History)
+	}
+	for _, c := range p.compensations() {
+		if c.State != "DONE" {
+			t.Errorf("%s is %s in the end", c.What, c.State)
+		}
+	}
+}

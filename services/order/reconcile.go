@@ -3,6 +3,7 @@ package order
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -73,10 +74,17 @@ func (p Progress) reconcile(h held, reason, by string, at time.Time) (Progress, 
 	return p.noting(at, eventReconciled, reason+" ("+by+")"), true
 }
 
+// errUnproven says that an order is not confirmed because somebody says that it is paid: payment has not told.
+var errUnproven = errors.New("payment has not told that the order is paid")
+
 // reconcile has one order draw its conclusions, and tells those who have to act on them: what is to be undone is asked for again as
 // long as it is held. It returns the order as it is then, or none; changed is what it is, if that is neither what was seen nor what
 // would become of that, in which case nothing is done.
+//
+// What a caller says can cancel, which undoes what is held by asking those who hold it. To confirm takes more than a word, for nobody looks again
+// before the goods leave: without payment's own event in the history it is [errUnproven], and nothing is done.
 func (c *canceller) reconcile(ctx context.Context, id uuid.UUID, seen Status, h held, reason, by string) (o *Order, changed Status, err error) {
+	unproven := false
 	orders, _, err := c.change(ctx, []uuid.UUID{id}, func(o *Order, now time.Time) (bool, []saga.Out) {
 		was := o.Status
 		p, moves := o.Progress.reconcile(h, reason, by, now)
@@ -86,6 +94,9 @@ func (c *canceller) reconcile(ctx context.Context, id uuid.UUID, seen Status, h 
 			if (moves || again) && wanted.Status != was {
 				changed = was
 			}
+			return false, nil
+		}
+		if unproven = moves && p.Status == Confirmed && !o.proven(); unproven {
 			return false, nil
 		}
 		o.Progress = p
@@ -104,6 +115,9 @@ func (c *canceller) reconcile(ctx context.Context, id uuid.UUID, seen Status, h 
 	})
 	if err != nil || len(orders) == 0 {
 		return nil, changed, err
+	}
+	if unproven {
+		return orders[0], "", errUnproven
 	}
 	return orders[0], changed, nil
 }
@@ -124,7 +138,8 @@ func (h *handlers) registerReconcile(api huma.API) {
 		OperationID: "reconcile-order", Method: http.MethodPost, Path: "/orders/{id}/reconcile", Summary: "Tell an order what inventory and payment hold",
 		Description: "For who has compared all three, and found that they disagree. The order draws its conclusions: it is confirmed, cancelled, or stays what it is. " +
 			"One that has drawn them since the sender has looked stays what it is, so the request can be sent again safely. " +
-			"If it is anything else than what was seen, and would change, it is a 409 of the type changed-meanwhile.",
+			"If it is anything else than what was seen, and would change, it is a 409 of the type changed-meanwhile. " +
+			"None is confirmed by a request alone: where payment has not told that it is paid, it is a 409 of the type unproven; payment can be asked to tell it again.",
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.reconcileOrder)
 }
@@ -133,6 +148,8 @@ func (h *handlers) reconcileOrder(ctx context.Context, in *reconcileInput) (*fac
 	b := in.Body
 	o, changed, err := h.reconcile(ctx, in.ID, b.Seen, held{b.Reserved, b.Paid}, b.Reason, b.By)
 	switch {
+	case errors.Is(err, errUnproven):
+		return nil, web.Problem(http.StatusConflict, "unproven", "Unproven", err.Error())
 	case err != nil:
 		return nil, web.Fault(ctx, err)
 	case o == nil:

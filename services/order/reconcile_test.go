@@ -43,6 +43,14 @@ func (c client) brought(t *testing.T, status Status) Order {
 	return o
 }
 
+// hearsPaid has the order hear from payment that it is paid, behind the service's back: it stays what it is.
+func (c client) hearsPaid(t *testing.T, id uuid.UUID) {
+	t.Helper()
+	if _, err := c.db.Exec(t.Context(), `UPDATE orders SET history = history || '{"at":"2026-01-31T12:00:00Z","status":"PENDING","event":"payment.completed"}' WHERE id = $1`, id); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // topics are those of the events that left, in order.
 func (c client) topics(t *testing.T) (topics []string) {
 	t.Helper()
@@ -184,6 +192,9 @@ func TestReconcile(t *testing.T) {
 	for _, tc := range rows {
 		t.Run(fmt.Sprintf("%s %+v", tc.was, tc.held), func(t *testing.T) {
 			o := c.brought(t, tc.was)
+			if tc.was == Pending {
+				c.hearsPaid(t, o.ID)
+			}
 			for _, other := range []Status{Pending, Confirmed, Cancelling, Cancelled} {
 				if other == tc.was {
 					continue
@@ -229,12 +240,47 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+// Nobody can say that an order is paid but payment: a caller who says so confirms nothing, and payment's event does.
+func TestReconcileTakesNobodysWordForMoney(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	refuses := func(o Order) {
+		t.Helper()
+		before := c.order(t, o.ID)
+		if w := c.reconcile(o.ID, Pending, held{true, true}); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "unproven") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if diff := cmp.Diff(before, c.order(t, o.ID)); diff != "" {
+			t.Errorf("it changed (-before +after):\n%s", diff)
+		}
+		if told := c.topics(t); len(told) > 0 {
+			t.Errorf("it told %v", told)
+		}
+	}
+	o := c.brought(t, Pending)
+	refuses(o)
+	sagatest.Deliver(t, c.db, choreography(c.metrics), completed(t, o.ID))
+	if is := c.order(t, o.ID); is.Status != Confirmed {
+		t.Errorf("payment has told, and it is %s", is.Status)
+	}
+
+	back := c.brought(t, Pending)
+	c.hearsPaid(t, back.ID)
+	sagatest.Deliver(t, c.db, choreography(c.metrics), moneyBack(t, back.ID))
+	refuses(back)
+	sagatest.Deliver(t, c.db, choreography(c.metrics), completed(t, back.ID))
+	if is := c.order(t, back.ID); is.Status != Confirmed {
+		t.Errorf("paid after it was paid back, it is %s", is.Status)
+	}
+}
+
 // Its user's wish and what was found out do not both have their way.
 func TestReconcileRacesWithCancel(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	for range 20 {
 		o := c.brought(t, Pending)
+		c.hearsPaid(t, o.ID)
 		var both sync.WaitGroup
 		both.Go(func() { c.reconcile(o.ID, Pending, held{true, true}) })
 		both.Go(func() {

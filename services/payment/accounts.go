@@ -137,8 +137,8 @@ FROM unnest($1::text[], $2::bigint[]) AS moved (id, amount) WHERE a.id = moved.i
 
 	addPendingSQL = `INSERT INTO pending (account_id, amount) SELECT * FROM unnest($1::text[], $2::bigint[])`
 
-	addEntriesSQL = `INSERT INTO entries (account_id, transfer_id, kind, amount, counterparty)
-SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[])`
+	addEntriesSQL = `INSERT INTO entries (account_id, transfer_id, kind, amount, counterparty, order_id)
+SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[])`
 )
 
 // queueSave queues what writes the changes. The rows that it updates are locked, and that none goes below zero was checked; the
@@ -155,11 +155,14 @@ func (b *books) queueSave(batch *pgx.Batch) {
 		return
 	}
 	accounts, others, kinds := make([]string, n), make([]string, n), make([]string, n)
-	transfers, amounts := make([]uuid.UUID, n), make([]int64, n)
+	transfers, amounts, orders := make([]uuid.UUID, n), make([]int64, n), make([]*uuid.UUID, n)
 	for i, e := range b.entries {
+		if e.order != uuid.Nil {
+			orders[i] = &e.order
+		}
 		accounts[i], others[i], kinds[i], transfers[i], amounts[i] = e.account, e.counterparty, string(e.kind), e.transfer, e.amount
 	}
-	batch.Queue(addEntriesSQL, accounts, transfers, kinds, amounts, others)
+	batch.Queue(addEntriesSQL, accounts, transfers, kinds, amounts, others, orders)
 }
 
 func nonzero(sums map[string]int64) (ids []string, amounts []int64) {

@@ -35,4 +35,14 @@ FROM payments p LEFT JOIN moved c ON c.transfer_id = p.id LEFT JOIN refunds r ON
 WHERE coalesce(c.amount, 0) <> CASE p.status WHEN 'FAILED' THEN 0 ELSE p.amount END
     OR coalesce(b.amount, 0) <> CASE p.status WHEN 'REFUNDED' THEN p.amount ELSE 0 END
     OR p.status <> CASE r.state WHEN 'WAITING' THEN 'COMPLETED' WHEN 'DONE' THEN 'REFUNDED' END ORDER BY 1 LIMIT $1`},
+
+	// What was charged for an order is its payment's, or was paid back. What is not has lost its row, or was charged beside it.
+	{Kind: "charge-without-payment", SQL: `WITH stray AS (
+    SELECT e.order_id, p.status, CASE WHEN bool_or(e.kind = 'refund') THEN -1 ELSE 1 END
+        * (greatest(sum(e.amount) FILTER (WHERE e.amount > 0 AND e.kind <> 'correction'), -sum(e.amount) FILTER (WHERE e.amount < 0 AND e.kind <> 'correction'))
+            - coalesce(abs(sum(e.amount) FILTER (WHERE e.kind = 'correction')), 0)) AS amount
+    FROM entries e LEFT JOIN payments p ON p.order_id = e.order_id LEFT JOIN refunds r ON r.order_id = e.order_id
+    WHERE e.order_id IS NOT NULL AND e.transfer_id IS DISTINCT FROM p.id AND e.transfer_id IS DISTINCT FROM r.id GROUP BY e.order_id, e.transfer_id, p.status
+) SELECT order_id::text, coalesce('payment ' || status, 'no payment') || ', charged beside it ' || sum(amount) FROM stray
+GROUP BY order_id, status HAVING sum(amount) <> 0 OR status IS NULL AND bool_or(amount <> 0) ORDER BY 1 LIMIT $1`},
 }

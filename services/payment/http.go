@@ -226,6 +226,9 @@ func (h *handlers) transfer(ctx context.Context, in *transferInput) (*transferOu
 	if in.Body.From == in.Body.To {
 		return nil, web.Invalid(web.Field("body.to", "expected another account than body.from", in.Body.To))
 	}
+	if !checked(in.Body.From) { // its money is made as it leaves
+		return nil, web.Invalid(web.Field("body.from", "expected an account that money does not come from; a deposit puts money in", in.Body.From))
+	}
 	done, err := h.move(ctx, "transferId", Transfer{
 		ID: in.Body.ID, Kind: Move, From: in.Body.From, To: in.Body.To, Amount: in.Body.Amount, Currency: in.Body.Currency,
 	})
@@ -261,6 +264,7 @@ var titles = map[string]string{
 	accountFrozen:       "Account frozen",
 	paymentDeclined:     "Payment declined",
 	unclear:             "Unclear",
+	notUnclear:          "Not unclear",
 	belowZero:           "Balance below zero",
 }
 

@@ -144,6 +144,8 @@ func TestBadMoneyRequests(t *testing.T) {
 		{"from nobody", "POST", "/transfers", transfer(fresh(), `"eve"`, `"ada"`, "1", `"EUR"`), 422, "unknown-account", "body.from"},
 		{"to nobody", "POST", "/transfers", transfer(fresh(), `"ada"`, `"eve"`, "1", `"EUR"`), 422, "unknown-account", "body.to"},
 		{"to oneself", "POST", "/transfers", transfer(fresh(), `"ada"`, `"ada"`, "1", `"EUR"`), 422, "invalid-request", "body.to"},
+		{"from where money comes from", "POST", "/transfers", transfer(fresh(), `"external.EUR"`, `"ada"`, "1", `"EUR"`), 422, "invalid-request", "body.from"},
+		{"from where none has come from yet", "POST", "/transfers", transfer(fresh(), `"external.XXX"`, `"ada"`, "1", `"XXX"`), 422, "invalid-request", "body.from"},
 		{"no id", "POST", "/transfers", transfer(`"1"`, `"ada"`, `"eve"`, "1", `"EUR"`), 422, "invalid-request", "body.transferId"},
 		{"nothing", "POST", "/transfers", transfer(fresh(), `"ada"`, `"eve"`, "0", `"EUR"`), 422, "invalid-request", "body.amount"},
 		{"less than nothing", "POST", "/transfers", transfer(fresh(), `"ada"`, `"eve"`, "-1", `"EUR"`), 422, "invalid-request", "body.amount"},

@@ -39,6 +39,7 @@ type Transfer struct {
 	From, To string
 	Amount   int64 // minor units, positive
 	Currency string
+	Order    uuid.UUID // that it is a charge or a refund of; of any other transfer zero
 }
 
 // Refusal is why a transfer was not made. Type is the last part of a problem's type.
@@ -110,6 +111,7 @@ type entry struct {
 	transfer              uuid.UUID
 	kind                  Kind
 	amount                int64
+	order                 uuid.UUID // zero: of no order
 }
 
 func newBooks() *books {
@@ -132,8 +134,8 @@ func (b *books) transfer(t Transfer) *Refusal {
 	b.post(from, -t.Amount)
 	b.post(to, t.Amount)
 	b.entries = append(b.entries,
-		entry{t.From, t.To, t.ID, t.Kind, -t.Amount},
-		entry{t.To, t.From, t.ID, t.Kind, t.Amount})
+		entry{t.From, t.To, t.ID, t.Kind, -t.Amount, t.Order},
+		entry{t.To, t.From, t.ID, t.Kind, t.Amount, t.Order})
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (c *cashier) charge(b *books, id uuid.UUID, e event.InventoryReservedV1) (P
 		return p, &Refusal{paymentDeclined, p.Reason}
 	}
 	refusal := b.transfer(Transfer{
-		ID: id, Kind: Charge, From: e.UserID, To: c.bank.merchantOf(e.Currency), Amount: e.Amount, Currency: e.Currency,
+		ID: id, Kind: Charge, From: e.UserID, To: c.bank.merchantOf(e.Currency), Amount: e.Amount, Currency: e.Currency, Order: e.OrderID,
 	})
 	if refusal != nil {
 		return p.failed(refusal.Reason), refusal

@@ -14,7 +14,7 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// recount makes a payment's status what the ledger says.
+// recount makes a payment's status what the ledger says. One whose row is lost is there again then.
 func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, error) {
 	there := func(s stored) bool {
 		return s.status != facts.None && s.ledger() == s.Status && (s.state == "" || s.state == refundStates[s.Status])
@@ -22,10 +22,10 @@ func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, er
 	for seen := ""; ; {
 		f, changed, err := r.command(ctx, order, seen, there, func(_ pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
 			switch is := s.ledger(); {
-			case s.status == facts.None:
+			case s.status == facts.None && !s.stray:
 				return nil, &refusedError{Refusal{noPayment, "the order has no payment"}}
 			case is == "":
-				return nil, s.unclear()
+				return nil, s.unclear(order)
 			default:
 				r.settle(b, s, is)
 				return nil, nil
@@ -71,7 +71,7 @@ const (
     - (SELECT coalesce(sum(amount), 0) FROM entries WHERE account_id = a.id))::bigint FROM accounts a WHERE id = $1`
 
 	// Transfers are in no index: it reads all entries.
-	entriesOfSQL = `SELECT account_id, counterparty, transfer_id, kind, amount FROM entries WHERE transfer_id = $1 ORDER BY account_id, n`
+	entriesOfSQL = `SELECT ` + entryColumns + ` FROM entries e WHERE transfer_id = $1 ORDER BY account_id, n`
 )
 
 // balanceLow is the constraint that no balance is below zero that may not be.
@@ -154,9 +154,9 @@ func missing(ctx context.Context, tx pgx.Tx, found []entry) (entry, error) {
 	case err != nil && !errors.Is(err, pgx.ErrNoRows):
 		return entry{}, err
 	case err == nil && other == -e.amount && own == 0:
-		return entry{account: e.counterparty, counterparty: e.account, transfer: e.transfer, kind: e.kind, amount: -e.amount}, nil
+		return entry{account: e.counterparty, counterparty: e.account, transfer: e.transfer, kind: e.kind, amount: -e.amount, order: e.order}, nil
 	case own == -e.amount && other == 0:
-		return entry{account: e.account, counterparty: e.counterparty, transfer: e.transfer, kind: Correction, amount: -e.amount}, nil
+		return entry{account: e.account, counterparty: e.counterparty, transfer: e.transfer, kind: Correction, amount: -e.amount, order: e.order}, nil
 	}
 	return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("beyond its entries %s holds %d and %s holds %d: only a person can say what the transfer of %d was",
 		e.account, own, e.counterparty, other, e.amount)}}
@@ -164,9 +164,7 @@ func missing(ctx context.Context, tx pgx.Tx, found []entry) (entry, error) {
 
 func entriesOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) ([]entry, error) {
 	rows, _ := tx.Query(ctx, entriesOfSQL, id) // the error surfaces in the collector
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e entry, err error) {
-		return e, row.Scan(&e.account, &e.counterparty, &e.transfer, &e.kind, &e.amount)
-	})
+	return pgx.CollectRows(rows, scanEntry)
 }
 
 func sum(entries []entry) (n int64) {

@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,8 +23,16 @@ const (
 	// Of one merchant they could not do otherwise, for each locks its account.
 	undoLockSQL = `SELECT pg_advisory_xact_lock(7305804402557312341)`
 
-	readForRefundSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, r.order_id IS NOT NULL AND r.state = 'WAITING' AS waits
-FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id WHERE p.order_id = ANY($1)`
+	// creditedJoin is where a payment p's charge went to, c.account_id, and where it came from: a refund takes the same way back, whatever
+	// the merchant is called by now. Of what was charged before entries had orders it is NULL.
+	creditedJoin = ` LEFT JOIN LATERAL (
+    SELECT e.account_id, e.counterparty FROM entries e
+    WHERE e.order_id = p.order_id AND e.transfer_id = p.id AND e.amount > 0 AND e.kind <> 'correction' LIMIT 1
+) AS c ON true`
+
+	readForRefundSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, r.order_id IS NOT NULL AND r.state = 'WAITING' AS waits,
+    coalesce(c.account_id, ''), coalesce(c.counterparty, '')
+FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id` + creditedJoin + ` WHERE p.order_id = ANY($1)`
 
 	refundPaymentsSQL = `UPDATE payments SET status = 'REFUNDED' WHERE order_id = ANY($1) AND status = 'COMPLETED'`
 
@@ -40,7 +49,7 @@ type answer struct {
 }
 
 // refundAll undoes the payments of orders, whatever has become of each: what was paid is paid back, what failed has failed, and of an
-// order that is not known yet it leaves the mark that refuses its charge. A repeat gets the stored answer. What cannot be paid
+// order that is not known yet it leaves the mark that refuses its charge; one whose payment's row is lost is known to the ledger. A repeat gets the stored answer. What cannot be paid
 // back yet is stored as a refund that waits, for the retrier, and is told of once.
 func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCancelRequestedV1]) ([]saga.Out, error) {
 	var lock pgx.Batch
@@ -107,20 +116,33 @@ func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Ord
 	for i, m := range msgs {
 		orders[i] = m.Data.OrderID
 	}
-	stored, err := readForRefund(ctx, tx, orders...)
+	stored, traces, err := readForRefund(ctx, tx, traceOfLostSQL, orders...)
 	if err != nil {
 		return nil, nil, err
+	}
+	var restored []lost
+	for order, t := range traces {
+		l, ok := t.restore()
+		if !ok {
+			return nil, nil, unclearLoss(order, t)
+		}
+		stored[order], restored = refundable{Payment: l.Payment, Merchant: l.merchant}, append(restored, l)
 	}
 	due := make([]refund, 0, len(msgs))
 	for _, m := range msgs {
 		if p, ok := stored[m.Data.OrderID]; ok && p.Status == Completed && !p.Waits {
-			due = append(due, refund{id: clock.NewID(), payment: p.Payment, cause: m.Meta})
+			due = append(due, p.refund(m.Meta))
 		}
 	}
-	b, err := c.payBack(ctx, tx, due)
+	moves, err := c.payBack(ctx, tx, due)
 	if err != nil {
 		return nil, nil, err
 	}
+	b := &pgx.Batch{}
+	if err := c.queueLost(b, restored, msgs[0].Meta); err != nil {
+		return nil, nil, err
+	}
+	b.QueuedQueries = append(b.QueuedQueries, moves.QueuedQueries...)
 	later = map[uuid.UUID]string{}
 	for _, r := range due {
 		if r.refusal != nil {
@@ -159,24 +181,34 @@ func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Ord
 	return results, later, nil
 }
 
-// refundable is a payment, and whether its refund waits for its next attempt.
+// refundable is a payment, whether its refund waits for its next attempt, and by the ledger who got the money from whom; empty where it does not say.
 type refundable struct {
 	Payment
-	Waits bool
+	Waits           bool
+	Merchant, Payer string
 }
 
-// readForRefund reads what there is of these orders' payments.
-func readForRefund(ctx context.Context, tx pgx.Tx, orders ...uuid.UUID) (map[uuid.UUID]refundable, error) {
-	rows, _ := tx.Query(ctx, readForRefundSQL, orders) // the error surfaces in the collector
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[refundable])
-	if err != nil {
-		return nil, fmt.Errorf("read %d payments: %w", len(orders), err)
+// refund is the first attempt to pay it back.
+func (p refundable) refund(cause saga.Meta) refund {
+	return refund{id: clock.NewID(), payment: p.Payment, cause: cause, merchant: p.Merchant, payer: p.Payer}
+}
+
+// readForRefund reads what there is of these orders' payments, and, by [traceSQL] or [traceOfLostSQL], what the ledger holds of them.
+func readForRefund(ctx context.Context, tx pgx.Tx, sql string, orders ...uuid.UUID) (map[uuid.UUID]refundable, map[uuid.UUID]trace, error) {
+	stored, traces := make(map[uuid.UUID]refundable, len(orders)), map[uuid.UUID]trace{}
+	var b pgx.Batch
+	b.Queue(readForRefundSQL, orders).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[refundable])
+		for _, p := range found {
+			stored[p.OrderID] = p
+		}
+		return err
+	})
+	b.Queue(sql, orders).Query(readTraces(traces))
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, nil, fmt.Errorf("read %d payments: %w", len(orders), err)
 	}
-	stored := make(map[uuid.UUID]refundable, len(found))
-	for _, p := range found {
-		stored[p.OrderID] = p
-	}
-	return stored, nil
+	return stored, traces, nil
 }
 
 // refund is an attempt to pay back.
@@ -185,6 +217,19 @@ type refund struct {
 	payment Payment
 	cause   saga.Meta // of the message that asked for it
 	refusal *Refusal  // why it cannot be made now
+
+	merchant, payer string // by the ledger, the accounts of the charge; empty where it does not say
+}
+
+// transfer is the charge's way back: from the account that it credited, be the merchant called otherwise by now, to the one that it debited. Where
+// the ledger does not say them, as of what was paid before there were accounts, it is from today's merchant and to the payment's user.
+func (r refund) transfer(k bank) Transfer {
+	p := r.payment
+	t := Transfer{ID: r.id, Kind: Refund, From: cmp.Or(r.merchant, k.merchantOf(p.Currency)), To: p.UserID, Amount: p.Amount, Currency: p.Currency, Order: p.OrderID}
+	if r.payer != "" && checked(r.payer) {
+		t.To = r.payer
+	}
+	return t
 }
 
 // payBack moves payments from the merchant to who paid, one after the other, and says of each that cannot be made now why. It returns the statements
@@ -196,10 +241,9 @@ func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pg
 	}
 	w := newWanted()
 	for _, r := range refunds {
-		p := r.payment
-		merchant := c.bank.merchantOf(p.Currency)
-		w.open[merchant], w.debit[merchant] = p.Currency, true
-		w.open[p.UserID], w.other[p.UserID] = p.Currency, true
+		t := r.transfer(c.bank)
+		w.open[t.From], w.debit[t.From] = t.Currency, true
+		w.open[t.To], w.other[t.To] = t.Currency, true
 	}
 	b, err := c.bank.load(ctx, tx, w, nil)
 	if err != nil {
@@ -207,10 +251,9 @@ func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pg
 	}
 	var paid []uuid.UUID
 	for i, r := range refunds {
-		p := r.payment
-		refusal := b.transfer(Transfer{ID: r.id, Kind: Refund, From: c.bank.merchantOf(p.Currency), To: p.UserID, Amount: p.Amount, Currency: p.Currency})
+		refusal := b.transfer(r.transfer(c.bank))
 		if refunds[i].refusal = refusal; refusal == nil {
-			paid = append(paid, p.OrderID)
+			paid = append(paid, r.payment.OrderID)
 		}
 	}
 	b.queueSave(&batch)

@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,11 @@ type stored struct {
 	state    string // of the refund; empty where there is none
 	charged  int64  // by the ledger: of the payment's own transfer
 	returned int64  // of its refund's
+	traced   int64  // by the ledger, of the order's other transfers
+	stray    bool   // the ledger holds more of the order: of other transfers, or of a payment that is lost and that it does not say
+
+	refundable refundable
+	trace      trace // all that the ledger holds of the order
 }
 
 // refundStates are those of the refund, if there is one, of a payment that is not FAILED.
@@ -44,6 +50,7 @@ var refundStates = map[Status]string{Completed: "WAITING", Refunded: "DONE"}
 // ledger is the payment's status by what was moved; empty where only a person can say. Nothing was charged for a payment that is not there.
 func (s stored) ledger() Status {
 	switch {
+	case s.stray:
 	case s.charged == 0 && s.returned == 0:
 		return Failed
 	case s.charged == s.Amount && s.returned == 0:
@@ -54,9 +61,13 @@ func (s stored) ledger() Status {
 	return ""
 }
 
-// unclear refuses what cannot be decided.
-func (s stored) unclear() error {
-	return &refusedError{Refusal{unclear, fmt.Sprintf("of %d, %d were charged and %d paid back: only a person can say what is right", s.Amount, s.charged, s.returned)}}
+// unclear refuses what cannot be decided here, and names the command for a person.
+func (s stored) unclear(order uuid.UUID) error {
+	what := fmt.Sprintf("of %d, %d were charged and %d paid back", s.Amount, s.charged, s.returned)
+	if s.stray {
+		what = fmt.Sprintf("the ledger holds %d of the order that its payment, %s, does not tell of", s.traced, s.status)
+	}
+	return &refusedError{Refusal{unclear, fmt.Sprintf("%s: only a person can say what is right, with POST /payments/%s/decide", what, order)}}
 }
 
 const (
@@ -67,7 +78,7 @@ const (
 FROM entries WHERE account_id = $3 AND transfer_id IN ($1, $2)`
 )
 
-// find locks what is known of an order's payment, and looks into the ledger for it.
+// find locks what is known of an order's payment, and looks into the ledger for it: a payment whose row is lost is restored from there.
 func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stored, err error) {
 	var lock pgx.Batch
 	lock.Queue(undoLockSQL)
@@ -78,18 +89,38 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	if err := tx.QueryRow(ctx, lockRefundSQL, order).Scan(&s.refund, &s.state); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return s, err
 	}
-	payments, err := readForRefund(ctx, tx, order)
-	p, there := payments[order]
-	if err != nil || !there {
+	payments, traces, err := readForRefund(ctx, tx, traceSQL, order)
+	if err != nil {
 		return s, err
 	}
-	s.Payment = p.Payment
+	s.trace = traces[order]
+	p, there := payments[order]
+	if t := traces[order]; !there && len(t) > 0 {
+		l, ok := t.restore()
+		if !ok {
+			s.stray, s.traced = true, t.paid()
+			return s, nil
+		}
+		if err := r.restore(ctx, tx, l); err != nil {
+			return s, err
+		}
+		there, p = true, refundable{Payment: l.Payment, Merchant: l.merchant}
+		if s.refund = l.refund; l.refund != uuid.Nil {
+			s.state = "DONE"
+		}
+	}
+	if !there {
+		return s, nil
+	}
+	s.Payment, s.refundable = p.Payment, p
+	s.traced = traces[order].paid(s.ID, s.refund)
+	s.stray = s.traced != 0
 	if s.status = string(s.Status); s.state == "WAITING" {
 		s.status = refunding
 	}
 	// The user's side is in few entries, and mostly enough. The merchant's is in all of its, and shows what was paid before there were accounts, too,
 	// and whatever has lost its other half.
-	for _, account := range []string{s.UserID, r.cashier.bank.merchantOf(s.Currency)} {
+	for _, account := range []string{cmp.Or(p.Payer, s.UserID), cmp.Or(p.Merchant, r.cashier.bank.merchantOf(s.Currency))} {
 		var charged, returned int64
 		if err := tx.QueryRow(ctx, movedSQL, s.ID, s.refund, account).Scan(&charged, &returned); err != nil {
 			return s, err
@@ -100,6 +131,21 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 		}
 	}
 	return s, nil
+}
+
+// restore stores a payment that the ledger knows of and whose row is lost.
+func (r *repairer) restore(ctx context.Context, tx pgx.Tx, l lost) error {
+	var b pgx.Batch
+	if err := r.cashier.queueLost(&b, []lost{l}, r.cause(l.OrderID)); err != nil {
+		return err
+	}
+	return tx.SendBatch(ctx, &b).Close()
+}
+
+// cause stands for the message that asked for what a command does.
+func (r *repairer) cause(order uuid.UUID) saga.Meta {
+	id := clock.NewID()
+	return saga.Meta{ID: id, Key: order.String(), Topic: event.OrderCancelRequested.Name(), Time: r.cashier.now(), CorrelationID: id}
 }
 
 // command runs do in a transaction, unless the payment's status is what is wanted already or not what was seen, and returns the payment as it
@@ -170,17 +216,22 @@ const (
     next_try_at = excluded.next_try_at, cause = excluded.cause, created_at = excluded.created_at, done_at = excluded.done_at`
 )
 
-// charge charges for an order that should be paid, by the rules of any charge. If the ledger has the charge already, the status is put right.
-func (r *repairer) charge(ctx context.Context, seen string, e event.InventoryReservedV1) (facts.Fact, string, error) {
-	there := func(s stored) bool { return s.Status == Completed }
+// charge charges for an order that should be paid, by the rules of any charge. If the ledger has the charge already, the status is put right. If it was
+// seen as paid, and is, nothing changes; with tell, the order is told so again.
+func (r *repairer) charge(ctx context.Context, seen string, tell bool, e event.InventoryReservedV1) (facts.Fact, string, error) {
+	again := tell && seen == string(Completed)
+	there := func(s stored) bool { return s.Status == Completed && (!again || s.status != seen) }
 	return r.command(ctx, e.OrderID, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
+		if again {
+			return completed(ctx, s.Payment), nil
+		}
 		if s.state != "" {
 			b.Queue(dropRefundSQL, e.OrderID)
 		}
 		r.cashier.keys.Forget(b, refundKey(e.OrderID)) // so that a later cancellation pays back again
 		switch s.ledger() {
 		case "":
-			return nil, s.unclear()
+			return nil, s.unclear(e.OrderID)
 		case Completed:
 			b.Queue(setStatusSQL, e.OrderID, string(Completed), "")
 			return completed(ctx, s.Payment), nil
@@ -214,14 +265,14 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 	var tried []refund // if it comes to that
 	there := func(s stored) bool { return s.status != facts.None && s.status != string(Completed) }
 	f, changed, err := r.command(ctx, order, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
-		if s.status == facts.None {
+		if s.status == facts.None && !s.stray {
 			return nil, &refusedError{Refusal{noPayment, "there is nothing to pay back: the order has no payment"}}
 		}
 		key := order.String()
 		out := saga.New(ctx, event.PaymentRefunded, key, event.PaymentRefundedV1{OrderID: order, PaymentID: s.ID, Amount: s.Amount})
 		switch is := s.ledger(); is {
 		case "":
-			return nil, s.unclear()
+			return nil, s.unclear(order)
 		case Failed:
 			r.settle(b, s, is)
 			out = saga.New(ctx, event.PaymentFailed, key, event.PaymentFailedV1{OrderID: order, Error: noCharge})
@@ -249,10 +300,7 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 
 // payBack adds to b what pays back, or what makes it wait, and returns the one attempt.
 func (r *repairer) payBack(ctx context.Context, tx pgx.Tx, s stored, b *pgx.Batch) ([]refund, error) {
-	id := clock.NewID()
-	one := []refund{{id: id, payment: s.Payment, cause: saga.Meta{
-		ID: id, Key: s.OrderID.String(), Topic: event.OrderCancelRequested.Name(), Time: r.cashier.now(), CorrelationID: id,
-	}}}
+	one := []refund{s.refundable.refund(r.cause(s.OrderID))}
 	moves, err := r.cashier.payBack(ctx, tx, one)
 	if err != nil {
 		return nil, err

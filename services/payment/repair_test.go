@@ -136,6 +136,25 @@ func TestRepairCommands(t *testing.T) {
 	}
 }
 
+// Payment tells again that an order is paid, if it is, for one that has not heard it; nothing moves, and of one that is not nothing is told.
+func TestChargeIsToldAgain(t *testing.T) {
+	t.Parallel()
+	for is, want := range map[string]int{"COMPLETED": 1, "FAILED": 0, "REFUNDED": 0, "REFUNDING": 0, "NONE": 0} {
+		b := setup(t)
+		b.bring(1, is)
+		sagatest.Drain(t, b.db)
+		before := b.everything()
+		b.post("/payments/"+order(1).String()+"/charge", `{"seen":"COMPLETED","userId":"u-1","amount":100,"currency":"EUR","tell":true}`)
+		told := b.told(sagatest.Drain(t, b.db)...)
+		if len(told) != want || want == 1 && told[0] != order(1).String()+": paid 100 with "+b.payments()[order(1)].ID.String() {
+			t.Errorf("%s: told %v", is, told)
+		}
+		if diff := cmp.Diff(before, b.everything()); diff != "" {
+			t.Errorf("%s (-before +after):\n%s", is, diff)
+		}
+	}
+}
+
 // A charge is refused for the reasons of any charge, and leaves no trace.
 func TestChargeAgainRefused(t *testing.T) {
 	t.Parallel()

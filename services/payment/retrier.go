@@ -33,8 +33,9 @@ type retrier struct {
 }
 
 const (
-	dueRefundSQL = `SELECT r.id, r.attempts, r.cause, p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason
-FROM refunds r JOIN payments p ON p.order_id = r.order_id
+	dueRefundSQL = `SELECT r.id, r.attempts, r.cause, p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason,
+    coalesce(c.account_id, ''), coalesce(c.counterparty, '')
+FROM refunds r JOIN payments p ON p.order_id = r.order_id` + creditedJoin + `
 WHERE r.state = 'WAITING' AND r.next_try_at <= $1 ORDER BY r.next_try_at LIMIT 1 FOR UPDATE OF r SKIP LOCKED`
 
 	doneRefundSQL = `UPDATE refunds SET state = 'DONE', attempts = attempts + 1, next_try_at = NULL, done_at = $2 WHERE order_id = $1`
@@ -121,7 +122,7 @@ func (r *retrier) try(ctx context.Context, d *due) error {
 func (d *due) read(row pgx.Row) error {
 	var cause []byte
 	p := &d.payment
-	err := row.Scan(&d.id, &d.attempts, &cause, &p.OrderID, &p.ID, &p.UserID, &p.Amount, &p.Currency, &p.Status, &p.Reason)
+	err := row.Scan(&d.id, &d.attempts, &cause, &p.OrderID, &p.ID, &p.UserID, &p.Amount, &p.Currency, &p.Status, &p.Reason, &d.merchant, &d.payer)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/idempotency"
+	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
@@ -65,7 +66,8 @@ func Choreography(cfg Config) saga.Service {
 }
 
 // chargeAll charges for each order once. An order that was charged for, or declined, before gets its stored outcome again. Users'
-// accounts are locked, and the merchant's is not: what it gets is written down beside it.
+// accounts are locked, and the merchant's is not: what it gets is written down beside it. Where the payment's row is lost, the ledger knows of the
+// charge: it is restored, and nobody is charged again.
 func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.InventoryReservedV1]) ([]saga.Out, error) {
 	orders := make([]uuid.UUID, len(msgs))
 	events := make([]event.InventoryReservedV1, len(msgs))
@@ -74,23 +76,42 @@ func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 	}
 	w := c.wantedBy(events...)
 	// Payments are read when the payers' accounts are locked: of two that charge for an order, the second sees the first's.
-	stored := map[uuid.UUID]Payment{}
+	stored, traces := map[uuid.UUID]Payment{}, map[uuid.UUID]trace{}
 	var more pgx.Batch
 	more.Queue(readPaymentsSQL, orders).Query(readPayments(stored))
+	more.Queue(traceOfLostSQL, orders).Query(readTraces(traces))
 	b, err := c.bank.load(ctx, tx, w, &more)
 	if err != nil {
 		return nil, err
 	}
 	var added []Payment
+	var restored []lost
 	outs := make([]saga.Out, 0, len(msgs))
 	for _, m := range msgs {
 		p, ok := stored[m.Data.OrderID]
-		if !ok {
+		switch t := traces[m.Data.OrderID]; {
+		case ok:
+		case len(t) > 0:
+			l, ok := t.restore()
+			if !ok {
+				return nil, unclearLoss(m.Data.OrderID, t)
+			}
+			p, restored = l.Payment, append(restored, l)
+		default:
 			p, _ = c.charge(b, clock.NewID(), m.Data)
-			stored[p.OrderID] = p
 			added = append(added, p)
 		}
+		stored[p.OrderID] = p
 		outs = append(outs, outcome(m, p)...)
+	}
+	if len(restored) > 0 {
+		var rows pgx.Batch
+		if err := c.queueLost(&rows, restored, msgs[0].Meta); err != nil {
+			return nil, err
+		}
+		if err := pg.Defer(ctx, tx, &rows); err != nil {
+			return nil, err
+		}
 	}
 	return outs, save(ctx, tx, b, added)
 }
