@@ -26,7 +26,7 @@ type (
 	putInput struct {
 		UserPath
 		IfMatch     string `header:"If-Match" maxLength:"1000" example:"\"1\"" doc:"the ETag of the profile that is to be replaced; * means any"`
-		IfNoneMatch string `header:"If-None-Match" maxLength:"100" example:"*" doc:"* : only if the user has no profile yet"`
+		IfNoneMatch string `header:"If-None-Match" maxLength:"1000" example:"*" doc:"* : only if the user has no profile yet; ETags: only if its ETag is none of these"`
 		Body        Draft
 	}
 	output struct {
@@ -60,11 +60,7 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 func (h handlers) put(ctx context.Context, in *putInput) (*output, error) {
 	c, ok := parseCondition(in.IfMatch, in.IfNoneMatch)
 	if !ok {
-		field := web.Field("header.If-Match", `expected one or more ETags in double quotes, such as "1", or *`, in.IfMatch)
-		if in.IfNoneMatch != "" {
-			field = web.Field("header.If-None-Match", "expected * and no If-Match", in.IfNoneMatch)
-		}
-		return nil, web.Invalid(field)
+		return nil, web.Invalid(web.Field("header.If-None-Match", "expected no If-Match beside *", in.IfNoneMatch))
 	}
 	p, v, err := put(ctx, h.db, h.relay, in.ID, in.Body, c)
 	switch {
