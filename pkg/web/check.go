@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -17,6 +18,21 @@ import (
 
 // halfPair is the complaint about text that decoding would silently change.
 const halfPair = `expected text of whole characters; \ud800 to \udfff stand for one only in pairs`
+
+// timeRange is the complaint about a time outside of the years that ids, databases and JSON can all tell.
+const timeRange = "expected a time from 1970 to 9999, such as 2026-01-31T23:59:59Z"
+
+// tooFar reports whether text is a time that cannot be told back in JSON, or before all ids (UUIDv7 counts from 1970). The zero time, which
+// Go takes for none, is among these.
+func tooFar(text string) bool {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return false // it is no time at all, which is another complaint
+	}
+	_, offset := t.Zone()
+	year := t.UTC().Year()
+	return offset <= -24*60*60 || offset >= 24*60*60 || year < 1970 || year > 9999
+}
 
 // maxComplaints is how many there are about one body; more help nobody.
 const maxComplaints = 20
@@ -118,7 +134,9 @@ func (c *checker) value(s *huma.Schema, optional bool) {
 			c.complain(c.path.String(), halfPair, nil)
 			return
 		}
-		c.scalar(s, text, text)
+		if c.scalar(s, text, text); s.Format == "date-time" && tooFar(text) {
+			c.complain(c.path.String(), timeRange, clip(text))
+		}
 	case 'n':
 		c.in.skip()
 		if !optional && !s.Nullable {

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -352,5 +354,35 @@ func TestETags(t *testing.T) {
 		if !ok || e.Match(tt.etag) != tt.match || e.MatchWeak(tt.etag) != tt.weak {
 			t.Errorf("%s for %s: %v, matches %v, weakly %v; want %v, %v", tt.header, tt.etag, ok, e.Match(tt.etag), e.MatchWeak(tt.etag), tt.match, tt.weak)
 		}
+	}
+}
+
+// The id of zeros, and the times that Go takes for none or that JSON cannot tell, are no values: a handler would take them for nothing given.
+func TestValuesThatStandForNone(t *testing.T) {
+	t.Parallel()
+	s := setup(t, web.Config{})
+	huma.Register(s.API, huma.Operation{OperationID: "since", Method: http.MethodPost, Path: "/since"},
+		func(context.Context, *struct {
+			Body struct {
+				Since time.Time `json:"since"`
+			}
+		},
+		) (*struct{}, error) {
+			return nil, nil
+		})
+	refused(t, "an id of zeros", send(t, s, "POST", "/orders/00000000-0000-0000-0000-000000000000", goodBody), 422, "path.id")
+	for at, good := range map[string]bool{
+		"0001-01-01T00:00:00Z": false, "0000-01-01T00:00:00Z": false, "1969-12-31T23:59:59Z": false, "9999-12-31T23:59:59-00:01": false, "2026-11-25T00:00:00-24:00": false,
+		"1970-01-01T00:00:00Z": true, "9999-12-31T23:59:59.999999999Z": true, "2026-11-25T00:00:00+23:59": true,
+	} {
+		query, body := send(t, s, "GET", "/orders?since="+url.QueryEscape(at), ""), send(t, s, "POST", "/since", `{"since":"`+at+`"}`)
+		if good {
+			if query.StatusCode != 200 || body.StatusCode != 204 {
+				t.Errorf("%s: %d and %d, want 200 and 204", at, query.StatusCode, body.StatusCode)
+			}
+			continue
+		}
+		refused(t, at, query, 422, "query.since")
+		refused(t, at, body, 422, "body.since")
 	}
 }

@@ -65,10 +65,8 @@ func badQuery(op *huma.Operation, query string) *huma.ErrorModel {
 			continue
 		}
 		name, value, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(name)
-		if err != nil {
-			continue // badURL has refused it
-		}
+		name, _ = url.QueryUnescape(name) // badURL has let it pass
+		value, _ = url.QueryUnescape(value)
 		param := findParam(op, "query", name)
 		switch {
 		case param == nil:
@@ -77,6 +75,8 @@ func badQuery(op *huma.Operation, query string) *huma.ErrorModel {
 			found = append(found, Field(queryPlace(name), "empty, expected "+describe(param.Schema), nil))
 		case value == "":
 			found = append(found, Field(queryPlace(name), "empty, expected "+describe(param.Schema)+", or no such parameter", nil))
+		case param.Schema.Format == "date-time" && tooFar(value):
+			found = append(found, Field(queryPlace(name), timeRange, value))
 		case slices.Contains(seen, name) && (param.Explode == nil || !*param.Explode):
 			found = append(found, Field(queryPlace(name), "given twice, expected once", nil))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -49,6 +50,12 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 		OperationID: "put-profile", Method: http.MethodPut, Path: "/users/{id}/profile", Summary: "Create a user's profile or change it",
 		Description: "Sets everything in the profile. A change names in If-Match the version that it replaces, and fails with 412 when that is no longer " +
 			"the version there is; without If-Match it fails with 428. A request that is sent again, because its answer was lost, changes nothing more.",
+		Responses: map[string]*huma.Response{
+			"200": {Description: "Changed"},
+			"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {
+				Schema: api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Profile](), true, ""),
+			}}},
+		},
 		Errors: []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusServiceUnavailable},
 	}, h.put)
 	huma.Register(api, huma.Operation{
