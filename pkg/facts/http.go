@@ -116,7 +116,9 @@ type (
 type anyID struct{ uuid.UUID }
 
 // Schema implements [huma.SchemaProvider].
-func (anyID) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Format: "uuid"} }
+func (anyID) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "uuid"}
+}
 
 func (q SpanQuery) span() Span { return Span(q) }
 

@@ -43,7 +43,7 @@ func setup(t *testing.T) *api {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer admin.Close(t.Context()) //nolint:errcheck // nothing is lost with it
+	defer admin.Close(t.Context())
 	a := &api{T: t, urls: map[string]string{}, databases: map[string]string{}}
 	env := map[string]string{
 		"KAFKA_BROKERS": strings.Join(kafka.Brokers(), ","), "LOG_LEVEL": "error", "CHECK_EVERY": "0", "CHECK_ALL_EVERY": "24h", "OPENING_BALANCE": "1000000",
@@ -128,7 +128,7 @@ func (a *api) send(service, method, path, body string, header []string) (answer,
 	if err != nil {
 		return answer{}, err
 	}
-	defer res.Body.Close() //nolint:errcheck // it is read
+	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	return answer{res.StatusCode, res.Header, text}, err
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // attempt is one request that somebody may send.
@@ -151,7 +152,7 @@ func bodies(op *operation) (all []attempt) {
 		put := func(what string, refused bool, member func(name string) string) {
 			text := op.doc.write(root, edit{place, member})
 			about := place
-			if strings.ContainsAny(text, "\xff\xed\xc0") || !refused {
+			if !utf8.ValidString(text) || !refused {
 				about = "body"
 			}
 			add(place+" "+what, text, refused, about)
