@@ -251,7 +251,7 @@ func judge(at attempt, got answer) error {
 			return fmt.Errorf("%d is an incomplete problem", got.status)
 		}
 	}
-	_, documented := at.op.Responses[fmt.Sprint(got.status)]
+	described, documented := at.op.Responses[fmt.Sprint(got.status)]
 	_, others := at.op.Responses["default"]
 	switch {
 	case got.status >= 500 && p.Type != "urn:problem-type:version-not-there":
@@ -262,8 +262,8 @@ func judge(at attempt, got answer) error {
 		return fmt.Errorf("%d is not in the description", got.status)
 	case got.status < 300 && at.refused:
 		return fmt.Errorf("%d: it is taken", got.status)
-	case got.status < 300 && len(got.body) > 0 && contentType != "application/json":
-		return fmt.Errorf("%d is %q", got.status, contentType)
+	case got.status < 300 && len(got.body) > 0 && described.Content[contentType] == nil:
+		return fmt.Errorf("%d is %q, which is not in the description", got.status, contentType)
 	case slices.Contains(named, got.status) && (len(p.Errors) == 0 || p.Errors[0].Location == "" || p.Errors[0].Message == ""):
 		return fmt.Errorf("%d names no place", got.status)
 	case at.refused && at.place != "" && !slices.ContainsFunc(p.Errors, func(e struct{ Location, Message string }) bool {

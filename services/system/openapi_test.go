@@ -20,9 +20,9 @@ type (
 		} `json:"components"`
 	}
 	operation struct {
-		ID          string                     `json:"operationId"`
-		Parameters  []parameter                `json:"parameters"`
-		Responses   map[string]json.RawMessage `json:"responses"`
+		ID          string              `json:"operationId"`
+		Parameters  []parameter         `json:"parameters"`
+		Responses   map[string]response `json:"responses"`
 		RequestBody struct {
 			Content map[string]struct {
 				Schema *schema `json:"schema"`
@@ -31,6 +31,9 @@ type (
 
 		doc                   *document
 		service, method, path string
+	}
+	response struct {
+		Content map[string]json.RawMessage `json:"content"`
 	}
 	parameter struct {
 		Name     string  `json:"name"`
