@@ -303,7 +303,12 @@ func headers(op *operation, turn int) (all []attempt) {
 			continue
 		}
 		refused("header."+p.Name, p.Name, "\xff")
-		refused("header."+p.Name, p.Name, "")
+		switch p.Name {
+		case "Prefer": // what cannot be read of it is passed over (RFC 7240)
+			continue
+		case "If-Match", "If-None-Match", "Idempotency-Key":
+			refused("header."+p.Name, p.Name, "")
+		}
 		refused("header."+p.Name, p.Name, "*", p.Name, "*")
 	}
 	return all
