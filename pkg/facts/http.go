@@ -94,7 +94,7 @@ type (
 type (
 	// SpanQuery is exported because huma passes over what it embeds otherwise.
 	SpanQuery struct {
-		From uuid.UUID `query:"from" doc:"the first id; none: from the first one on"`
+		From uuid.UUID `query:"from" pattern:"^[0-9A-Fa-f-]{36}$" patternDescription:"a UUID, such as 01980d2e-7c5b-7d3a-9f00-3a1b5c6d7e8f" doc:"the first id; none: from the first one on"`
 		To   uuid.UUID `query:"to" required:"true" doc:"the id before which to stop"`
 	}
 	digestInput struct {
@@ -107,10 +107,18 @@ type (
 	}
 	queryInput struct {
 		Body struct {
-			IDs []uuid.UUID `json:"ids" minItems:"1" maxItems:"1000" nullable:"false"`
+			IDs []anyID `json:"ids" minItems:"1" maxItems:"1000" nullable:"false"`
 		}
 	}
 )
+
+// anyID is an id that is looked for as it is: also the one of zeros, which nobody should have been given.
+type anyID struct{ uuid.UUID }
+
+// Schema implements [huma.SchemaProvider].
+func (anyID) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "uuid"}
+}
 
 func (q SpanQuery) span() Span { return Span(q) }
 
@@ -164,7 +172,11 @@ func (s Server) list(ctx context.Context, in *listInput) (*struct{ Body Facts },
 }
 
 func (s Server) query(ctx context.Context, in *queryInput) (*struct{ Body Facts }, error) {
-	facts, err := s.Source.Get(ctx, s.DB, in.Body.IDs...)
+	ids := make([]uuid.UUID, len(in.Body.IDs))
+	for i, id := range in.Body.IDs {
+		ids[i] = id.UUID
+	}
+	facts, err := s.Source.Get(ctx, s.DB, ids...)
 	if err != nil {
 		return nil, s.fault(ctx, err)
 	}

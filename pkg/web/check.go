@@ -10,10 +10,29 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 )
+
+// halfPair is the complaint about text that decoding would silently change.
+const halfPair = `expected text of whole characters; \ud800 to \udfff stand for one only in pairs`
+
+// timeRange is the complaint about a time outside of the years that ids, databases and JSON can all tell.
+const timeRange = "expected a time from 1970 to 9999, such as 2026-01-31T23:59:59Z"
+
+// tooFar reports whether text is a time that cannot be told back in JSON, or before all ids (UUIDv7 counts from 1970). The zero time, which
+// Go takes for none, is among these.
+func tooFar(text string) bool {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return false // it is no time at all, which is another complaint
+	}
+	_, offset := t.Zone()
+	year := t.UTC().Year()
+	return offset <= -24*60*60 || offset >= 24*60*60 || year < 1970 || year > 9999
+}
 
 // maxComplaints is how many there are about one body; more help nobody.
 const maxComplaints = 20
@@ -105,12 +124,19 @@ func (c *checker) value(s *huma.Schema, optional bool) {
 		c.in.skip()
 		c.mismatch(s, nil)
 	case '"':
-		text := unquote(c.in.skip())
-		if strings.ContainsRune(text, 0) {
+		quoted := c.in.skip()
+		text := unquote(quoted)
+		switch {
+		case strings.ContainsRune(text, 0):
 			c.complain(c.path.String(), "expected text without NUL characters", nil)
 			return
+		case hasLoneSurrogate(quoted):
+			c.complain(c.path.String(), halfPair, nil)
+			return
 		}
-		c.scalar(s, text, text)
+		if c.scalar(s, text, text); s.Format == "date-time" && tooFar(text) {
+			c.complain(c.path.String(), timeRange, clip(text))
+		}
 	case 'n':
 		c.in.skip()
 		if !optional && !s.Nullable {
@@ -127,6 +153,7 @@ func (c *checker) value(s *huma.Schema, optional bool) {
 func (c *checker) object(s *huma.Schema) {
 	seen := make([]string, 0, 8)
 	for c.in.next() {
+		start := c.in.pos
 		name := c.in.name()
 		prop, known := s.Properties[name]
 		switch {
@@ -143,6 +170,9 @@ func (c *checker) object(s *huma.Schema) {
 				"unknown field, expected one of "+strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", "), nil)
 		}
 		c.in.skip()
+		if s.AdditionalProperties == true && hasLoneSurrogate(c.in.text[start:c.in.pos]) {
+			c.complain(c.path.With(name), halfPair, nil)
+		}
 	}
 	for _, name := range s.Required {
 		if prop := s.Properties[name]; !prop.ReadOnly && !slices.Contains(seen, name) {
@@ -215,8 +245,13 @@ func (c *checker) scalar(s *huma.Schema, v, shown any) {
 // whole checks a value whose schema combines others, or has rules about the value as a whole, entirely by huma's rules.
 func (c *checker) whole(s *huma.Schema) {
 	var v any
-	if err := json.Unmarshal(c.in.skip(), &v); err != nil { // its syntax has been checked
+	text := c.in.skip()
+	if err := json.Unmarshal(text, &v); err != nil { // its syntax has been checked
 		c.complain(c.path.String(), "expected numbers of at most 64 bits", nil)
+		return
+	}
+	if hasLoneSurrogate(text) {
+		c.complain(c.path.String(), halfPair, nil)
 		return
 	}
 	c.res.Reset()

@@ -59,12 +59,12 @@ func describeString(s *huma.Schema) string {
 			names = append(names, fmt.Sprint(one))
 		}
 		return "one of " + strings.Join(names, ", ")
+	case s.PatternDescription != "":
+		return s.PatternDescription
 	case s.Format == "uuid":
 		return "a UUID, such as 01980d2e-7c5b-7d3a-9f00-3a1b5c6d7e8f"
 	case s.Format == "date-time":
 		return "a time, such as 2026-01-31T23:59:59Z"
-	case s.PatternDescription != "":
-		return s.PatternDescription
 	case s.Pattern != "":
 		return "text that matches " + s.Pattern
 	case s.Format != "":

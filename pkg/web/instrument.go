@@ -5,13 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -86,8 +84,8 @@ func (s *Server) serveRecovered(x *exchange, r *http.Request) (aborted bool) {
 			writeProblem(x, internalProblem(x.Header().Get("X-Trace-Id")))
 		}
 	}()
-	if why := badURL(r.URL); why != "" {
-		writeProblem(x, Problem(http.StatusBadRequest, TypeInvalidRequest, "Invalid request", why))
+	if problem := badURL(r.URL); problem != nil {
+		writeProblem(x, problem)
 		return false
 	}
 	if problem := s.health.held(r.Context()); problem != nil {
@@ -98,21 +96,6 @@ func (s *Server) serveRecovered(x *exchange, r *http.Request) (aborted bool) {
 	s.mux.ServeHTTP(x, r)
 	return false
 }
-
-// badURL says what is wrong with a URL that no handler should see: text that PostgreSQL could not store or compare.
-func badURL(u *url.URL) string {
-	if !storable(u.Path) {
-		return "the path is not UTF-8 text without NUL"
-	}
-	if strings.ContainsRune(u.RawQuery, '%') {
-		if query, err := url.QueryUnescape(u.RawQuery); err != nil || !storable(query) {
-			return "the query is not percent-encoded UTF-8 text without NUL"
-		}
-	}
-	return ""
-}
-
-func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 func (s *Server) observe(x *exchange, r *http.Request, took time.Duration) {
 	status := x.status

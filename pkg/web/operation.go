@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"mime"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -24,6 +25,10 @@ func prepareOperation(_ *huma.OpenAPI, op *huma.Operation) {
 		op.MaxBodyBytes = -1
 	}
 	op.BodyReadTimeout = 0 // every request's is bounded
+	documentRefusals(op)
+	if conditional(op) {
+		documentCondition(op)
+	}
 	for _, p := range op.Parameters {
 		if p.Schema == nil || p.Schema.Type != huma.TypeInteger || p.Schema.Format != "int32" {
 			continue
@@ -36,6 +41,39 @@ func prepareOperation(_ *huma.OpenAPI, op *huma.Operation) {
 			p.Schema.Maximum = &hi
 		}
 		p.Schema.PrecomputeMessages()
+	}
+}
+
+// conditional reports whether an operation reads something that has an ETag, so that a client need not be sent what it has.
+func conditional(op *huma.Operation) bool {
+	ok := op.Responses["200"]
+	return op.Method == http.MethodGet && ok != nil && ok.Headers["ETag"] != nil
+}
+
+func documentCondition(op *huma.Operation) {
+	op.Parameters = append(op.Parameters, &huma.Param{
+		Name: headerIfNoneMatch, In: "header", Schema: &huma.Schema{Type: huma.TypeString}, Example: `"1"`,
+		Description: "the ETags of what the client has, or *: if it is that, the answer is a 304 without a body",
+	})
+	op.Responses["304"] = &huma.Response{
+		Description: "Not modified: the client has it", Headers: map[string]*huma.Param{"ETag": op.Responses["200"].Headers["ETag"]},
+	}
+}
+
+// documentRefusals adds the problems that operate answers with, where an operation lists its problems one by one.
+func documentRefusals(op *huma.Operation) {
+	model := op.Responses["500"]
+	if model == nil {
+		return
+	}
+	refusals := []int{http.StatusBadRequest, http.StatusNotAcceptable, http.StatusUnprocessableEntity}
+	if bodySchema(op) != nil {
+		refusals = append(refusals, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	for _, status := range refusals {
+		if key := strconv.Itoa(status); op.Responses[key] == nil {
+			op.Responses[key] = &huma.Response{Description: http.StatusText(status), Content: model.Content}
+		}
 	}
 }
 
@@ -58,7 +96,18 @@ func (s *Server) operate(hc huma.Context, next func(huma.Context)) {
 		writeProblem(w, problem)
 		return
 	}
-	oc := &opContext{humaContext: hc}
+	if problem := notAcceptable(op, r.Header); problem != nil {
+		writeProblem(w, problem)
+		return
+	}
+	if problem := badQuery(op, r.URL.RawQuery); problem != nil {
+		writeProblem(w, problem)
+		return
+	}
+	oc := &opContext{humaContext: hc, header: r.Header, answer: w.Header()}
+	if conditional(op) {
+		oc.unless, _ = ParseETags(strings.Join(r.Header.Values(headerIfNoneMatch), ", ")) // badHeaders has let it pass
+	}
 	switch schema := bodySchema(op); {
 	case schema != nil:
 		body, problem := s.readJSON(w, r)
@@ -79,29 +128,11 @@ func (s *Server) operate(hc huma.Context, next func(huma.Context)) {
 	next(oc)
 }
 
-// badHeaders refuses text in a parameter that PostgreSQL could not store or compare.
-func badHeaders(op *huma.Operation, header http.Header) *huma.ErrorModel {
-	for _, p := range op.Parameters {
-		if p.In != "header" && p.In != "cookie" {
-			continue
-		}
-		name := p.Name
-		if p.In == "cookie" {
-			name = "Cookie"
-		}
-		for _, value := range header.Values(name) {
-			if !storable(value) {
-				return Invalid(Field("header."+name, "expected UTF-8 text without NUL", nil))
-			}
-		}
-	}
-	return nil
-}
-
 // readJSON reads the whole body, if it is JSON and nothing else.
 func (s *Server) readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *huma.ErrorModel) {
-	if given := r.Header.Get("Content-Type"); !isJSON(given) {
-		return nil, unsupported("Content-Type", given, "application/json")
+	if given := r.Header.Values("Content-Type"); !isJSON(given) {
+		w.Header().Set("Accept", jsonType)
+		return nil, unsupported("Content-Type", strings.Join(given, ", "), jsonType)
 	}
 	if given := strings.Join(r.Header.Values("Content-Encoding"), ", "); given != "" && !strings.EqualFold(given, "identity") {
 		w.Header().Set("Accept-Encoding", "identity")
@@ -147,19 +178,6 @@ func (s *Server) tooLarge(w http.ResponseWriter) *huma.ErrorModel {
 		fmt.Sprintf("a body has at most %d bytes", s.cfg.MaxBody))
 }
 
-// isJSON reports whether a Content-Type header stands for JSON, as none at all does.
-func isJSON(header string) bool {
-	if header == "" || header == "application/json" {
-		return true
-	}
-	media, params, err := mime.ParseMediaType(header)
-	if err != nil || (media != "application/json" && !strings.HasSuffix(media, "+json")) {
-		return false
-	}
-	charset, ok := params["charset"]
-	return !ok || strings.EqualFold(charset, "utf-8")
-}
-
 // unmarshal decodes a body that checkBody let pass. What still fails is a Go type whose schema says less than the type
 // demands; the message names the field as JSON has it and nothing of Go.
 func unmarshal(data []byte, v any) error {
@@ -170,12 +188,16 @@ func unmarshal(data []byte, v any) error {
 	return err
 }
 
-// opContext is the context of a running operation: its body has been read, its answer is JSON whatever the client accepts,
-// and its status can be replaced when the answer is about to be written.
+// opContext is the context of a running operation: its body has been read, that its answer is accepted has been checked, and its
+// status can be replaced when the answer is about to be written.
 type opContext struct {
 	humaContext
+	header http.Header // the request's
+	answer http.Header
 	body   io.Reader // nil: as it came
 	status int       // 0: what the operation says
+	unless ETags     // of what the client has; it need not be sent again
+	bare   bool      // the answer has no body
 }
 
 type humaContext huma.Context
@@ -189,17 +211,33 @@ func (c *opContext) BodyReader() io.Reader {
 	return c.humaContext.BodyReader()
 }
 
-// Header leaves Accept out: there is one format to choose from, and huma's choice fails on parameters without a value.
+// Header leaves out Accept and the Content-Type of a body that was read: huma's choice of a format fails on parameters without a value
+// and on capitals, and there is one to choose from. The lines of a list are one text.
 func (c *opContext) Header(name string) string {
-	if name == "Accept" {
+	switch {
+	case name == "Accept", name == "Content-Type" && c.body != nil:
 		return ""
+	case slices.Contains(listHeaders, name):
+		return strings.Join(c.header.Values(name), ", ")
 	}
 	return c.humaContext.Header(name)
 }
 
+// SetStatus begins the answer. huma has set its headers before, so that an ETag which the client has makes it a 304.
 func (c *opContext) SetStatus(status int) {
 	if c.status != 0 {
 		status = c.status
 	}
+	if tag := c.answer.Get("ETag"); status == http.StatusOK && tag != "" && c.unless.MatchWeak(tag) {
+		status, c.bare = http.StatusNotModified, true
+		c.answer.Del("Content-Type")
+	}
 	c.humaContext.SetStatus(status)
+}
+
+func (c *opContext) BodyWriter() io.Writer {
+	if c.bare {
+		return io.Discard
+	}
+	return c.humaContext.BodyWriter()
 }

@@ -24,6 +24,7 @@ const (
 	TypeInvalidRequest   = "invalid-request"        // 422 and 400: fields that are wrong, listed in errors
 	TypeNotFound         = "not-found"              // 404
 	TypeMethodNotAllowed = "method-not-allowed"     // 405
+	TypeNotAcceptable    = "not-acceptable"         // 406
 	TypeTimeout          = "timeout"                // 408 the body came too slowly, 503 the handler took too long
 	TypeBodyTooLarge     = "body-too-large"         // 413
 	TypeUnsupportedMedia = "unsupported-media-type" // 415

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 )
 
 // scanner reads JSON whose syntax has been checked, so nothing it expects can be missing. (json.Decoder's tokens took half
@@ -104,6 +105,30 @@ func unquote(quoted []byte) string {
 	var text string
 	_ = json.Unmarshal(quoted, &text) // its syntax has been checked
 	return text
+}
+
+// hasLoneSurrogate reports whether JSON text, whose syntax has been checked, escapes one half of a surrogate pair without the other.
+// It stands for no character; a decoder would replace it with U+FFFD.
+func hasLoneSurrogate(text []byte) bool {
+	if bytes.IndexByte(text, '\\') < 0 {
+		return false
+	}
+	high := false // the first half of a pair comes just before
+	for i := 0; i < len(text); i++ {
+		half := rune(0)
+		if text[i] == '\\' {
+			if i++; text[i] == 'u' {
+				n, _ := strconv.ParseUint(string(text[i+1:i+5]), 16, 32)
+				half = rune(n)
+				i += 4
+			}
+		}
+		if low := half >= 0xdc00 && half <= 0xdfff; high != low {
+			return true
+		}
+		high = half >= 0xd800 && half <= 0xdbff
+	}
+	return high
 }
 
 // canonical returns the same text for values that are the same.

@@ -97,11 +97,15 @@ func (s *Server) apiConfig() huma.Config {
 	}
 }
 
-// uuidSchema describes a uuid.UUID, which huma takes for any string.
+// uuidSchema describes a uuid.UUID, which huma takes for any string. The one of zeros is nobody's id, and handlers take it for none at all;
+// a field that has a use for it has a pattern of its own.
 type uuidSchema struct{}
 
 func (uuidSchema) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Format: "uuid"}
+	return &huma.Schema{
+		Type: huma.TypeString, Format: "uuid", Pattern: "[1-9A-Fa-f]",
+		PatternDescription: "a UUID, such as 01980d2e-7c5b-7d3a-9f00-3a1b5c6d7e8f",
+	}
 }
 
 func serveOpenAPI(api huma.API) http.HandlerFunc {

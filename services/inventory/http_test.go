@@ -177,7 +177,7 @@ func TestBadRequests(t *testing.T) {
 		{"less than reserved", "PUT", "/products/tea", put(`"Tea"`, "1", `"EUR"`, "3"), 409, "stock-below-reserved", "body.stock"},
 		{"no room", "POST", "/products/full/restock", `{"quantity": 1}`, 409, "stock-limit", "body.quantity"},
 		{"an id that is none", "PUT", "/products/a%20b", ok, 422, "invalid-request", "path.id"},
-		{"an id with NUL", "GET", "/products/a%00b", "", 400, "invalid-request", ""},
+		{"an id with NUL", "GET", "/products/a%00b", "", 400, "invalid-request", "path"},
 		{"a long id", "PUT", "/products/" + strings.Repeat("x", 65), ok, 422, "invalid-request", "path.id"},
 		{"an order id that is none", "GET", "/reservations/1", "", 422, "invalid-request", "path.orderId"},
 		{"no body", "PUT", "/products/tea", "", 400, "malformed-body", "body"},

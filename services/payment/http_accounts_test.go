@@ -156,8 +156,8 @@ func TestBadMoneyRequests(t *testing.T) {
 		{"a deposit in another currency", "POST", "/deposits", `{"depositId": ` + fresh() + `, "accountId": "merchant.EUR", "amount": 1, "currency": "USD"}`, 409, "currency-mismatch", ""},
 		{"an account without a name", "POST", "/accounts", `{"accountId": "", "currency": "EUR"}`, 422, "invalid-request", "body.accountId"},
 		{"a name with NUL", "POST", "/accounts", `{"accountId": "a\u0000", "currency": "EUR"}`, 422, "invalid-request", "body.accountId"},
-		{"a path with NUL", "GET", "/accounts/a%00", "", 400, "invalid-request", ""},
-		{"a path that is no text", "GET", "/accounts/%ff", "", 400, "invalid-request", ""},
+		{"a path with NUL", "GET", "/accounts/a%00", "", 400, "invalid-request", "path"},
+		{"a path that is no text", "GET", "/accounts/%ff", "", 400, "invalid-request", "path"},
 		{"frozen maybe", "PUT", "/accounts/ada/frozen", `{"frozen": "maybe"}`, 422, "invalid-request", "body.frozen"},
 		{"a cursor that is none", "GET", "/accounts/ada/entries?cursor=x", "", 422, "invalid-request", "query.cursor"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -26,7 +27,7 @@ type (
 	putInput struct {
 		UserPath
 		IfMatch     string `header:"If-Match" maxLength:"1000" example:"\"1\"" doc:"the ETag of the profile that is to be replaced; * means any"`
-		IfNoneMatch string `header:"If-None-Match" maxLength:"100" example:"*" doc:"* : only if the user has no profile yet"`
+		IfNoneMatch string `header:"If-None-Match" maxLength:"1000" example:"*" doc:"* : only if the user has no profile yet; ETags: only if its ETag is none of these"`
 		Body        Draft
 	}
 	output struct {
@@ -49,6 +50,12 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 		OperationID: "put-profile", Method: http.MethodPut, Path: "/users/{id}/profile", Summary: "Create a user's profile or change it",
 		Description: "Sets everything in the profile. A change names in If-Match the version that it replaces, and fails with 412 when that is no longer " +
 			"the version there is; without If-Match it fails with 428. A request that is sent again, because its answer was lost, changes nothing more.",
+		Responses: map[string]*huma.Response{
+			"200": {Description: "Changed"},
+			"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {
+				Schema: api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Profile](), true, ""),
+			}}},
+		},
 		Errors: []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusServiceUnavailable},
 	}, h.put)
 	huma.Register(api, huma.Operation{
@@ -60,11 +67,7 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 func (h handlers) put(ctx context.Context, in *putInput) (*output, error) {
 	c, ok := parseCondition(in.IfMatch, in.IfNoneMatch)
 	if !ok {
-		field := web.Field("header.If-Match", `expected one or more ETags in double quotes, such as "1", or *`, in.IfMatch)
-		if in.IfNoneMatch != "" {
-			field = web.Field("header.If-None-Match", "expected * and no If-Match", in.IfNoneMatch)
-		}
-		return nil, web.Invalid(field)
+		return nil, web.Invalid(web.Field("header.If-None-Match", "expected no If-Match beside *", in.IfNoneMatch))
 	}
 	p, v, err := put(ctx, h.db, h.relay, in.ID, in.Body, c)
 	switch {

@@ -6,10 +6,10 @@ package profile
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/web"
 )
 
 // Draft is what a profile is set to.
@@ -37,33 +37,26 @@ func (p Profile) updated() event.UserProfileUpdatedV1 {
 
 // condition is what a writer demands of the profile that it is about to replace: what If-Match and If-None-Match say.
 type condition struct {
-	absent  bool     // there is none yet
-	any     bool     // there is one, whatever its version
-	matches []string // it has one of these ETags
+	named  bool      // the writer says what it replaces
+	match  web.ETags // there is one with one of these ETags
+	except web.ETags // there is none with one of these; Any: there is none at all
 }
 
-// parseCondition reads the two headers. ok is false where one of them is nothing that is understood here.
+// parseCondition reads the two headers. ok is false where one of them cannot be read, or both together can never be met.
 func parseCondition(ifMatch, ifNoneMatch string) (c condition, ok bool) {
-	if ifNoneMatch != "" {
-		return condition{absent: true}, ifNoneMatch == "*" && ifMatch == ""
-	}
-	if ifMatch == "*" {
-		return condition{any: true}, true
-	}
-	if ifMatch == "" {
-		return c, true
-	}
-	for tag := range strings.SplitSeq(ifMatch, ",") {
-		tag = strings.TrimSpace(tag)
-		if _, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64); err != nil || len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
+	if ifMatch != "" {
+		c.named = true
+		if c.match, ok = web.ParseETags(ifMatch); !ok {
 			return c, false
 		}
-		c.matches = append(c.matches, tag)
 	}
-	return c, true
+	if ifNoneMatch != "" {
+		if c.except, ok = web.ParseETags(ifNoneMatch); !ok {
+			return c, false
+		}
+	}
+	return c, !c.named || !c.except.Any
 }
-
-func (c condition) none() bool { return !c.absent && !c.any && len(c.matches) == 0 }
 
 // verdict is what becomes of a write.
 type verdict int
@@ -78,25 +71,22 @@ const (
 // judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what another
 // has written. A change whose answer was lost may be sent again: it finds its own version, one above the one that it names.
 func judge(now Profile, exists bool, d Draft, c condition) verdict {
+	before := Profile{Version: now.Version - 1}
 	switch {
-	case !exists && (c.absent || c.none()):
+	case !exists && !c.named:
 		return write
 	case !exists:
 		return conflict
-	case now.Draft == d && now.Version == 1 && (c.absent || c.none()):
+	case now.Draft == d && now.Version == 1 && !c.named && (c.except.Any || !c.except.MatchWeak(now.etag())):
 		return keep
-	case c.none():
+	case c.except.MatchWeak(now.etag()):
+		return conflict
+	case !c.named:
 		return blind
-	case c.any:
+	case c.match.Match(now.etag()):
 		return write
-	}
-	for _, tag := range c.matches {
-		if tag == now.etag() {
-			return write
-		}
-		if before := (Profile{Version: now.Version - 1}); tag == before.etag() && now.Draft == d {
-			return keep
-		}
+	case c.match.Match(before.etag()) && now.Draft == d:
+		return keep
 	}
 	return conflict
 }

@@ -110,7 +110,13 @@ func TestVersions(t *testing.T) {
 		{"whatever it is", "PUT", lovelace, []string{"If-Match", "*"}, `200 "4" Ada Lovelace v4`},
 		{"get", "GET", "", nil, `200 "4" Ada Lovelace v4`},
 		{"no ETag", "PUT", ada, []string{"If-Match", "4"}, "422 invalid-request header.If-Match"},
-		{"a weak ETag", "PUT", ada, []string{"If-Match", `W/"4"`}, "422 invalid-request header.If-Match"},
+		{"a weak ETag", "PUT", ada, []string{"If-Match", `W/"4"`}, "412 version-conflict"},
+		{"a foreign ETag", "PUT", ada, []string{"If-Match", `"abc", "4,5"`}, "412 version-conflict"},
+		{"what it is not", "PUT", ada, []string{"If-None-Match", `W/"4"`}, "412 version-conflict"},
+		{"what it is not, blindly", "PUT", ada, []string{"If-None-Match", `"3"`}, "428 precondition-required header.If-Match"},
+		{"what it is and is not", "PUT", ada, []string{"If-Match", `"4"`, "If-None-Match", `"3", "4"`}, "412 version-conflict"},
+		{"what it is, in a list with gaps", "PUT", ada, []string{"If-Match", `,W/"4", "4",`}, `200 "5" Ada v5`},
+		{"what it is and was not", "PUT", lovelace, []string{"If-Match", `"5"`, "If-None-Match", `"4"`}, `200 "6" Ada Lovelace v6`},
 		{"both", "PUT", ada, []string{"If-Match", `"4"`, "If-None-Match", "*"}, "422 invalid-request header.If-None-Match"},
 		{"no name", "PUT", `{"name":" "}`, nil, "422 invalid-request body.name"},
 		{"no address", "PUT", `{"name":"Ada","email":"ada"}`, nil, "422 invalid-request body.email"},
@@ -122,7 +128,7 @@ func TestVersions(t *testing.T) {
 	}
 	want := []string{
 		"ada: ada v1 Ada  ", "ada: ada v2 Ada Lovelace ada@example.com Programs.", "ada: ada v3 Ada  ",
-		"ada: ada v4 Ada Lovelace ada@example.com Programs.",
+		"ada: ada v4 Ada Lovelace ada@example.com Programs.", "ada: ada v5 Ada  ", "ada: ada v6 Ada Lovelace ada@example.com Programs.",
 	}
 	if diff := cmp.Diff(want, b.told()); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
