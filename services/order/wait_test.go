@@ -78,10 +78,10 @@ var committed = map[string]struct {
 	}, Cancelled},
 	"by the checker": {func(t *testing.T, c client, w *waiters, id uuid.UUID) {
 		cancels := canceller{db: c.db, metrics: c.metrics, waits: w, now: clock.Now}
-		if _, _, err := cancels.reconcile(t.Context(), id, Pending, held{true, true}, "lost", "checker"); err != nil {
+		if _, _, err := cancels.reconcile(t.Context(), id, Pending, held{}, "lost", "checker"); err != nil {
 			t.Error(err)
 		}
-	}, Confirmed},
+	}, Cancelled},
 }
 
 // Whoever settles an order wakes those who wait for it: the instance itself by its commit, another one by what is looked at.
