@@ -40,7 +40,7 @@ type facts struct {
 	transfers []*transfer
 	sightings []sighting // what the system's checker has found
 	checks    int        // that it has made
-	excused   func(at time.Time) bool
+	excused   func(sighting) bool
 	episodes  []Episode
 	ended     time.Time     // load and faults
 	settling  time.Duration // from then until all was settled

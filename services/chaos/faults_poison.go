@@ -72,19 +72,26 @@ func oversize(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (strin
 	return fmt.Sprintf("%d messages, the last one buried %s after it", len(sent), after), err
 }
 
-// buriedWithin is how long dead letters may take when no more poison comes.
-const buriedWithin = 30 * time.Second
+const (
+	// buriedWithin is how long dead letters may take when no more poison comes, and their topics can be read.
+	buriedWithin = 30 * time.Second
+	// readableWithin is how long these may have no leader, for other faults.
+	readableWithin = 3 * time.Minute
+)
 
 // awaitBuried waits until poison is in the dead letter topics of all groups that meet it, and returns how long that took.
 func (c *calamity) awaitBuried(ctx context.Context, sent []poisoned) (time.Duration, error) {
 	began := time.Now()
+	readable := began // since when
 	for {
 		left, err := c.unburied(ctx, sent)
 		took := time.Since(began).Truncate(100 * time.Millisecond)
-		if err == nil && left == 0 || ctx.Err() != nil {
+		switch {
+		case err == nil && left == 0 || ctx.Err() != nil:
 			return took, ctx.Err()
-		}
-		if took > buriedWithin {
+		case err != nil && took < readableWithin:
+			readable = time.Now()
+		case time.Since(readable) > buriedWithin:
 			return took, errors.Join(err, fmt.Errorf("%d of %d messages were not buried %s after the last was sent", left, len(sent), took))
 		}
 		pause(ctx, time.Second)

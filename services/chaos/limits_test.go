@@ -122,6 +122,11 @@ func TestPoisonIsKnownByItsPlace(t *testing.T) {
 	if found := check(f); len(found) > 0 {
 		t.Errorf("violations %v", found)
 	}
+	f.poisoned[len(f.poisoned)-1].free = true // buried or not, it is what it is
+	if found := check(f); len(found) > 0 {
+		t.Errorf("violations of what is not asked for: %v", found)
+	}
+	f.poisoned[len(f.poisoned)-1].free = false
 	f.dead[1].from = "order.created/3 at 18"
 	if found := check(f); len(found) != 2 { // that is not buried, and something else is
 		t.Errorf("violations %v", found)
@@ -138,12 +143,14 @@ func TestForgive(t *testing.T) {
 	if n := p.forgive("order.confirmed"); n != 1 {
 		t.Errorf("%d are forgiven", n)
 	}
-	var left []string
+	var asked []string
 	for _, one := range p.all() {
-		left = append(left, one.id)
+		if !one.free {
+			asked = append(asked, one.id)
+		}
 	}
-	if !slices.Equal(left, []string{"elsewhere", "early"}) {
-		t.Errorf("left are %v", left)
+	if !slices.Equal(asked, []string{"elsewhere", "early"}) {
+		t.Errorf("asked for are %v", asked)
 	}
 }
 
@@ -163,6 +170,24 @@ func TestWhatHoldsBrokersComesAlone(t *testing.T) {
 	for _, name := range []string{"topic-deleted", "key-poisoned", "kafka-amnesia"} {
 		if !slices.Contains(held[name], "topics") {
 			t.Errorf("%s may come with poison", name)
+		}
+	}
+}
+
+// The watcher may say of a broker that was away that events wait, and of clocks that are an hour apart anything; for a while.
+func TestExcused(t *testing.T) {
+	second := func(n int) time.Time { return time.Unix(int64(n), 0) }
+	may := excused([]Episode{{Fault: "kafka-amnesia", On: "kafka", Start: second(10), End: second(80)}, {Fault: "clock", On: "order", Start: second(200), End: second(220)}})
+	stuck, lost := `{"kind": "outbox-stuck"}`, `{"kind": "confirmed-not-paid"}`
+	for _, tc := range []struct {
+		at      int
+		finding string
+		want    bool
+	}{
+		{9, stuck, false}, {40, stuck, true}, {85, stuck, true}, {95, stuck, false}, {40, lost, false}, {210, lost, true}, {270, lost, true}, {290, lost, false},
+	} {
+		if got := may(sighting{second(tc.at), tc.finding}); got != tc.want {
+			t.Errorf("%s at %d: %v", tc.finding, tc.at, got)
 		}
 	}
 }

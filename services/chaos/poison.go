@@ -37,6 +37,7 @@ type poisoned struct {
 	value string
 	place string // empty: its header tells which it is
 	at    time.Time
+	free  bool // it may be buried, and need not be: nobody knows whether a group has seen it
 }
 
 // record is the message.
@@ -64,14 +65,18 @@ func (p *poisons) add(one poisoned) {
 	p.sent = append(p.sent, one)
 }
 
-// forgive drops what a group may not have seen of a topic that was deleted, and returns how much that is: what came in the
+// forgive asks no more for what a group may not have seen of a topic that was deleted, and returns how much that is: what came in the
 // last minute. Poison is in no outbox, so nobody sends it again.
-func (p *poisons) forgive(topic string) int {
+func (p *poisons) forgive(topic string) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := len(p.sent)
-	p.sent = slices.DeleteFunc(p.sent, func(one poisoned) bool { return one.topic == topic && time.Since(one.at) < time.Minute })
-	return before - len(p.sent)
+	for i := range p.sent {
+		if one := &p.sent[i]; one.topic == topic && !one.free && time.Since(one.at) < time.Minute {
+			one.free = true
+			n++
+		}
+	}
+	return n
 }
 
 // garbage is what no handler can read, in any topic.
