@@ -65,7 +65,13 @@ func (p *peer) work(ctx context.Context, s *broker.Session) {
 		for _, r := range polled.Records {
 			next[broker.TopicPartition{Topic: r.Topic, Partition: r.Partition}] = r.Offset + 1
 		}
-		_ = s.Commit(next) // or they come again
+		for last := time.Now().Add(15 * time.Second); s.Commit(next) != nil && time.Now().Before(last); { // a coordinator may be on its way; or they come again
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
 		p.mu.Lock()
 		p.records = append(p.records, polled.Records...)
 		p.leaving = append(p.leaving, polled.Leaving...)

@@ -2,6 +2,7 @@ package brokertest_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -67,14 +68,26 @@ func TestGroup(t *testing.T) {
 	})
 }
 
+// produce writes a value, as soon as the partition has its leader: after a start it takes a moment.
 func produce(ctx context.Context, t *testing.T, addr, topic, value string) {
 	t.Helper()
+	for {
+		err := produceOnce(ctx, addr, topic, value)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, kafka.NotLeaderForPartition) && !errors.Is(err, kafka.LeaderNotAvailable) || ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func produceOnce(ctx context.Context, addr, topic, value string) error {
 	conn, err := kafka.DialLeader(ctx, "tcp", addr, topic, 0)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer conn.Close()
-	if _, err := conn.WriteMessages(kafka.Message{Value: []byte(value)}); err != nil {
-		t.Fatal(err)
-	}
+	_, err = conn.WriteMessages(kafka.Message{Value: []byte(value)})
+	return err
 }
