@@ -103,8 +103,8 @@ func (s *spine) repairsOnRecord(t *testing.T) {
 		NextCursor string `json:"nextCursor"`
 	}
 	kinds := map[string]bool{}
-	for cursor := ""; ; {
-		p, err := fetch[page](t.Context(), s.url("checker")+"/repairs?limit=100&cursor="+cursor)
+	for from := ""; ; {
+		p, err := fetch[page](t.Context(), s.url("checker")+"/repairs?limit=100"+from)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,9 +117,10 @@ func (s *spine) repairsOnRecord(t *testing.T) {
 			}
 			kinds[r.Kind] = true
 		}
-		if cursor = p.NextCursor; cursor == "" {
+		if p.NextCursor == "" {
 			break
 		}
+		from = "&cursor=" + p.NextCursor
 	}
 	for _, p := range plants() {
 		for _, kind := range p.kinds {
