@@ -16,7 +16,7 @@ func sound() (f *facts, confirmed, declined, refused, refunded uuid.UUID) {
 		orders: map[uuid.UUID]*orderRow{}, reservations: map[uuid.UUID]*reservationRow{}, payments: map[uuid.UUID]*paymentRow{},
 		outboxes: map[string]int{}, counted: map[uuid.UUID]int{}, tally: map[string]int64{},
 		topics: map[string]map[uuid.UUID][]record{}, counts: map[string][]int64{},
-		checks: 1, excused: excused(nil),
+		checks: 1, excused: excused(nil, 0),
 	}
 	for _, topic := range eventTopics() {
 		f.topics[topic] = map[uuid.UUID][]record{}

@@ -177,7 +177,7 @@ func TestWhatHoldsBrokersComesAlone(t *testing.T) {
 // The watcher may say of a broker that was away that events wait, and of clocks that are an hour apart anything; for a while.
 func TestExcused(t *testing.T) {
 	second := func(n int) time.Time { return time.Unix(int64(n), 0) }
-	may := excused([]Episode{{Fault: "kafka-amnesia", On: "kafka", Start: second(10), End: second(80)}, {Fault: "clock", On: "order", Start: second(200), End: second(220)}})
+	may := excused([]Episode{{Fault: "kafka-amnesia", On: "kafka", Start: second(10), End: second(80)}, {Fault: "clock", On: "order", Start: second(200), End: second(220)}}, 10*time.Second)
 	stuck, lost := `{"kind": "outbox-stuck"}`, `{"kind": "confirmed-not-paid"}`
 	for _, tc := range []struct {
 		at      int

@@ -130,7 +130,7 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	report.measured(w, l.counts(), h, began, at)
 
 	f := &facts{
-		stock: stock(), excused: excused(h.all()), episodes: h.all(), ended: report.ended, patience: w.opts.Settle,
+		stock: stock(), excused: excused(h.all(), w.opts.Settle), episodes: h.all(), ended: report.ended, patience: w.opts.Settle,
 		settling: time.Duration(report.SettledSeconds * float64(time.Second)),
 	}
 	if err := w.lastLook(ctx); err != nil {

@@ -68,8 +68,8 @@ func readSightings(ctx context.Context, db *pgxpool.Pool) (seen []sighting, chec
 }
 
 // excused are what the watcher may say: anything while clocks were an hour apart, since it goes by them, with a grace that is shorter; and that
-// events wait to be published where a broker was away, until shortly after.
-func excused(episodes []Episode) func(sighting) bool {
+// events wait to be published where a broker was away, for as long afterwards as settling may take.
+func excused(episodes []Episode, settle time.Duration) func(sighting) bool {
 	return func(s sighting) bool {
 		for _, e := range episodes {
 			late := s.at.Sub(e.End)
@@ -77,7 +77,7 @@ func excused(episodes []Episode) func(sighting) bool {
 			case !s.at.After(e.Start):
 			case e.Fault == "clock" && late < time.Minute:
 				return true
-			case strings.HasPrefix(e.On, "kafka") && late < 10*time.Second && strings.Contains(s.finding, string(checker.OutboxStuck)):
+			case strings.HasPrefix(e.On, "kafka") && late < settle && strings.Contains(s.finding, string(checker.OutboxStuck)):
 				return true
 			}
 		}
