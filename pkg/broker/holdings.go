@@ -5,6 +5,12 @@ import (
 	"time"
 )
 
+// moves reports what has come and what leaves, each once, and whether there is any.
+func (s *Session) moves() (moves Polled, some bool) {
+	moves = Polled{Gained: s.arrivals(), Leaving: s.departures()}
+	return moves, len(moves.Gained) > 0 || len(moves.Leaving) > 0
+}
+
 // arrivals reports those that were not. One that comes back while it is still on its way out waits until it was given up.
 func (s *Session) arrivals() (gained []TopicPartition) {
 	s.mu.Lock()
@@ -65,7 +71,7 @@ func (s *Session) depart(tp TopicPartition, lost bool) {
 		return
 	}
 	s.going[tp] = &departure{since: time.Now(), lost: lost, share: h}
-	signal(s.left)
+	signal(s.moved)
 }
 
 // revoke takes away all but some partitions, and tells whether there were any. The member may still commit them until they are given up.
@@ -151,6 +157,7 @@ func (s *Session) assign(who identity, mine []TopicPartition) (revoked bool) {
 	close(s.resynch)
 	s.resynch = make(chan struct{})
 	signal(s.kick)
+	signal(s.moved)
 	return revoked
 }
 

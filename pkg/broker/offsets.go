@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8,
 		topics = append(topics, tp.Topic)
 	}
 	leaders, err := c.leadersOf(ctx, topics...)
-	byLeader := map[int]map[string][]listoffsets.RequestPartition{}
+	byLeader := map[int][]TopicPartition{}
 	for _, tp := range tps {
 		parts := leaders[tp.Topic]
 		switch {
@@ -66,18 +67,14 @@ func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8,
 			errs[tp] = kafka.LeaderNotAvailable
 		default:
 			l := parts[tp.Partition].id
-			if byLeader[l] == nil {
-				byLeader[l] = map[string][]listoffsets.RequestPartition{}
-			}
-			byLeader[l][tp.Topic] = append(byLeader[l][tp.Topic],
-				listoffsets.RequestPartition{Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, Timestamp: int64(at)})
+			byLeader[l] = append(byLeader[l], tp)
 		}
 	}
 	var asking sync.WaitGroup
 	var mu sync.Mutex
-	for leader, parts := range byLeader {
+	for leader, led := range byLeader {
 		asking.Go(func() {
-			got, failed := c.listFrom(ctx, leader, isolation, parts)
+			got, failed := c.listFrom(ctx, leader, at, isolation, led)
 			mu.Lock()
 			defer mu.Unlock()
 			maps.Copy(out, got)
@@ -91,20 +88,20 @@ func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8,
 	return out, errs
 }
 
-func (c *Client) listFrom(ctx context.Context, leader int, isolation int8, topics map[string][]listoffsets.RequestPartition) (
+func (c *Client) listFrom(ctx context.Context, leader int, at offsetTime, isolation int8, tps []TopicPartition) (
 	map[TopicPartition]int64, map[TopicPartition]error) {
 	out, errs := map[TopicPartition]int64{}, map[TopicPartition]error{}
 	req := &listRequest{ReplicaID: -1, IsolationLevel: isolation}
 	req.send(int32(leader))
-	for t, parts := range topics {
+	for t, parts := range perTopic(slices.Values(tps), func(tp TopicPartition) listoffsets.RequestPartition {
+		return listoffsets.RequestPartition{Partition: int32(tp.Partition), CurrentLeaderEpoch: -1, Timestamp: int64(at)}
+	}) {
 		req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: t, Partitions: parts})
 	}
 	m, err := c.ask(ctx, requestTimeout, req)
 	if err != nil {
-		for t, parts := range topics {
-			for _, p := range parts {
-				errs[TopicPartition{t, int(p.Partition)}] = err
-			}
+		for _, tp := range tps {
+			errs[tp] = err
 		}
 		return nil, errs
 	}

@@ -26,9 +26,9 @@ type Session struct {
 	pending     []Record        // of Poll
 	paused      []chan struct{} // fetch loops that wait for the next Poll
 
-	free chan struct{} // has one element when something was given up
-	kick chan struct{} // has one element when the manager has something to do
-	left chan struct{} // has one element when there are departures that Poll has not reported
+	free  chan struct{} // has one element when something was given up
+	kick  chan struct{} // has one element when the manager has something to do
+	moved chan struct{} // has one element when there are arrivals or departures that Poll has not reported
 
 	mu      sync.Mutex // guards what follows
 	who     identity
@@ -96,7 +96,7 @@ type delivery struct {
 func newSession(c *Client, cfg GroupConfig) *Session {
 	return &Session{
 		client: c, cfg: cfg, coordinator: &coordinator{client: c, group: cfg.Group}, out: make(chan delivery),
-		free: make(chan struct{}, 1), kick: make(chan struct{}, 1), left: make(chan struct{}, 1),
+		free: make(chan struct{}, 1), kick: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 		held: map[TopicPartition]*share{}, going: map[TopicPartition]*departure{},
 		changed: make(chan struct{}), resynch: make(chan struct{}), good: map[TopicPartition]time.Time{}, gone: map[string]bool{}, cuts: map[TopicPartition]int64{},
 	}
@@ -110,12 +110,12 @@ func signal(c chan struct{}) {
 }
 
 // Poll returns records of all held partitions, at most limit, in order per partition. It waits for the first one until ctx ends, and
-// takes along what else has arrived. It returns at once, without records, when partitions are leaving; see [Polled]. Records of a
-// partition that is leaving or gone are not returned any more.
+// takes along what else has arrived. It returns at once, without records, when partitions have come or are leaving; see [Polled]. Records of
+// a partition that is leaving or gone are not returned any more.
 func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 	s.giveUp()
-	if leaving := s.departures(); len(leaving) > 0 {
-		return Polled{Gained: s.arrivals(), Leaving: leaving}, nil
+	if moves, some := s.moves(); some {
+		return moves, nil
 	}
 	if len(s.pending) == 0 {
 		for _, more := range s.paused {
@@ -127,9 +127,9 @@ func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 		select {
 		case d := <-s.out:
 			s.take(d)
-		case <-s.left:
-			if leaving := s.departures(); len(leaving) > 0 {
-				return Polled{Gained: s.arrivals(), Leaving: leaving}, nil
+		case <-s.moved:
+			if moves, some := s.moves(); some {
+				return moves, nil
 			}
 		case <-ctx.Done():
 			return Polled{}, ctx.Err()
@@ -148,7 +148,7 @@ func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 	batch := s.pending[:n:n]
 	s.pending = s.pending[n:]
 	s.gave(batch)
-	return Polled{Gained: s.arrivals(), Records: batch}, nil
+	return Polled{Records: batch}, nil
 }
 
 // take keeps the records of partitions that are still held. A delivery of none lets its loop go on at once.
