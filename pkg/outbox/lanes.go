@@ -137,6 +137,24 @@ func (s *split) place(r *broker.Record) place {
 	return place{topic: r.Topic, part: broker.PartitionOf(r.Key, s.partitions)}
 }
 
+// goesTo tells whether the order of a place's events is an order in the partition. Events without a key go anywhere, and have none.
+func (s *split) goesTo(at place, tp broker.TopicPartition) bool {
+	if at.topic != tp.Topic || at.part == anywhere {
+		return false
+	}
+	return s.partitions == 0 || at.part == tp.Partition
+}
+
+// doubtful tells whether a place's events have to wait for partitions that are in doubt.
+func (s *split) doubtful(at place, doubts map[broker.TopicPartition]doubt) bool {
+	for tp := range doubts {
+		if s.goesTo(at, tp) {
+			return true
+		}
+	}
+	return false
+}
+
 // find returns the lane in which the record must wait, or nil.
 func (l *lanes) find(r *broker.Record) (place, *lane) {
 	s := l.topics[r.Topic]
@@ -158,28 +176,29 @@ func (l *lanes) open(r *broker.Record, partitions func(topic string) int) (place
 	if found != nil {
 		return at, found
 	}
-	return l.at(l.split(r, partitions).place(r))
+	s := l.splitOf(r.Topic, partitions)
+	return l.at(s, s.place(r))
 }
 
 // set is open for an event that waits in a lane of its key, also where the partition has one.
 func (l *lanes) set(r *broker.Record, id int64, partitions func(topic string) int) (place, *lane) {
-	return l.at(l.split(r, partitions).place(r).own(r, id))
+	s := l.splitOf(r.Topic, partitions)
+	return l.at(s, s.place(r).own(r, id))
 }
 
-func (l *lanes) split(r *broker.Record, partitions func(topic string) int) *split {
-	s := l.topics[r.Topic]
-	if s == nil {
-		s = &split{partitions: partitions(r.Topic)}
-		l.topics[r.Topic] = s
+// splitOf is how the events of a topic are told apart, or would be if one had to wait.
+func (l *lanes) splitOf(topic string, partitions func(topic string) int) *split {
+	if s := l.topics[topic]; s != nil {
+		return s
 	}
-	return s
+	return &split{partitions: partitions(topic)}
 }
 
-func (l *lanes) at(at place) (place, *lane) {
-	found, s := l.of[at], l.topics[at.topic]
+func (l *lanes) at(s *split, at place) (place, *lane) {
+	found := l.of[at]
 	if found == nil {
 		found = &lane{}
-		l.of[at] = found
+		l.of[at], l.topics[at.topic] = found, s
 		s.lanes++
 		if at.alone {
 			s.alone++
@@ -235,12 +254,6 @@ func (l *lanes) drop(at place, gone map[int64]bool, last int64) (lost bool) {
 	if in.more {
 		return true
 	}
-	l.close(at)
-	return false
-}
-
-// close forgets an empty lane.
-func (l *lanes) close(at place) {
 	delete(l.of, at)
 	s := l.topics[at.topic]
 	if at.alone {
@@ -249,6 +262,7 @@ func (l *lanes) close(at place) {
 	if s.lanes--; s.lanes == 0 {
 		delete(l.topics, at.topic)
 	}
+	return false
 }
 
 // refused has the lane rest, longer than the last time.
@@ -257,30 +271,12 @@ func (l *lane) refused(now time.Time, most time.Duration) {
 	l.until = now.Add(l.wait)
 }
 
-// goesTo tells whether the order of a lane's events is an order in the partition. Events without a key go anywhere, and have none.
-func (l *lanes) goesTo(at place, tp broker.TopicPartition) bool {
-	if at.topic != tp.Topic || at.part == anywhere {
-		return false
-	}
-	return l.topics[at.topic].partitions == 0 || at.part == tp.Partition
-}
-
-// doubtful tells whether a lane has to wait for partitions that are in doubt.
-func (l *lanes) doubtful(at place, doubts map[broker.TopicPartition]doubt) bool {
-	for tp := range doubts {
-		if l.goesTo(at, tp) {
-			return true
-		}
-	}
-	return false
-}
-
 // due returns the lanes that may be tried now and the ids to try, at most limit of the lanes that the broker has taken from again.
 func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]doubt) (ids []int64, from []place) {
 	single := map[place]place{} // the key that may be tried, by partition: a refused one would hold up the next
 	for at, in := range l.of {
 		switch {
-		case !in.due(now) || l.doubtful(at, doubts):
+		case !in.due(now) || l.topics[at.topic].doubtful(at, doubts):
 		case at.alone:
 			part := place{topic: at.topic, part: at.part}
 			if other, ok := single[part]; !ok || in.until.Before(l.of[other].until) {
@@ -307,7 +303,7 @@ func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]d
 // next is how long no lane is due, but for those of which somebody says when they are no longer in doubt.
 func (l *lanes) next(now time.Time, most time.Duration, doubts map[broker.TopicPartition]doubt) time.Duration {
 	for at, in := range l.of {
-		if !in.busy && len(in.ids) > 0 && !l.doubtful(at, doubts) {
+		if !in.busy && len(in.ids) > 0 && !l.topics[at.topic].doubtful(at, doubts) {
 			most = min(most, max(in.until.Sub(now), 0))
 		}
 	}

@@ -81,13 +81,9 @@ func (l *ledger) failed(in func(broker.TopicPartition) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for tp := range l.marks {
-		if !in(tp) {
-			continue
-		}
-		l.suspect(tp)
-		select {
-		case l.look <- struct{}{}:
-		default:
+		if in(tp) {
+			l.suspect(tp)
+			signal(l.look)
 		}
 	}
 }

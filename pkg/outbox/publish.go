@@ -50,16 +50,18 @@ func (p *pump) admit(ctx context.Context, rows []row) []row {
 	if len(p.lanes.of) == 0 && doubts == nil {
 		return rows
 	}
-	inDoubt := map[string]bool{}
+	splits := map[string]*split{} // of the topics that have partitions in doubt
 	for tp := range doubts {
-		inDoubt[tp.Topic] = true
+		if splits[tp.Topic] == nil {
+			splits[tp.Topic] = p.lanes.splitOf(tp.Topic, func(topic string) int { return p.partitionsOf(ctx, topic) })
+		}
 	}
 	free := make([]row, 0, len(rows))
 	for i := range rows {
 		r := &rows[i].record
 		_, in := p.lanes.find(r)
-		if in == nil && inDoubt[r.Topic] {
-			in = p.laneInDoubt(ctx, r, doubts)
+		if s := splits[r.Topic]; in == nil && s != nil && s.doubtful(s.place(r), doubts) {
+			_, in = p.lanes.open(r, func(string) int { return s.partitions })
 		}
 		if in == nil {
 			free = append(free, rows[i])
@@ -69,16 +71,6 @@ func (p *pump) admit(ctx context.Context, rows []row) []row {
 		p.frontier.publish(rows[i].id)
 	}
 	return free
-}
-
-// laneInDoubt opens a lane for a record whose partition is in doubt; nil: it is not.
-func (p *pump) laneInDoubt(ctx context.Context, r *broker.Record, doubts map[broker.TopicPartition]doubt) *lane {
-	at, in := p.lanes.open(r, func(topic string) int { return p.partitionsOf(ctx, topic) })
-	if p.lanes.doubtful(at, doubts) {
-		return in
-	}
-	p.lanes.close(at)
-	return nil
 }
 
 // retry sends events of the lanes that are due, beside everything else: a broker that hangs holds up only what waits for it.
@@ -229,7 +221,7 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 	if len(refused) > 0 && p.cfg.Keep >= 0 {
 		p.ledger.failed(func(tp broker.TopicPartition) bool {
 			for at := range refused {
-				if !at.alone && p.lanes.goesTo(at, tp) {
+				if !at.alone && p.lanes.topics[at.topic].goesTo(at, tp) {
 					return true
 				}
 			}

@@ -114,9 +114,12 @@ func (r *Relay) Wake() {
 	}
 }
 
-func (r *Relay) signal() {
+func (r *Relay) signal() { signal(r.wake) }
+
+// signal leaves a sign for whoever receives from c, unless there is one.
+func signal(c chan struct{}) {
 	select {
-	case r.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
