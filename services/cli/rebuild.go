@@ -96,11 +96,16 @@ func ask(ctx context.Context, method, url string, body any, want int, into any) 
 		return err
 	}
 	if res.StatusCode != want {
-		var problem struct{ Detail string }
-		if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
-			return errors.New(problem.Detail)
-		}
-		return fmt.Errorf("%s answers %s: %s", url, res.Status, answer)
+		return refused(url, res.Status, answer)
 	}
 	return json.Unmarshal(answer, into)
+}
+
+// refused is the error of an answer that is not the one that was hoped for, in the words of its problem if it is one.
+func refused(url, status string, answer []byte) error {
+	var problem struct{ Detail string }
+	if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
+		return errors.New(problem.Detail)
+	}
+	return fmt.Errorf("%s answers %s: %s", url, status, answer)
 }

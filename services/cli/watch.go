@@ -142,11 +142,7 @@ func refusal(url string, res *http.Response) error {
 	if err != nil {
 		return err
 	}
-	var problem struct{ Detail string }
-	err = fmt.Errorf("%s answers %s: %s", url, res.Status, answer)
-	if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
-		err = errors.New(problem.Detail)
-	}
+	err = refused(url, res.Status, answer)
 	if res.StatusCode < http.StatusInternalServerError {
 		err = fmt.Errorf("%w: %w", errRefused, err)
 	}

@@ -15,24 +15,7 @@ import (
 // until their deadline, and stops when it is told to.
 func TestRunWithoutKafka(t *testing.T) {
 	t.Parallel()
-	addr := pgtest.FreeAddr(t)
-	settings := map[string]string{
-		"ORDER_ADDR": addr, "ORDER_DATABASE_URL": pgtest.URL(t), "KAFKA_BROKERS": pgtest.FreeAddr(t), "LOG_LEVEL": "error",
-		"ORDER_DEADLINE": "1s",
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, func(name string) string { return settings[name] }) }()
-	defer stop()
-
-	url := "http://" + addr
-	await(t, ended, func() bool {
-		resp, err := http.Get(url + "/readyz")
-		if err != nil {
-			return false
-		}
-		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
-	})
+	url, ended, stop := running(t, map[string]string{"KAFKA_BROKERS": pgtest.FreeAddr(t), "ORDER_DEADLINE": "1s"})
 	resp, err := http.Post(url+"/orders", "application/json", strings.NewReader(draft("u-1")))
 	if err != nil {
 		t.Fatal(err)
@@ -74,19 +57,7 @@ func TestRunWithoutKafka(t *testing.T) {
 // A service that is told to stop answers those who wait at once, with what their orders are by then, and is gone well within its time.
 func TestTheStopEndsWaits(t *testing.T) {
 	t.Parallel()
-	addr := pgtest.FreeAddr(t)
-	settings := map[string]string{
-		"ORDER_ADDR": addr, "ORDER_DATABASE_URL": pgtest.URL(t), "KAFKA_BROKERS": "127.0.0.1:1", "LOG_LEVEL": "error",
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, func(name string) string { return settings[name] }) }()
-	defer stop()
-	url := "http://" + addr
-	await(t, ended, func() bool {
-		resp, err := http.Get(url + "/readyz")
-		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
-	})
+	url, ended, stop := running(t, map[string]string{"KAFKA_BROKERS": "127.0.0.1:1"})
 	resp, err := http.Post(url+"/orders", "application/json", strings.NewReader(draft("u-1")))
 	if err != nil {
 		t.Fatal(err)
@@ -160,6 +131,22 @@ func TestRunNamesAWrongSetting(t *testing.T) {
 			t.Errorf("ended with %v, want an error that names %s", err, setting)
 		}
 	}
+}
+
+// running starts the service on a database of its own and waits until it is ready. It ends when stop is called, or with the test.
+func running(t *testing.T, settings map[string]string) (url string, ended <-chan error, stop func()) {
+	t.Helper()
+	addr := pgtest.FreeAddr(t)
+	settings["ORDER_ADDR"], settings["ORDER_DATABASE_URL"], settings["LOG_LEVEL"] = addr, pgtest.URL(t), "error"
+	ctx, stop := context.WithCancel(t.Context())
+	end := make(chan error, 1)
+	go func() { end <- Run(ctx, func(name string) string { return settings[name] }) }()
+	url = "http://" + addr
+	await(t, end, func() bool {
+		resp, err := http.Get(url + "/readyz")
+		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	})
+	return url, end, stop
 }
 
 // await polls until ok, and fails when the service ends or a minute is over.
