@@ -71,6 +71,9 @@ cover: go ## Run all tests and print the coverage of every function
 	  -coverpkg=github.com/converge-dev/converge/... $(PACKAGES)
 	go tool cover -func=coverage.out
 
+contract: build ## Hold every answer of every service against its OpenAPI description, with schemathesis (needs Python)
+	deploy/contract/run $(ARGS)
+
 bench: go docker ## Measure against real Kafka and PostgreSQL (ARGS=-full: everything, 20 minutes; ARGS=-smoke: that it works)
 	go run ./services/cmd/bench $(ARGS)
 
@@ -102,4 +105,4 @@ docker:
 	@docker compose version >/dev/null 2>&1 || { echo "Docker with compose v2 is missing: https://docs.docker.com/engine/install/ (make run needs neither)" >&2; exit 1; }
 	@docker info >/dev/null 2>&1 || { echo "The Docker engine does not answer: docker info says why (make run works without it)" >&2; exit 1; }
 
-.PHONY: run up down logs clean test lint verify fuzz cover bench soak compare build fmt help go docker
+.PHONY: run up down logs clean test lint verify fuzz cover contract bench soak compare build fmt help go docker

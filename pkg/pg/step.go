@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Steps are parts of one transaction of which one can fail without the others. A step costs one round trip more than its
-// statements: its savepoint is set in that of the step before.
+// Steps are parts of one transaction of which one can fail without the others. A step that passes costs one round trip more than its
+// statements: the next one's savepoint is set in it. One that fails by itself costs none: what undoes it travels with the next statement.
 type Steps struct {
 	tx   pgx.Tx
 	lost error // why no more steps are possible
@@ -43,11 +43,24 @@ func (s *Steps) Do(ctx context.Context, fn func() error) (failed, lost error) {
 		s.lost = failed
 		return failed, failed
 	}
-	if p, ok := s.tx.(*pipelined); ok {
-		p.later = nil
-	}
-	if _, err := s.tx.Exec(ctx, "ROLLBACK TO SAVEPOINT step"); err != nil {
+	if err := s.undo(ctx); err != nil {
 		s.lost = fmt.Errorf("roll back to a savepoint: %w", err)
 	}
 	return failed, s.lost
+}
+
+// undo rolls back to the savepoint, with the next statement where that is possible: a transaction that a statement has failed in
+// takes no other, and cannot even prepare one.
+func (s *Steps) undo(ctx context.Context) error {
+	const rollback = "ROLLBACK TO SAVEPOINT step"
+	if p, ok := s.tx.(*pipelined); ok {
+		p.later = nil
+		if p.conn.PgConn().TxStatus() == 'T' {
+			var b pgx.Batch
+			b.Queue(rollback)
+			return Defer(ctx, p, &b)
+		}
+	}
+	_, err := s.tx.Exec(ctx, rollback)
+	return err
 }

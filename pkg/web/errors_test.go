@@ -186,7 +186,7 @@ func TestResolversKeepTheirWords(t *testing.T) {
 		func(context.Context, *resolved) (*struct{}, error) { return nil, nil })
 	for cursor, want := range map[string]string{
 		"bad":                   "expected the nextCursor of a page",
-		strings.Repeat("x", 11): "expected text of at most 10 characters",
+		strings.Repeat("x", 11): "expected text of 1 to 10 characters",
 	} {
 		p := readProblem(t, do(t, s, "GET", "/resolve?cursor="+cursor, "", ""))
 		if len(p.Errors) != 1 || p.Errors[0].Location != "query.cursor" || p.Errors[0].Message != want {

@@ -17,12 +17,13 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
-// prepareOperation runs when an operation is registered. It leaves the body's limits and checks to operate, and bounds
-// 32-bit parameters, which huma would cut to size silently.
-func prepareOperation(_ *huma.OpenAPI, op *huma.Operation) {
-	if bodySchema(op) != nil {
+// prepareOperation runs when an operation is registered. It leaves the body's limits and checks to operate, documents what these take, and
+// bounds 32-bit parameters, which huma would cut to size silently.
+func prepareOperation(api *huma.OpenAPI, op *huma.Operation) {
+	if body := bodySchema(op); body != nil {
 		op.SkipValidateBody = true
 		op.MaxBodyBytes = -1
+		documentNull(api.Components.Schemas, body)
 	}
 	op.BodyReadTimeout = 0 // every request's is bounded
 	documentRefusals(op)
@@ -30,7 +31,15 @@ func prepareOperation(_ *huma.OpenAPI, op *huma.Operation) {
 		documentCondition(op)
 	}
 	for _, p := range op.Parameters {
-		if p.Schema == nil || p.Schema.Type != huma.TypeInteger || p.Schema.Format != "int32" {
+		if p.Schema == nil {
+			continue
+		}
+		if p.In == "query" && p.Schema.Type == huma.TypeString && p.Schema.MinLength == nil {
+			one := 1 // badQuery refuses an empty one
+			p.Schema.MinLength = &one
+			p.Schema.PrecomputeMessages()
+		}
+		if p.Schema.Type != huma.TypeInteger || p.Schema.Format != "int32" {
 			continue
 		}
 		lo, hi := float64(math.MinInt32), float64(math.MaxInt32)
@@ -41,6 +50,20 @@ func prepareOperation(_ *huma.OpenAPI, op *huma.Operation) {
 			p.Schema.Maximum = &hi
 		}
 		p.Schema.PrecomputeMessages()
+	}
+}
+
+// documentNull says of optional fields of a body that they may also be null, as checkBody takes it.
+func documentNull(reg huma.Registry, s *huma.Schema) {
+	s = resolve(reg, s)
+	if s.Items != nil {
+		documentNull(reg, s.Items)
+	}
+	for name, prop := range s.Properties {
+		if prop.Ref == "" && prop.Type != "" && len(prop.Enum) == 0 && !slices.Contains(s.Required, name) {
+			prop.Nullable = true
+		}
+		documentNull(reg, prop)
 	}
 }
 

@@ -19,7 +19,7 @@ func (h *handlers) registerEvents(api huma.API) {
 			"as in the order. Ends when the order is CONFIRMED or CANCELLED, and also when the service stops or after 15 minutes: come again then with Last-Event-ID, as an EventSource does by itself. " +
 			"An id that is none of the stream's begins at the first line.",
 		Responses: map[string]*huma.Response{
-			"200": {Description: "The history, as far as the client has not got it", Content: map[string]*huma.MediaType{web.EventStream: {Schema: &huma.Schema{Type: huma.TypeString}}}},
+			"200": {Description: "The history, as far as the client has not got it", Content: map[string]*huma.MediaType{web.EventStream: {}}},
 			"204": {Description: "The order has settled and the client has got all of its history: there is no need to come again"},
 		},
 		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},

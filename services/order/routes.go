@@ -80,7 +80,7 @@ func hear[T any](metrics *metrics, waits *waiters, read func(T) news) func(conte
 		for i, n := range told {
 			o := orders[n.order]
 			if o == nil {
-				return nil, saga.Permanent(fmt.Errorf("order %s is not known here", n.order))
+				return nil, saga.Blame(msgs[i].Meta, saga.Permanent(fmt.Errorf("order %s is not known here", n.order)))
 			}
 			var did effect
 			was := o.Status

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -124,7 +125,7 @@ func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Ord
 	for order, t := range traces {
 		l, ok := t.restore()
 		if !ok {
-			return nil, nil, unclearLoss(order, t)
+			return nil, nil, saga.Blame(msgs[slices.Index(orders, order)].Meta, unclearLoss(order, t))
 		}
 		stored[order], restored = refundable{Payment: l.Payment, Merchant: l.merchant}, append(restored, l)
 	}

@@ -94,7 +94,7 @@ func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 		case len(t) > 0:
 			l, ok := t.restore()
 			if !ok {
-				return nil, unclearLoss(m.Data.OrderID, t)
+				return nil, saga.Blame(m.Meta, unclearLoss(m.Data.OrderID, t))
 			}
 			p, restored = l.Payment, append(restored, l)
 		default:
