@@ -2,7 +2,7 @@
 -- +goose Up
 
 -- Entries are found by their numbers, which grow as the table does: an index of a few pages, which costs an insert nothing. Each statement can be run again.
-CREATE INDEX IF NOT EXISTS entries_n ON entries USING brin (n) WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX IF NOT EXISTS entries_n ON entries USING brin (n) WITH (autosummarize = on);
 
 -- How far the audit of the ledger is. There is one row.
 CREATE TABLE IF NOT EXISTS audit_horizon (
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS audit_spans (
     seen       bigint NOT NULL, -- when it was read last
     read_at    timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz,     -- when it was first seen to be another
-    broken     boolean NOT NULL DEFAULT false -- an order or a transfer in it breaks a rule
+    suspect    boolean NOT NULL DEFAULT true -- it was not held to the rules yet, or something in it breaks one
 );
 
 -- The sum of the first closed spans' entries, per account, and of transfers that do not sum to zero by then.

@@ -21,6 +21,7 @@ type auditor struct {
 	db     *pgxpool.Pool
 	reread time.Duration // all closed spans are read again within it
 	grace  time.Duration // how long after it was numbered an entry may be without a transaction's id
+	most   time.Duration // spans are closed, and then read again, for so long in one audit, and one at least; the next one goes on
 	small  int64         // a ledger of no more entries is read whole each time
 	width  int64         // numbers of a span; what is stored was made with the same
 }
@@ -30,32 +31,47 @@ const (
 	smallLedger  = 1_000_000
 	spanWidth    = 100_000
 	auditGrace   = time.Minute
+	auditMost    = 8 * time.Second
 	paymentsTurn = 10_000 // payments that an audit holds against the ledger again at least
 )
 
 func newAuditor(db *pgxpool.Pool, reread time.Duration) *auditor {
-	return &auditor{db: db, reread: reread, grace: auditGrace, small: smallLedger, width: spanWidth}
+	return &auditor{db: db, reread: reread, grace: auditGrace, most: auditMost, small: smallLedger, width: spanWidth}
 }
 
 // ledgerChanged is the kind of a closed span that is not what it was.
 const ledgerChanged = "ledger-changed"
 
-// audit returns what breaks the rules. full reads everything now, whatever is closed.
+// audit returns what breaks the rules. full reads everything now, whatever is closed; so does the audit of a ledger of which less than half is, as the first is.
 func (a *auditor) audit(ctx context.Context, full bool) (found []facts.Breach, err error) {
 	var last int64
 	if err = a.db.QueryRow(ctx, lastEntrySQL).Scan(&last); err != nil {
 		return nil, fmt.Errorf("read how many entries there are: %w", err)
 	}
-	if full || last <= a.small {
+	if last <= a.small {
 		return facts.Audit(ctx, a.db, rules)
 	}
 	if err := a.settle(ctx, last); err != nil {
 		return nil, err
 	}
+	if err := a.closeAll(ctx); err != nil {
+		return nil, err
+	}
 	if found, err = a.readAgain(ctx); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) ([]facts.Breach, error){a.closeAll, a.news, func(ctx context.Context) ([]facts.Breach, error) { return a.walkPayments(ctx, last) }} {
+	if err := a.closeAll(ctx); err != nil { // the sums are made anew where something has changed
+		return nil, err
+	}
+	var after int64
+	if err := a.db.QueryRow(ctx, summedUpToSQL).Scan(&after); err != nil {
+		return nil, fmt.Errorf("read how many spans are closed: %w", err)
+	}
+	steps := []func(context.Context) ([]facts.Breach, error){a.news, func(ctx context.Context) ([]facts.Breach, error) { return a.walkPayments(ctx, last) }}
+	if open := last - after*a.width; full || open > a.small && open > last/2 {
+		steps = []func(context.Context) ([]facts.Breach, error){a.all}
+	}
+	for _, step := range steps {
 		some, err := step(ctx)
 		if err != nil {
 			return nil, err
@@ -63,6 +79,15 @@ func (a *auditor) audit(ctx context.Context, full bool) (found []facts.Breach, e
 		found = append(found, some...)
 	}
 	return distinct(found), nil
+}
+
+// all holds everything to the rules.
+func (a *auditor) all(ctx context.Context) ([]facts.Breach, error) {
+	found, err := facts.Audit(ctx, a.db, rules)
+	if err == nil && len(found) == 0 {
+		_, err = a.db.Exec(ctx, clearedSQL)
+	}
+	return found, err
 }
 
 const (
@@ -94,7 +119,8 @@ ON CONFLICT (transfer_id) DO UPDATE SET amount = s.amount + excluded.amount`
 
 	dropWholeSQL = `DELETE FROM audit_transfers WHERE amount = 0`
 
-	brokenSQL = `UPDATE audit_spans SET broken = $2 WHERE span = $1 AND broken <> $2`
+	suspectSQL = `UPDATE audit_spans SET suspect = $2 WHERE span = $1 AND suspect <> $2`
+	clearedSQL = `UPDATE audit_spans SET suspect = false WHERE suspect`
 
 	closedSQL = `UPDATE audit_horizon SET closed = closed + 1`
 	summedSQL = `UPDATE audit_horizon SET summed = summed + 1`
@@ -108,40 +134,29 @@ func (a *auditor) settle(ctx context.Context, last int64) error {
 	return nil
 }
 
-// closeAll closes all spans that are settled, and holds what is in them to the rules.
-func (a *auditor) closeAll(ctx context.Context) (found []facts.Breach, err error) {
-	for {
-		more, closed, err := a.close(ctx)
-		if err != nil || !more {
-			return found, err
+// closeAll closes the spans that are settled.
+func (a *auditor) closeAll(ctx context.Context) error {
+	for began := time.Now(); ; {
+		if more, err := a.close(ctx); err != nil || !more || time.Since(began) > a.most {
+			return err
 		}
-		if closed < 0 {
-			continue
-		}
-		some, err := a.rules(ctx, closed)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, some...)
 	}
 }
 
-// rules holds what is in a closed span to the rules. One in which something breaks them is read again each time until nothing does.
+// rules holds what is in a closed span to the rules. One that has just been closed, or in which something breaks them, is read each time until nothing does.
 func (a *auditor) rules(ctx context.Context, span int64) ([]facts.Breach, error) {
 	found, err := a.rangeOf(ctx, span*a.width, (span+1)*a.width)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.db.Exec(ctx, brokenSQL, span, len(found) > 0); err != nil {
+	if _, err := a.db.Exec(ctx, suspectSQL, span, len(found) > 0); err != nil {
 		return nil, fmt.Errorf("store whether a span of entries breaks a rule: %w", err)
 	}
 	return found, nil
 }
 
-// close sums up the next span that is closed, or closes the next one that is settled, and says which it has closed: -1 is none. more is false where there is
-// nothing to do.
-func (a *auditor) close(ctx context.Context) (more bool, span int64, err error) {
-	span = -1
+// close sums up the next span that is closed, or closes the next one that is settled. more is false where there is none.
+func (a *auditor) close(ctx context.Context) (more bool, err error) {
 	err = pg.InTx(ctx, a.db, func(tx pgx.Tx) error {
 		var settled, closed, summed int64
 		if err := tx.QueryRow(ctx, lockHorizonSQL).Scan(&settled, &closed, &summed); err != nil {
@@ -162,7 +177,6 @@ func (a *auditor) close(ctx context.Context) (more bool, span int64, err error) 
 			}
 			b.Queue(addSpanSQL, closed, n, digest)
 			b.Queue(closedSQL)
-			span = closed
 		default:
 			return nil
 		}
@@ -170,9 +184,9 @@ func (a *auditor) close(ctx context.Context) (more bool, span int64, err error) 
 		return pg.Defer(ctx, tx, &b)
 	})
 	if err != nil {
-		return false, -1, fmt.Errorf("close a span of entries: %w", err)
+		return false, fmt.Errorf("close a span of entries: %w", err)
 	}
-	return more, span, nil
+	return more, nil
 }
 
 func (a *auditor) digest(ctx context.Context, tx pgx.Tx, span int64) (entries, digest int64, err error) {
@@ -181,8 +195,8 @@ func (a *auditor) digest(ctx context.Context, tx pgx.Tx, span int64) (entries, d
 }
 
 const (
-	// dueSpansSQL selects as many spans as the time since the last look is of a turn, and one at least; those that something is wrong with each time.
-	dueSpansSQL = `SELECT span FROM audit_spans ORDER BY changed_at IS NULL AND NOT broken, read_at, span LIMIT (SELECT count(*) FILTER (WHERE changed_at IS NOT NULL OR broken) +
+	// dueSpansSQL selects those that something is or may be wrong with, and as many others as the time since the last look is of a turn, one at least.
+	dueSpansSQL = `SELECT span FROM audit_spans ORDER BY changed_at IS NULL AND NOT suspect, read_at, span LIMIT (SELECT count(*) FILTER (WHERE changed_at IS NOT NULL OR suspect) +
     greatest(1, ceil(count(*) * extract(epoch FROM now() - max(read_at)) / extract(epoch FROM $1::interval)))::bigint FROM audit_spans)`
 
 	lockSpanSQL = `SELECT entries, digest, seen, coalesce(changed_at <= now() - $2::interval, false) FROM audit_spans WHERE span = $1 FOR UPDATE`
@@ -206,7 +220,11 @@ func (a *auditor) readAgain(ctx context.Context) (found []facts.Breach, err erro
 	if err != nil {
 		return nil, fmt.Errorf("look for spans of entries whose turn it is: %w", err)
 	}
-	for _, span := range due {
+	began := time.Now()
+	for i, span := range due {
+		if i > 0 && time.Since(began) > a.most {
+			break
+		}
 		changed, err := a.readSpan(ctx, span)
 		if err != nil {
 			return nil, fmt.Errorf("read the entries from %d on again: %w", span*a.width+1, err)
