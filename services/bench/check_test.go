@@ -108,7 +108,10 @@ func (s *checkedSystem) check(ctx context.Context, body string) (record checker.
 	if err != nil {
 		return record, err
 	}
-	return record, json.Unmarshal(answer, &record)
+	if err = json.Unmarshal(answer, &record); err == nil && len(record.Failed) > 0 {
+		err = fmt.Errorf("could not look: %+v", record.Failed)
+	}
+	return record, err
 }
 
 func send(ctx context.Context, url string, body []byte, want int) ([]byte, error) {

@@ -117,4 +117,4 @@ func (w *world) lastLook(ctx context.Context) error {
 
 // A look at everything, since then.
 const lastLookSQL = `SELECT EXISTS (SELECT FROM checks WHERE report ->> 'since' IS NULL AND (report ->> 'at')::timestamptz > $1
-	AND (report ->> 'inFlight')::bigint = 0 AND NOT EXISTS (SELECT FROM jsonb_array_elements(report -> 'findings') AS f WHERE f ->> 'kind' <> 'dead-letters'))`
+	AND (report ->> 'inFlight')::bigint = 0 AND report -> 'failed' IS NULL AND NOT EXISTS (SELECT FROM jsonb_array_elements(report -> 'findings') AS f WHERE f ->> 'kind' <> 'dead-letters'))`

@@ -57,8 +57,9 @@ func New(cfg Config) *Checker {
 	return &Checker{cfg}
 }
 
-// Check compares what the services hold, and puts it right if it is asked to. It fails if a service cannot be asked, with a [ServiceError] where it is
-// known which: a check that could not look is not a clean one. The report then says what was found, and done, until then.
+// Check compares what the services hold, and puts it right if it is asked to. Where a service cannot be asked, it goes on with the parts that do not need
+// it, and fails with the first error, a [ServiceError] where it is known whose: a check that could not look is not a clean one. The report then says
+// what was found, and done, which parts looked, and which failed.
 func (c *Checker) Check(ctx context.Context, r Request) (Report, error) {
 	k := &check{Request: r, cfg: c.cfg, waiting: map[uuid.UUID]Held{}, dropped: map[Kind]int{}}
 	k.peers = three[*peer]{
@@ -101,15 +102,15 @@ type faulty struct {
 	plan   plan
 }
 
-// run looks and then repairs. The services' own rules come first: by what breaks them, an order would be judged wrongly.
+// run looks and then repairs.
 func (k *check) run(ctx context.Context) error {
-	if k.Order != uuid.Nil {
+	switch {
+	case k.Order != uuid.Nil:
 		return inTurn(ctx, k.one, k.repairOrders)
+	case !k.Since.IsZero():
+		return inTurn(ctx, k.part(PartRecent, k.compare), k.repairOrders)
 	}
-	if !k.Since.IsZero() {
-		return inTurn(ctx, k.compare, k.repairOrders)
-	}
-	return inTurn(ctx, k.audit, k.compare, k.repairOrders, k.letters)
+	return k.everything(ctx)
 }
 
 // inTurn does one after the other until one fails.

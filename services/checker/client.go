@@ -221,9 +221,14 @@ func (p *peer) flow(ctx context.Context) (f facts.Flow, err error) {
 	return f, p.read(ctx, http.MethodGet, "/facts/flow", nil, &f)
 }
 
-func (p *peer) audit(ctx context.Context) ([]facts.Breach, error) {
+// audit has the service audit itself.
+func (p *peer) audit(ctx context.Context, full bool) ([]facts.Breach, error) {
+	path := "/facts/audit"
+	if full {
+		path += "?full=true"
+	}
 	var b facts.Breaches
-	err := p.read(ctx, http.MethodGet, "/facts/audit", nil, &b)
+	err := p.read(ctx, http.MethodGet, path, nil, &b)
 	return b.Breaches, err
 }
 

@@ -22,6 +22,7 @@ type (
 		Body struct {
 			OrderID uuid.UUID `json:"orderId,omitzero" doc:"check only this order; one that is on its way is not judged"`
 			Since   time.Time `json:"since,omitzero" doc:"check the orders that were placed since then; without it all of them, the stock and the ledger, too" example:"2026-11-25T00:00:00Z"`
+			Full    bool      `json:"full,omitempty" doc:"of a check of everything: read what was audited before again, too; it may take long"`
 			Repair  bool      `json:"repair,omitempty" doc:"repair what is found; otherwise only tell"`
 			By      string    `json:"by,omitempty" maxLength:"100" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of up to 100 characters without control characters" doc:"who asks, for the record"`
 		}
@@ -50,7 +51,8 @@ type handlers struct {
 func (h *handlers) register(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "check", Method: http.MethodPost, Path: "/checks", Summary: "Check that the services agree",
-		Description: "Compares what order, inventory and payment hold, and answers when that is done. Without repair nothing is changed. " +
+		Description: "Compares what order, inventory and payment hold, and answers when that is done. A part that cannot look, an audit for example, does not keep " +
+			"the others from it, and is in failed: such a check is not a clean one. If none can look, it is a 503 of the type cannot-look. Without repair nothing is changed. " +
 			"With it, what is found is repaired by the services' own commands, each of which looks again before it changes anything; twice is as good as once.",
 		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.check)
@@ -72,7 +74,7 @@ func (h *handlers) check(ctx context.Context, in *checkInput) (*checkOutput, err
 	if b.By == "" {
 		b.By = "somebody"
 	}
-	record, err := h.runner.check(ctx, Request{Order: b.OrderID, Since: b.Since, Repair: b.Repair, By: b.By})
+	record, err := h.runner.check(ctx, Request{Order: b.OrderID, Since: b.Since, Full: b.Full, Repair: b.Repair, By: b.By})
 	switch {
 	case errors.Is(err, ErrUnknownOrder):
 		return nil, web.NotFound("no service knows of order %s", b.OrderID)

@@ -2,6 +2,7 @@ package checker
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +20,7 @@ type metrics struct {
 	inFlight  prometheus.Gauge
 	watermark prometheus.Gauge
 	repairs   *prometheus.CounterVec
+	sight     *sight
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -37,10 +39,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		checks:    counters("converge_checks_total", "Checks, by what came of them.", "result"),
 		duration:  gauges("converge_check_duration_seconds", "How long the last check took.", "scope"),
 		orders:    gauges("converge_check_orders", "Orders that the last check compared.", "scope"),
-		success:   gauge("converge_check_last_success_timestamp_seconds", "When the last check that could look at everything it was to look at began, in seconds since 1970."),
+		success:   gauge("converge_check_last_success_timestamp_seconds", "When the last check began all of whose parts could look, in seconds since 1970."),
 		inFlight:  gauge("converge_check_in_flight", "Orders that differed at the last check and were on their way."),
 		watermark: gauge("converge_check_watermark_age_seconds", "How long ago an order must have changed for the last check to judge it."),
 		repairs:   counters("converge_repairs_total", "Repairs that were tried, by what came of them.", "kind", "state"),
+		sight:     newSight(),
 	}
 	for _, result := range []string{clean, found, failed} {
 		m.checks.WithLabelValues(result) // a rate needs the zero
@@ -49,7 +52,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.findings.WithLabelValues(scopeAll, string(kind))
 		m.found.WithLabelValues(string(kind))
 	}
-	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs)
+	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs, m.sight)
 	return m
 }
 
@@ -78,17 +81,20 @@ func scopeOf(r Request) string {
 }
 
 // checked notes a check. The gauges are of wide ones alone: a look at one order says nothing of the others. One of everything
-// speaks for the recent orders, too.
+// speaks for the recent orders, too. What a part finds that could not look stays what the last look found.
 func (m *metrics) checked(request Request, report Report, err error, now time.Time) {
-	if err != nil {
-		m.checks.WithLabelValues(failed).Inc()
-		return
-	}
 	result := clean
-	if len(report.Findings) > 0 {
+	switch {
+	case err != nil:
+		result = failed
+	case len(report.Findings) > 0:
 		result = found
 	}
 	m.checks.WithLabelValues(result).Inc()
+	if err != nil && len(report.Looked) == 0 {
+		return
+	}
+	m.sight.saw(report)
 	open := map[Kind]int{}
 	for _, f := range report.Findings {
 		m.found.WithLabelValues(string(f.Kind)).Inc()
@@ -115,12 +121,19 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 	}
 	for _, s := range scopes {
 		for _, kind := range Kinds() {
-			m.findings.WithLabelValues(s, string(kind)).Set(float64(open[kind]))
+			if scope == scopeRecent || slices.Contains(report.Looked, partOf(kind)) {
+				m.findings.WithLabelValues(s, string(kind)).Set(float64(open[kind]))
+			}
 		}
 	}
 	m.duration.WithLabelValues(scope).Set(float64(report.Cost.DurationMs) / 1000)
+	if err == nil {
+		m.success.Set(float64(report.At.UnixMilli()) / 1000)
+	}
+	if !slices.Contains(report.Looked, PartRecent) && !slices.Contains(report.Looked, PartOrders) {
+		return
+	}
 	m.orders.WithLabelValues(scope).Set(float64(report.Checked))
-	m.success.Set(float64(report.At.UnixMilli()) / 1000)
 	m.inFlight.Set(float64(report.InFlight))
 	m.watermark.Set(max(0, now.Sub(report.Watermark).Seconds()))
 }

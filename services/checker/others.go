@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,25 +17,36 @@ const (
 	actionRedrive = "redrive" // put dead letters back where they came from
 )
 
-// audit has the services look for what breaks their own rules, and put it right.
-func (k *check) audit(ctx context.Context) error {
-	answers, err := ask(ctx, k.peers, func(ctx context.Context, p *peer) ([]facts.Breach, error) { return p.audit(ctx) })
-	if err != nil {
-		return err
-	}
-	for _, breaches := range answers {
+// audit has each service look for what breaks its own rules. One that cannot be asked does not keep the others from it; the first error is returned.
+func (k *check) audit(ctx context.Context) (first error) {
+	var errs three[error]
+	answers, _ := ask(ctx, k.peers, func(ctx context.Context, p *peer) (found []facts.Breach, _ error) {
+		found, errs[slices.Index(k.peers[:], p)] = p.audit(ctx, k.Full)
+		return found, nil
+	})
+	for i, breaches := range answers {
+		if err := k.note(AuditOf(k.peers[i].name), errs[i]); err != nil {
+			first = cmp.Or(first, err)
+		}
 		for _, b := range breaches {
 			k.others = append(k.others, breached(b))
 		}
 	}
+	return first
+}
+
+// recount has a service put right what breaks its own rules.
+func (k *check) recount(ctx context.Context, service int) error {
 	if !k.Repair {
 		return nil
 	}
-	if err := k.repairer.breaches(ctx, k.others, k.begin); err != nil {
+	if err := k.repairer.breaches(ctx, service, k.others, k.begin); err != nil {
 		return err
 	}
 	for _, f := range k.others {
-		k.cfg.Log.InfoContext(ctx, "recounted", "kind", f.Kind, "subject", f.subject(), "state", f.Repair.State, "detail", f.Repair.Detail, "was", f.Detail, "by", k.repairer.by)
+		if recountedBy(f.Kind, service) {
+			k.cfg.Log.InfoContext(ctx, "recounted", "kind", f.Kind, "subject", f.subject(), "state", f.Repair.State, "detail", f.Repair.Detail, "was", f.Detail, "by", k.repairer.by)
+		}
 	}
 	return ctx.Err()
 }
@@ -42,10 +54,8 @@ func (k *check) audit(ctx context.Context) error {
 // breached is what a service found with itself. What no command puts right is for an operator.
 func breached(b facts.Breach) Finding {
 	f := Finding{Kind: Kind(b.Kind), Subject: b.Subject, Detail: b.Detail, Repair: Repair{Action: string(stepOperator), State: None}}
-	for _, rule := range recounts {
-		if rule.kind == f.Kind {
-			f.Repair = Repair{Action: actionRecount, State: Planned}
-		}
+	if slices.ContainsFunc(recounts, func(r recountable) bool { return r.kind == f.Kind }) {
+		f.Repair = Repair{Action: actionRecount, State: Planned}
 	}
 	if id, err := uuid.Parse(b.Subject); err == nil && (f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment) {
 		f.OrderID, f.Subject = id, ""
@@ -65,9 +75,6 @@ type Letter struct {
 
 // letters reports dead letters by topic and has those redriven that never were.
 func (k *check) letters(ctx context.Context) error {
-	if k.cfg.Letters == nil {
-		return nil
-	}
 	all, err := k.cfg.Letters(ctx)
 	if err != nil {
 		return fmt.Errorf("look for dead letters: %w", err)

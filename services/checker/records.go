@@ -37,7 +37,10 @@ FROM repairs WHERE n < $1 AND ($2::uuid = '00000000-0000-0000-0000-000000000000'
 func (r *records) store(ctx context.Context, record Record) error {
 	report, err := json.Marshal(record.Report)
 	if err == nil {
-		_, err = r.db.Exec(ctx, storeCheckSQL, record.ID, record.By, record.Repair, len(record.Findings)+record.More, report)
+		var b pgx.Batch // which is one transaction
+		b.Queue(storeCheckSQL, record.ID, record.By, record.Repair, len(record.Findings)+record.More, report)
+		b.Queue(sawSQL, record.saw(), record.At)
+		err = r.db.SendBatch(ctx, &b).Close()
 	}
 	if err != nil {
 		return fmt.Errorf("store check %s: %w", record.ID, err)

@@ -95,7 +95,7 @@ func TestLooksAgainSoon(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ok {
+		if ok && latest.Failed == nil { // the first one could look at the audits alone
 			if latest.Checked != 1 || !latest.Since.IsZero() {
 				t.Errorf("the first check is %+v, want one of everything", latest)
 			}

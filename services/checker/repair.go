@@ -193,28 +193,37 @@ func (r *repairer) ordered(ctx context.Context, o *patient) (d draft, err error)
 	return d, nil
 }
 
-// recounts are the commands that put right what breaks a service's own rule, in the order in which they must be given: balances show which
-// entry of a transfer is missing, so they stay as they are until transfers are whole.
-var recounts = []struct {
+// recountable is a kind that a service puts right with a command: to count anew.
+type recountable struct {
 	kind    Kind
 	service int
 	path    string
-}{
+}
+
+// recounts are those commands, in the order in which they must be given: balances show which entry of a transfer is missing, so they stay as they are
+// until transfers are whole.
+var recounts = []recountable{
 	{StockMismatch, reservations, "/products/"},
 	{TransferUnbalanced, payments, "/transfers/"},
+	{TransferMismatch, payments, "/transfers/"},
 	{ChargeWithoutPayment, payments, "/payments/"},
 	{PaymentMismatch, payments, "/payments/"},
 	{BalanceMismatch, payments, "/accounts/"},
 }
 
-// breaches puts right what broke the services' own rules. begin writes each down.
-func (r *repairer) breaches(ctx context.Context, found []Finding, begin func(context.Context, ...Finding) (func(Repair, any), error)) error {
+// recountedBy tells whether a service puts right findings of a kind.
+func recountedBy(kind Kind, service int) bool {
+	return slices.ContainsFunc(recounts, func(r recountable) bool { return r.kind == kind && r.service == service })
+}
+
+// breaches has a service put right what broke its own rules. begin writes each down.
+func (r *repairer) breaches(ctx context.Context, service int, found []Finding, begin func(context.Context, ...Finding) (func(Repair, any), error)) error {
 	unclear := false
 	for _, rule := range recounts {
 		for i := range found {
 			f := &found[i]
 			switch {
-			case f.Kind != rule.kind:
+			case f.Kind != rule.kind || rule.service != service:
 			case unclear && (f.Kind == BalanceMismatch || f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment):
 				f.Repair.State = Refused
 				f.Repair.Detail = "a transfer is not whole yet: balances tell what it lacks, and payments go by it"

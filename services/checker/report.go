@@ -16,6 +16,7 @@ import (
 type Request struct {
 	Order  uuid.UUID // only this order; zero: all of Since
 	Since  time.Time // orders placed since then; zero: from the first one on, and the services' own audits and dead letters, too
+	Full   bool      // of a check of everything: what was audited before is read again, too
 	Repair bool
 	By     string // who asks, for the record; default "checker"
 }
@@ -26,6 +27,8 @@ type Report struct {
 	Since     time.Time    `json:"since,omitzero" doc:"orders placed since then were compared; none: all"`
 	Order     uuid.UUID    `json:"orderId,omitzero" doc:"only this one was"`
 	Watermark time.Time    `json:"watermark" doc:"what changed since then was not judged"`
+	Looked    []Part       `json:"looked,omitempty" doc:"parts of the check that could look; none: it was of one order"`
+	Failed    []Failure    `json:"failed,omitempty" doc:"parts that could not look: what they would have found is not known, and the check is not a clean one"`
 	Checked   int64        `json:"checked" doc:"orders that were compared"`
 	InFlight  int64        `json:"inFlight" doc:"orders that differ and are on their way"`
 	Findings  []Finding    `json:"findings" nullable:"false" doc:"by kind, then by id"`
@@ -59,13 +62,15 @@ const (
 	StuckCancelling      Kind = "stuck-cancelling"
 )
 
-// What is found elsewhere. The first five are the services' own rules; one that has another rule is reported with its kind, too.
+// What is found elsewhere. The first seven are the services' own rules; one that has another rule is reported with its kind, too.
 const (
 	StockMismatch        Kind = "stock-mismatch"
 	TransferUnbalanced   Kind = "transfer-unbalanced"
+	TransferMismatch     Kind = "transfer-mismatch" // the record of a transfer or its entries are lost
 	BalanceMismatch      Kind = "balance-mismatch"
 	PaymentMismatch      Kind = "payment-mismatch"
 	ChargeWithoutPayment Kind = "charge-without-payment" // the ledger's charge is of no payment: its row is lost
+	LedgerChanged        Kind = "ledger-changed"         // entries are not those that were audited
 	OutboxStuck          Kind = "outbox-stuck"
 	DeadLetters          Kind = "dead-letters"
 )
@@ -74,7 +79,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
-		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, OutboxStuck, DeadLetters,
+		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, LedgerChanged, OutboxStuck, DeadLetters,
 	}
 }
 

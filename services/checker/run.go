@@ -45,6 +45,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			cfg.Log, cfg.Letters, cfg.Redrive = rt.Log, box.letters, box.redrive
 			records := &records{db: rt.Pool}
 			m := newMetrics(rt.Metrics)
+			rt.Go(func(ctx context.Context) error { return m.sight.recall(ctx, records, rt.Log) })
 			r := newRunner(cfg, plan, records, m, rt.Log)
 			(&handlers{runner: r, records: records}).register(rt.Web.API)
 			rt.Go(r.run)

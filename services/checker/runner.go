@@ -128,7 +128,7 @@ func (r *runner) periodic(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err != nil && all:
+		case (err != nil || len(record.Failed) > 0) && all:
 			retry = min(max(retry, ended.Sub(began)), r.plan.allEvery)
 			nextAll, retry = ended.Add(retry), 2*retry
 		case all:
@@ -136,7 +136,11 @@ func (r *runner) periodic(ctx context.Context) {
 		}
 		if err != nil {
 			r.log.WarnContext(ctx, "check failed, trying again later", "error", err)
-		} else if n := len(record.Findings) + record.More; n > 0 {
+		}
+		for _, f := range record.Failed {
+			r.log.WarnContext(ctx, "a part of the check could not look, trying again later", "check", record.ID, "part", f.Part, "error", f.Detail)
+		}
+		if n := len(record.Findings) + record.More; n > 0 {
 			r.log.WarnContext(ctx, "the services disagree", "check", record.ID, "findings", n, "first", record.Findings[0].String())
 		}
 		select {
@@ -153,7 +157,7 @@ func (r *runner) bounded(ctx context.Context, request Request) (Record, error) {
 	return r.do(ctx, request)
 }
 
-// do makes a check and stores what came of it.
+// do makes a check and stores what came of it. It fails if nothing could be looked at; where only a part could, the record says which.
 func (r *runner) do(ctx context.Context, request Request) (Record, error) {
 	record := Record{ID: clock.NewID(), By: request.By, Repair: request.Repair}
 	one := request.Order != uuid.Nil
@@ -170,11 +174,11 @@ func (r *runner) do(ctx context.Context, request Request) (Record, error) {
 	var err error
 	record.Report, err = New(cfg).Check(ctx, request)
 	r.metrics.checked(request, record.Report, err, r.now())
-	if err != nil {
-		return record, fmt.Errorf("check: %w", err)
+	if err != nil && (len(record.Looked) == 0 || len(record.Failed) == 0 || ctx.Err() != nil) {
+		return Record{}, fmt.Errorf("check: %w", err)
 	}
 	if err := r.records.store(ctx, record); err != nil {
-		return record, err
+		return Record{}, err
 	}
 	return record, nil
 }

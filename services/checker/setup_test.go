@@ -56,6 +56,7 @@ type bundle struct {
 	flows []func(service int) (facts.Flow, error) // what services answer to the first questions for flow, by round
 	round three[int]
 	rules three[[]facts.Breach]
+	blind three[bool]  // whose audits fail
 	extra http.Handler // what is no question for facts; nil: 404
 }
 
@@ -95,6 +96,10 @@ func (b *bundle) serve(service int, genuine http.Handler) http.HandlerFunc {
 				answer(w, f)
 			}
 		case "/facts/audit":
+			if b.blind[service] {
+				http.Error(w, "", http.StatusServiceUnavailable)
+				return
+			}
 			answer(w, facts.Breaches{Breaches: append([]facts.Breach{}, b.rules[service]...)})
 		default:
 			if b.extra == nil {

@@ -21,10 +21,14 @@ import (
 // ErrFound says that a check found something, which has been printed.
 var ErrFound = errors.New("the services disagree")
 
+// ErrBlind says that a part of a check could not look, which has been printed.
+var ErrBlind = errors.New("the check could not look at everything")
+
 // check has the checker look, and prints what it finds.
 func check(ctx context.Context, c *call) error {
 	order := c.flags.String("order", "", "check only this order")
 	since := c.flags.String("since", "", "check the orders that were placed since then: a time such as 2026-11-25T00:00:00Z, or a duration such as 2h (default: all, and the stock and the ledger)")
+	full := c.flags.Bool("full", false, "read what was audited before again, too; without it that is done in turns, within a day")
 	repair := c.flags.Bool("repair", false, "repair what is found; without it nothing is changed")
 	url := c.flags.String("url", "", "URL of the checker (default: where it listens unless told otherwise)")
 	asJSON := c.flags.Bool("json", false, "print the check as JSON")
@@ -33,6 +37,10 @@ func check(ctx context.Context, c *call) error {
 	}
 	body := map[string]any{"repair": *repair, "by": whoAmI()}
 	switch {
+	case *full && (*order != "" || *since != ""):
+		return errors.New("-full is of a check of everything, without -order and -since")
+	case *full:
+		body["full"] = true
 	case *order != "" && *since != "":
 		return errors.New("-order and -since exclude each other")
 	case *order != "":
@@ -63,8 +71,12 @@ func check(ctx context.Context, c *call) error {
 	} else {
 		err = printCheck(c.out, record)
 	}
-	if err == nil && len(record.Findings) > 0 {
+	switch {
+	case err != nil:
+	case len(record.Findings) > 0:
 		err = ErrFound
+	case len(record.Failed) > 0:
+		err = ErrBlind
 	}
 	return err
 }
@@ -113,7 +125,10 @@ func printCheck(w io.Writer, r checker.Record) error {
 	}
 	_, err := fmt.Fprintf(w, "%s checked in %s (%d requests, %d bytes; %d rows digested), %d on their way; what changed since %s was not judged.\n",
 		what, time.Duration(r.Cost.DurationMs)*time.Millisecond, r.Cost.Requests, r.Cost.Bytes, r.Cost.Rows, r.InFlight, r.Watermark.Format(time.RFC3339))
-	if err == nil && len(r.Findings) == 0 {
+	for _, f := range r.Failed {
+		fmt.Fprintf(w, "%s could not look: %s\n", f.Part, f.Detail)
+	}
+	if err == nil && len(r.Findings) == 0 && len(r.Failed) == 0 {
 		_, err = fmt.Fprintln(w, "The services agree.")
 	}
 	return err

@@ -30,6 +30,7 @@ type (
 		ID       string    `json:"checkId"`
 		Checked  int64     `json:"checked"`
 		InFlight int64     `json:"inFlight"`
+		Failed   []any     `json:"failed"`
 		Findings []finding `json:"findings"`
 	}
 )
@@ -55,8 +56,8 @@ func (s *spine) clean(t testing.TB) {
 	t.Helper()
 	eventually(t, "the services agree", func() error {
 		c, err := s.check(t.Context(), false)
-		if err == nil && (len(c.Findings) > 0 || c.InFlight > 0) {
-			err = fmt.Errorf("%d on their way, found: %+v", c.InFlight, c.Findings)
+		if err == nil && (len(c.Findings) > 0 || c.InFlight > 0 || c.Failed != nil) {
+			err = fmt.Errorf("%d on their way, not looked at: %v, found: %+v", c.InFlight, c.Failed, c.Findings)
 		}
 		return err
 	})

@@ -21,13 +21,15 @@ var source = facts.Source{
 	Facts: `SELECT order_id, status = 'RESERVED', status, 0, '', coalesce(released_at, created_at), reason FROM reservations`,
 }
 
-// rules are what must hold between products and reservations. What was put in is available or reserved: there is no shipping yet.
-var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT p.id, 'stock ' || p.stock || ', available ' || p.available || ', reserved ' || p.reserved || ', orders hold ' || coalesce(h.units, 0)
-FROM products p LEFT JOIN (
+// rules are what must hold between products and reservations. What was put in is available or reserved: there is no shipping yet. Joined from both
+// sides: of a product whose row is lost, orders hold units.
+var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT coalesce(p.id, h.id), coalesce('stock ' || p.stock || ', available ' || p.available || ', reserved ' || p.reserved, 'no such product')
+    || ', orders hold ' || coalesce(h.units, 0)
+FROM products p FULL JOIN (
     SELECT i."productId" AS id, sum(i.quantity)::bigint AS units
     FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint) WHERE r.status = 'RESERVED' GROUP BY 1
 ) AS h ON h.id = p.id
-WHERE p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0) ORDER BY p.id LIMIT $1`}}
+WHERE p.id IS NULL OR p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0) ORDER BY 1 LIMIT $1`}}
 
 // repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was undone.
 type repairer struct {
@@ -178,13 +180,13 @@ func (r *repairer) recount(ctx context.Context, id string) (p Product, held int6
 	return p, held, ok, nil
 }
 
-// recountLocked is recount in a transaction, which holds the product's lock from then on.
+// recountLocked is recount in a transaction, which holds the product's lock from then on. Orders may hold units of a product that is not there.
 func recountLocked(ctx context.Context, tx pgx.Tx, id string) (p Product, held int64, ok, changed bool, err error) {
-	if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil || !ok {
-		return p, 0, ok, false, err
+	if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil {
+		return p, 0, false, false, err
 	}
-	if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil {
-		return p, 0, true, false, err
+	if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil || !ok {
+		return p, held, ok, false, err
 	}
 	if held > p.Stock || held == p.Reserved && p.Stock-held == p.Available {
 		return p, held, true, false, nil

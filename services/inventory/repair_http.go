@@ -12,8 +12,11 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// typeOutOfStock is the type of the problem that there is not enough of a product: 409.
-const typeOutOfStock = "out-of-stock"
+// Types of problems: 409.
+const (
+	typeOutOfStock     = "out-of-stock"    // there is not enough of a product
+	typeProductMissing = "product-missing" // orders hold units of a product whose row is lost
+)
 
 type (
 	// OrderPath is exported because huma passes over what it embeds otherwise.
@@ -61,8 +64,9 @@ func (r *repairer) register(api huma.API) {
 	}, r.serveRelease)
 	huma.Register(api, huma.Operation{
 		OperationID: "recount-product", Method: http.MethodPost, Path: "/products/{id}/recount", Summary: "Count anew what orders hold of a product",
-		Description: "Reads all reservations. If the numbers are right, nothing changes. More held than was put in is a 409: put more in first.",
-		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+		Description: "Reads all reservations. If the numbers are right, nothing changes. More held than was put in is a 409: put more in first. So is a product whose " +
+			"row is lost while orders hold units of it, of the type product-missing: put it again first.",
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, r.serveRecount)
 }
 
@@ -95,6 +99,9 @@ func (r *repairer) serveRecount(ctx context.Context, in *recountInput) (*product
 	switch {
 	case err != nil:
 		return nil, web.Fault(ctx, err)
+	case !ok && held > 0:
+		return nil, web.Problem(http.StatusConflict, typeProductMissing, "Product missing",
+			fmt.Sprintf("orders hold %d units of %s, and its row is lost: put it again with all units that there are, those that orders hold too, and count anew", held, in.ID))
 	case !ok:
 		return nil, noProduct(in.ID)
 	case held > p.Stock:

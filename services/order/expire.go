@@ -29,8 +29,8 @@ const (
 // second finds nothing to do.
 //
 // Status is in no index, so that settling an order stays cheap. But ids are in the order of time, and each order has to be
-// looked at only once, when it comes of age: the sweeper walks the ids from where it was, which it keeps in memory, and
-// begins anew with the process.
+// looked at only once, when it comes of age: the sweeper walks the ids from where it was, which it keeps in the database
+// (sweeps.go). A process that starts goes on from there; the first one of all looks at all orders once.
 //
 // Rows do not become visible in the order of their ids: one may be committed after the walk has passed its id. Hence a second
 // walk, lateness behind the first. The first is there so that nobody has to wait for it.
@@ -41,20 +41,23 @@ type sweeper struct {
 	canceller *canceller
 	log       *slog.Logger
 	walks     []*walk
-	rows      int // of a slice
+	rows      int  // of a slice
+	placed    bool // the walks have been told where to begin
 }
 
 // walk is a way through the orders of an age, in the order of their ids.
 type walk struct {
-	age   time.Duration
-	after uuid.UUID // all up to here was looked at
+	name   string
+	age    time.Duration
+	after  uuid.UUID // all up to here was looked at
+	stored uuid.UUID // what of that the database knows
 }
 
 func newSweeper(c *canceller, deadline time.Duration, log *slog.Logger) *sweeper {
 	late := deadline + lateness
 	return &sweeper{
 		canceller: c, log: cmp.Or(log, slog.New(slog.DiscardHandler)), rows: sliceRows,
-		walks: []*walk{{age: deadline}, {age: late, after: idAt(c.now().Add(-late))}},
+		walks: []*walk{{name: "first", age: deadline}, {name: "late", age: late, after: idAt(c.now().Add(-late))}},
 	}
 }
 
@@ -78,6 +81,9 @@ func (s *sweeper) run(ctx context.Context) error {
 
 // sweep cancels what is past the deadline now.
 func (s *sweeper) sweep(ctx context.Context) (cancelled int, err error) {
+	if err := s.place(ctx); err != nil {
+		return 0, err
+	}
 	for _, w := range s.walks {
 		n, err := s.walk(ctx, w)
 		cancelled += n
@@ -104,6 +110,9 @@ func (s *sweeper) walk(ctx context.Context, w *walk) (cancelled int, err error) 
 			}
 		}
 		w.after = next
+		if err := w.keep(ctx, s.canceller.db); err != nil {
+			return cancelled, err
+		}
 	}
 	return cancelled, nil
 }

@@ -19,11 +19,24 @@ var rules = []facts.Rule{
 	{Kind: "transfer-unbalanced", SQL: `SELECT transfer_id::text, count(*) || ' entries that sum to ' || sum(amount)
 FROM entries GROUP BY transfer_id HAVING sum(amount) <> 0 ORDER BY 1 LIMIT $1`},
 
-	{Kind: "balance-mismatch", SQL: `SELECT a.id, 'balance ' || a.balance || ' and pending ' || coalesce(p.amount, 0) || ', entries ' || coalesce(e.amount, 0)
+	// Joined from both sides: of an account whose row is lost, the entries are there.
+	{Kind: "balance-mismatch", SQL: `SELECT coalesce(a.id, p.account_id, e.account_id), coalesce('balance ' || a.balance, 'no such account') || ' and pending ' || coalesce(p.amount, 0)
+    || ', entries ' || coalesce(e.amount, 0)
 FROM accounts a
-    LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM pending GROUP BY 1) AS p ON p.account_id = a.id
-    LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM entries GROUP BY 1) AS e ON e.account_id = a.id
-WHERE a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0) ORDER BY 1 LIMIT $1`},
+    FULL JOIN (SELECT account_id, sum(amount) AS amount FROM pending GROUP BY 1) AS p ON p.account_id = a.id
+    FULL JOIN (SELECT account_id, sum(amount) AS amount FROM entries GROUP BY 1) AS e ON e.account_id = coalesce(a.id, p.account_id)
+WHERE a.id IS NULL OR a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0) ORDER BY 1 LIMIT $1`},
+
+	// Deposits and transfers have a record, whose id must not be taken twice, and entries. Entries that lack their other half are another rule's.
+	{Kind: "transfer-mismatch", SQL: `WITH moved AS (
+    SELECT transfer_id, sum(amount) AS rest, bool_or(kind <> 'correction') AS own,
+        greatest(sum(amount) FILTER (WHERE amount > 0 AND kind <> 'correction'), -sum(amount) FILTER (WHERE amount < 0 AND kind <> 'correction'))
+            - coalesce(abs(sum(amount) FILTER (WHERE kind = 'correction')), 0) AS amount
+    FROM entries WHERE kind IN ('deposit', 'transfer', 'correction') GROUP BY 1
+) SELECT coalesce(t.id, m.transfer_id)::text, coalesce(t.kind || ' of ' || t.amount || ' from ' || t.from_account || ' to ' || t.to_account || coalesce(', ' || nullif(t.refusal, ''), ''), 'no record')
+    || ', entries moved ' || coalesce(m.amount, 0)
+FROM transfers t FULL JOIN moved m ON m.transfer_id = t.id
+WHERE coalesce(m.rest, 0) = 0 AND (t.id IS NOT NULL OR m.own) AND coalesce(m.amount, 0) <> CASE WHEN t.refusal = '' THEN t.amount ELSE 0 END ORDER BY 1 LIMIT $1`},
 
 	{Kind: "payment-mismatch", SQL: `WITH moved AS (
     SELECT transfer_id, greatest(sum(amount) FILTER (WHERE amount > 0 AND kind <> 'correction'), -sum(amount) FILTER (WHERE amount < 0 AND kind <> 'correction'))

@@ -133,9 +133,7 @@ func (b *books) transfer(t Transfer) *Refusal {
 	}
 	b.post(from, -t.Amount)
 	b.post(to, t.Amount)
-	b.entries = append(b.entries,
-		entry{t.From, t.To, t.ID, t.Kind, -t.Amount, t.Order},
-		entry{t.To, t.From, t.ID, t.Kind, t.Amount, t.Order})
+	b.entries = append(b.entries, t.entries()...)
 	return nil
 }
 

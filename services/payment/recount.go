@@ -20,12 +20,14 @@ func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, er
 		return s.status != facts.None && s.ledger() == s.Status && (s.state == "" || s.state == refundStates[s.Status])
 	}
 	for seen := ""; ; {
-		f, changed, err := r.command(ctx, order, seen, there, func(_ pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
+		f, changed, err := r.command(ctx, order, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
 			switch is := s.ledger(); {
 			case s.status == facts.None && !s.stray:
 				return nil, &refusedError{Refusal{noPayment, "the order has no payment"}}
 			case is == "":
 				return nil, s.unclear(order)
+			case is == Failed && s.Status == Completed:
+				return nil, r.settleUncharged(ctx, tx, s, b)
 			default:
 				r.settle(b, s, is)
 				return nil, nil
@@ -81,7 +83,10 @@ const balanceLow = "accounts_not_below_zero"
 func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok bool, err error) {
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lockForRecountSQL, []string{id})
-		if err != nil || tag.RowsAffected() == 0 {
+		if err != nil {
+			return err
+		}
+		if err := refuseLoss(ctx, tx, id, tag.RowsAffected() > 0); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, recountBalanceSQL, id)
@@ -90,22 +95,29 @@ func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok
 	if pg.Violates(err, balanceLow) {
 		return a, true, &refusedError{Refusal{belowZero, fmt.Sprintf("by its entries account %s would be below zero, which it may not be", id)}}
 	}
+	if refused, ok := errors.AsType[*refusedError](err); ok {
+		return a, true, refused
+	}
 	if err != nil {
 		return a, false, fmt.Errorf("recount account %s: %w", id, err)
 	}
 	return findAccount(ctx, r.db, id)
 }
 
-// recountTransfer makes a transfer whole that has one entry in place of two. The balances tell which is wrong: if the other account holds
+// recountTransfer makes a transfer whole that has one entry in place of two, or has lost its record or its entries. The balances tell which is wrong: if the other account holds
 // what the missing entry says, that is written once more; if the entry's own account does not hold it, it is taken back by a correction. It returns
 // the entries that the transfer has then, none where there is no such transfer.
 func (r *repairer) recountTransfer(ctx context.Context, id uuid.UUID) (whole []entry, err error) {
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		found, err := entriesOf(ctx, tx, id)
-		if err != nil || len(found) == 0 {
+		if err != nil {
 			return err
 		}
 		var accounts []string
+		rows, _ := tx.Query(ctx, accountsOfTransferSQL, id) // the error surfaces in the collector
+		if accounts, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return err
+		}
 		for _, e := range found {
 			accounts = append(accounts, e.account, e.counterparty)
 		}
@@ -116,16 +128,19 @@ func (r *repairer) recountTransfer(ctx context.Context, id uuid.UUID) (whole []e
 		if found, err = entriesOf(ctx, tx, id); err != nil { // somebody else may have done it meanwhile
 			return err
 		}
-		if whole = found; sum(found) == 0 {
-			return nil
-		}
-		missing, err := missing(ctx, tx, found)
-		if err != nil {
-			return err
-		}
-		whole = append(found, missing)
 		b := newBooks()
-		b.entries = []entry{missing}
+		if whole = found; sum(found) == 0 {
+			if err := restoreTransfer(ctx, tx, id, found, b); err != nil {
+				return err
+			}
+		} else {
+			missing, err := missing(ctx, tx, found)
+			if err != nil {
+				return err
+			}
+			b.entries = []entry{missing}
+		}
+		whole = append(found, b.entries...)
 		var batch pgx.Batch
 		b.queueSave(&batch)
 		return tx.SendBatch(ctx, &batch).Close()

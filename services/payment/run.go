@@ -37,6 +37,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		RetryMax: s.Duration("REFUND_RETRY_MAX", time.Minute, time.Second, 24*time.Hour, "between two attempts to pay an order back at most"),
 		metrics:  newMetrics(),
 	}
+	reread := s.Duration("LEDGER_REREAD", 24*time.Hour, time.Minute, 30*24*time.Hour,
+		"within which audits read again all entries that were audited before; a ledger of a million entries or less is read whole each time")
 	if !merchantName.MatchString(cfg.Merchant) || cfg.Merchant == external {
 		s.Reject("MERCHANT_ACCOUNT", `1 to 60 letters, digits, dashes and underscores, and not "external"`)
 	}
@@ -50,7 +52,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			rt.Metrics.MustRegister(c.metrics.attempts, newWaitingRefunds(rt.Pool))
 			(&handlers{db: rt.Pool, bank: c.bank}).register(rt.Web.API)
 			(&repairer{cashier: c, db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
-			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(cfg), Source: source, Stopping: rt.Stopping, Rules: rules}.Register(rt.Web.API)
+			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(cfg), Source: source, Stopping: rt.Stopping, Audit: newAuditor(rt.Pool, reread).audit}.Register(rt.Web.API)
 			rt.Go((&retrier{cashier: c, db: rt.Pool, relay: rt.Relay, log: rt.Log, every: retryEvery}).Run)
 			rt.Go((&folder{db: rt.Pool, log: rt.Log, every: foldEvery}).Run)
 			rt.Go(idempotency.Pruner{DB: rt.Pool, Keys: c.keys, Log: rt.Log}.Run)

@@ -1,0 +1,120 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Rows that are lost are put back from those that are still there, where they agree: the record of a transfer from its entries, entries from the
+// record or the payment if the balances hold them. What is lost never becomes a balance: to count anew is refused then.
+const (
+	hasEntriesSQL = `SELECT EXISTS (SELECT FROM entries WHERE account_id = $1) OR EXISTS (SELECT FROM pending WHERE account_id = $1)`
+
+	// lostOfAccountSQL finds a transfer of an account that was made by its record, and of which there is no entry. It reads the account's.
+	lostOfAccountSQL = `SELECT id FROM transfers WHERE $1 IN (from_account, to_account) AND refusal = ''
+    AND id NOT IN (SELECT transfer_id FROM entries WHERE account_id = $1) ORDER BY id LIMIT 1`
+
+	accountsOfTransferSQL = `SELECT unnest(ARRAY[from_account, to_account]) FROM transfers WHERE id = $1`
+
+	restoreTransferSQL = `INSERT INTO transfers (id, kind, from_account, to_account, amount, currency)
+SELECT $1, $2, $3, id, $5, currency FROM accounts WHERE id = $4 RETURNING currency`
+)
+
+// refuseLoss refuses to count an account anew from entries of which some are lost, or one whose row is.
+func refuseLoss(ctx context.Context, tx pgx.Tx, id string, there bool) error {
+	if !there {
+		var entries bool
+		if err := tx.QueryRow(ctx, hasEntriesSQL, id).Scan(&entries); err != nil || !entries {
+			return err
+		}
+		return &refusedError{Refusal{unclear, fmt.Sprintf(
+			"there are entries of account %s, and its row is lost: only a person can say whether it was frozen. Open it again with POST /accounts, freeze it if it was, and count anew", id)}}
+	}
+	var lost uuid.UUID
+	switch err := tx.QueryRow(ctx, lostOfAccountSQL, id).Scan(&lost); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	}
+	return &refusedError{Refusal{unclear, fmt.Sprintf("the entries of transfer %s are lost, which account %s holds by its record: count that anew first", lost, id)}}
+}
+
+// restoreTransfer makes a transfer's record and its entries agree, where one of them is lost: entries are added to b. found sum to zero, or are none.
+// The transfer's accounts are locked.
+func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry, b *books) error {
+	var t settled
+	err := tx.QueryRow(ctx, readTransferSQL, id).Scan(&t.ID, &t.Kind, &t.From, &t.To, &t.Amount, &t.Currency, &t.Type, &t.Reason, &t.CreatedAt)
+	recorded := err == nil
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	moved := traceOf(found)
+	var one Transfer
+	if len(moved) == 1 {
+		one = moved[0]
+	}
+	switch {
+	case recorded && t.Type != "" && len(moved) == 0, !recorded && one.Kind != Deposit && one.Kind != Move:
+		return nil
+	case recorded && t.Type == "" && len(found) == 0:
+		return putBack(ctx, tx, t.Transfer, b)
+	case !recorded && len(found) == 2:
+		var currency string
+		return tx.QueryRow(ctx, restoreTransferSQL, id, string(one.Kind), one.From, one.To, one.Amount).Scan(&currency)
+	case recorded && t.Type == "" && one.From == t.From && one.To == t.To && one.Amount == t.Amount:
+		return nil
+	}
+	return &refusedError{Refusal{unclear, fmt.Sprintf("its record is of %d from %s to %s %s, and its entries moved %d from %s to %s: only a person can say what is right",
+		t.Amount, t.From, t.To, t.Type, one.Amount, one.From, one.To)}}
+}
+
+// putBack adds to b the entries of a transfer that are both lost, if the balances of both accounts, which are locked, hold what it moved.
+func putBack(ctx context.Context, tx pgx.Tx, t Transfer, b *books) error {
+	from, to, err := surpluses(ctx, tx, t)
+	if err != nil {
+		return err
+	}
+	if from > -t.Amount || to < t.Amount {
+		return &refusedError{Refusal{unclear, fmt.Sprintf("its entries are lost, and beyond their entries %s holds %d and %s holds %d: only a person can say whether %d were moved",
+			t.From, from, t.To, to, t.Amount)}}
+	}
+	b.entries = append(b.entries, t.entries()...)
+	return nil
+}
+
+// settleUncharged settles a payment that is COMPLETED and that the ledger has no charge of. If the balances hold it, its entries are lost, and are put
+// back; otherwise it was not made.
+func (r *repairer) settleUncharged(ctx context.Context, tx pgx.Tx, s stored, b *pgx.Batch) error {
+	t := Transfer{ID: s.ID, Kind: Charge, From: s.UserID, To: r.cashier.bank.merchantOf(s.Currency), Amount: s.Amount, Currency: s.Currency, Order: s.OrderID}
+	if _, err := tx.Exec(ctx, lockForRecountSQL, []string{t.From, t.To}); err != nil {
+		return err
+	}
+	books := newBooks()
+	err := putBack(ctx, tx, t, books)
+	if _, refused := errors.AsType[*refusedError](err); refused {
+		r.settle(b, s, Failed)
+		return nil
+	}
+	books.queueSave(b)
+	return err
+}
+
+// surpluses are by how much both accounts of a transfer hold more than their entries say. An account that is not there holds nothing.
+func surpluses(ctx context.Context, tx pgx.Tx, t Transfer) (from, to int64, err error) {
+	for account, n := range map[string]*int64{t.From: &from, t.To: &to} {
+		if err := tx.QueryRow(ctx, surplusSQL, account).Scan(n); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return 0, 0, err
+		}
+	}
+	return from, to, nil
+}
+
+// entries are the transfer's two sides.
+func (t Transfer) entries() []entry {
+	return []entry{{t.From, t.To, t.ID, t.Kind, -t.Amount, t.Order}, {t.To, t.From, t.ID, t.Kind, t.Amount, t.Order}}
+}
