@@ -109,6 +109,7 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 			}}},
 		},
 	}, h.put)
+	h.registerMovements(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-product", Method: http.MethodGet, Path: "/products/{id}", Summary: "Show a product and its stock",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
@@ -121,7 +122,6 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 		OperationID: "get-reservation", Method: http.MethodGet, Path: "/reservations/{orderId}", Summary: "Show what is reserved for an order",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, h.reservation)
-	h.registerMovements(api)
 }
 
 func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error) {

@@ -121,7 +121,10 @@ func TestProductRowIsGone(t *testing.T) {
 	b := setup(t, Line{"tea", 10})
 	b.exec(`DELETE FROM products`)
 	b.audited("stock-mismatch tea: the product is gone, its movements make 10")
-	b.put(b.api(), `{"name": "tea", "price": 100, "currency": "EUR", "stock": 9}`, nil, "201")
+	if status, body := request(t, b.commands(), http.MethodPost, "/products/tea/recount", `{}`); status != http.StatusConflict || body["type"] != web.TypePrefix+"product-missing" {
+		t.Errorf("recount: %d %v", status, body)
+	}
+	b.putTea(b.api(), `{"name": "tea", "price": 100, "currency": "EUR", "stock": 9}`, nil, "201")
 	b.want([]string{"count 10 (+10): 10", "count 9 (-1): 9"}, b.moved("tea"))
 	b.consistent()
 }

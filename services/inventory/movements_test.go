@@ -99,7 +99,7 @@ func TestMovementIDsRace(t *testing.T) {
 	b.consistent()
 }
 
-// Movements, orders and changes of the price at the same time: no unit is lost, none appears, and the books hold.
+// Movements, orders and changes of the name at the same time: no unit is lost, none appears, and the books hold.
 func TestMovementsRaceWithOrders(t *testing.T) {
 	t.Parallel()
 	const orders, each = 24, 10
@@ -118,8 +118,8 @@ func TestMovementsRaceWithOrders(t *testing.T) {
 		all.Go(func() { b.move(api, "tea", movement(100+n, "receipt", 7), 201) })
 		all.Go(func() { b.move(api, "tea", movement(200+n, "loss", 3), 201) })
 		all.Go(func() {
-			if status := send(t, api, http.MethodPut, "/products/tea", fmt.Sprintf(`{"name": "tea", "price": %d, "currency": "EUR"}`, n), "If-Match", "*").Code; status != http.StatusOK {
-				t.Errorf("price %d: %d", n, status)
+			if status := send(t, api, http.MethodPut, "/products/tea", fmt.Sprintf(`{"name": "tea %d", "price": 100, "currency": "EUR"}`, n), "If-Match", "*").Code; status != http.StatusOK {
+				t.Errorf("name %d: %d", n, status)
 			}
 		})
 	}
@@ -216,9 +216,9 @@ func TestPutDoesNotUndoAMovement(t *testing.T) {
 	api := b.api()
 	etag := b.etag(api)
 	b.move(api, "tea", movement(1, "receipt", 50), 201)
-	b.put(api, `{"name": "tea", "price": 101, "currency": "EUR", "stock": 100}`, []string{"If-Match", etag}, "422 invalid-request body.stock")
-	b.put(api, `{"name": "tea", "price": 101, "currency": "EUR", "stock": 150}`, []string{"If-Match", etag}, "200")
-	b.put(api, `{"name": "tea", "price": 102, "currency": "EUR"}`, []string{"If-Match", b.etag(api)}, "200")
+	b.putTea(api, `{"name": "tea", "price": 101, "currency": "EUR", "stock": 100}`, []string{"If-Match", etag}, "422 invalid-request body.stock")
+	b.putTea(api, `{"name": "tea", "price": 101, "currency": "EUR", "stock": 150}`, []string{"If-Match", etag}, "200")
+	b.putTea(api, `{"name": "tea", "price": 102, "currency": "EUR"}`, []string{"If-Match", b.etag(api)}, "200")
 	b.want([]string{"tea: 150+0"}, b.stock())
 	b.consistent()
 }
@@ -262,8 +262,8 @@ func (b bundle) etag(api http.Handler) string {
 	return send(b.T, api, http.MethodGet, "/products/tea", "").Header().Get("ETag")
 }
 
-// put puts tea with headers and wants such an answer: the status, and of a problem its type and its first place.
-func (b bundle) put(api http.Handler, body string, header []string, want string) {
+// putTea puts tea with headers and wants such an answer: the status, and of a problem its type and its first place.
+func (b bundle) putTea(api http.Handler, body string, header []string, want string) {
 	b.Helper()
 	w := send(b.T, api, http.MethodPut, "/products/tea", body, header...)
 	if got := shown(b.T, w); got != want {
@@ -281,26 +281,26 @@ func TestPutConditions(t *testing.T) {
 	)
 	b := setup(t)
 	api := b.api()
-	b.put(api, first, []string{"If-Match", "*"}, "412 version-conflict ")
-	b.put(api, first, []string{"If-Match", `"1"`}, "412 version-conflict ")
-	b.put(api, first, []string{"If-None-Match", "*", "If-Match", "*"}, "422 invalid-request header.If-None-Match")
-	b.put(api, first, []string{"If-None-Match", "*"}, "201")
-	b.put(api, first, []string{"If-None-Match", "*"}, "200")
-	b.put(api, first, nil, "200")
-	b.put(api, dearer, []string{"If-None-Match", "*"}, "412 version-conflict ")
-	b.put(api, dearer, nil, "428 precondition-required header.If-Match")
+	b.putTea(api, first, []string{"If-Match", "*"}, "412 version-conflict ")
+	b.putTea(api, first, []string{"If-Match", `"1"`}, "412 version-conflict ")
+	b.putTea(api, first, []string{"If-None-Match", "*", "If-Match", "*"}, "422 invalid-request header.If-None-Match")
+	b.putTea(api, first, []string{"If-None-Match", "*"}, "201")
+	b.putTea(api, first, []string{"If-None-Match", "*"}, "200")
+	b.putTea(api, first, nil, "200")
+	b.putTea(api, dearer, []string{"If-None-Match", "*"}, "412 version-conflict ")
+	b.putTea(api, dearer, nil, "428 precondition-required header.If-Match")
 	was := b.etag(api)
 	b.deliver(created(t, 1, Line{"tea", 3}))
 	if is := b.etag(api); is == was {
 		t.Errorf("the ETag of another product is the same: %s", is)
 	}
-	b.put(api, dearer, []string{"If-None-Match", b.etag(api)}, "412 version-conflict ")
-	b.put(api, dearer, []string{"If-Match", "W/" + was}, "412 version-conflict ")
-	b.put(api, dearer, []string{"If-Match", was}, "200") // an order in between is nobody's change of the price
-	b.put(api, dearer, []string{"If-Match", was}, "200") // sent again
-	b.put(api, dearest, []string{"If-Match", was}, "412 version-conflict ")
-	b.put(api, dearest, []string{"If-Match", `"x", ` + b.etag(api)}, "200")
-	b.put(api, first, nil, "428 precondition-required header.If-Match")
+	b.putTea(api, dearer, []string{"If-None-Match", b.etag(api)}, "412 version-conflict ")
+	b.putTea(api, dearer, []string{"If-Match", "W/" + was}, "412 version-conflict ")
+	b.putTea(api, dearer, []string{"If-Match", was}, "200") // an order in between is nobody's change of the price
+	b.putTea(api, dearer, []string{"If-Match", was}, "200") // sent again
+	b.putTea(api, dearest, []string{"If-Match", was}, "412 version-conflict ")
+	b.putTea(api, dearest, []string{"If-Match", `"x", ` + b.etag(api)}, "200")
+	b.putTea(api, first, nil, "428 precondition-required header.If-Match")
 	p, _, err := findProduct(t.Context(), b.db, "tea")
 	if err != nil || p.Version != 3 || p.Price != 120 || p.Available != 7 {
 		t.Errorf("%+v, %v", p, err)

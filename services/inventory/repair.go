@@ -165,7 +165,7 @@ WHERE id = $1 RETURNING ` + productColumns
 type doubt struct{ typ, title, detail string }
 
 // recount makes a product's units what its movements and the reservations say. It changes nothing where they are that already, or where the evidence
-// is in doubt; ok is false where there is no such product. It reads all reservations.
+// is in doubt; ok is false where there is no such product, or its row is lost. It reads all reservations.
 func (r *repairer) recount(ctx context.Context, id string) (p Product, d doubt, ok bool, err error) {
 	changed := false
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
@@ -184,12 +184,19 @@ func (r *repairer) recount(ctx context.Context, id string) (p Product, d doubt, 
 // recountLocked is recount in a transaction, which holds the product's lock from then on. A count on the shelf can leave less than orders hold, so
 // that is believed where the product's row says it, too; where only the reservations do, it may be them that are damaged.
 func recountLocked(ctx context.Context, tx pgx.Tx, id string) (p Product, d doubt, ok, changed bool, err error) {
-	if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil || !ok {
-		return p, d, ok, false, err
+	if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil {
+		return p, d, false, false, err
 	}
 	var held int64
 	if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil {
-		return p, d, true, false, err
+		return p, d, ok, false, err
+	}
+	if !ok {
+		if _, moved, err := one[Movement](ctx, tx, firstMovementSQL, id); err != nil || held == 0 && !moved {
+			return p, d, false, false, err
+		}
+		return p, doubt{"product-missing", "Product missing",
+			fmt.Sprintf("the row of %s is lost, and orders hold %d units: put it again with all units that are there, those that orders hold too, and count anew", id, held)}, false, false, nil
 	}
 	e, _, err := one[evidence](ctx, tx, evidenceSQL, id)
 	if err != nil {

@@ -61,7 +61,8 @@ func (r *repairer) register(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "recount-product", Method: http.MethodPost, Path: "/products/{id}/recount", Summary: "Count anew a product's units",
 		Description: "What its movements make is on the shelf, what reservations hold is reserved. Reads all reservations. If the numbers are right, nothing changes. Movements that are missing or " +
-			"changed are a 409 of the type movements-broken: send a movement that counts what is there. More held than is there, of which the product does not know, is a 409 of the type stock-below-reserved.",
+			"changed are a 409 of the type movements-broken: send a movement that counts what is there. More held than is there, of which the product does not know, is a 409 of the type stock-below-reserved; " +
+			"a product whose row is lost is one of the type product-missing: put it again.",
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, r.serveRecount)
 }
@@ -95,10 +96,10 @@ func (r *repairer) serveRecount(ctx context.Context, in *recountInput) (*product
 	switch {
 	case err != nil:
 		return nil, web.Fault(ctx, err)
-	case !ok:
-		return nil, noProduct(in.ID)
 	case d.typ != "":
 		return nil, web.Problem(http.StatusConflict, d.typ, d.title, d.detail)
+	case !ok:
+		return nil, noProduct(in.ID)
 	}
 	return productAnswer(http.StatusOK, p), nil
 }
