@@ -351,6 +351,9 @@ func TestETags(t *testing.T) {
 		{`"1"`, `"11"`, false, false},
 	} {
 		e, ok := web.ParseETags(tt.header)
+		if same := func(etag string) bool { return etag == tt.etag }; e.MatchFunc(same) != tt.match && !strings.HasPrefix(tt.etag, "W/") {
+			t.Errorf("%s for %s: what is the same matches: %v", tt.header, tt.etag, !tt.match)
+		}
 		if !ok || e.Match(tt.etag) != tt.match || e.MatchWeak(tt.etag) != tt.weak {
 			t.Errorf("%s for %s: %v, matches %v, weakly %v; want %v, %v", tt.header, tt.etag, ok, e.Match(tt.etag), e.MatchWeak(tt.etag), tt.match, tt.weak)
 		}

@@ -45,6 +45,12 @@ func (e ETags) Match(etag string) bool {
 	return e.Any || !strings.HasPrefix(etag, "W/") && slices.Contains(e.tags, etag)
 }
 
+// MatchFunc is [ETags.Match] for a resource whose ETag says more than what is to be replaced: same reports whether an ETag, in its quotes,
+// stands for the same as it is now in that part.
+func (e ETags) MatchFunc(same func(etag string) bool) bool {
+	return e.Any || slices.ContainsFunc(e.tags, func(tag string) bool { return !strings.HasPrefix(tag, "W/") && same(tag) })
+}
+
 // MatchWeak reports whether If-None-Match names a resource with this ETag, weak or not.
 func (e ETags) MatchWeak(etag string) bool {
 	strong := func(tag string) string { return strings.TrimPrefix(tag, "W/") }

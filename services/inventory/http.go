@@ -16,16 +16,22 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
+// The types of the problems with a condition.
+const (
+	typeConflict = "version-conflict"      // 412: the product is another by now
+	typeBlind    = "precondition-required" // 428: a change must name what it replaces
+)
+
 // Product is a product and where its units are: Available and Reserved add up to Stock.
 type Product struct {
 	ID        string    `json:"productId" example:"sku-1"`
 	Name      string    `json:"name" example:"Teapot"`
 	Price     int64     `json:"price" doc:"of one unit, in minor units" example:"1999"`
 	Currency  string    `json:"currency" example:"EUR" doc:"ISO 4217"`
-	Stock     int64     `json:"stock" doc:"units put in" example:"100"`
-	Available int64     `json:"available" doc:"units that can be reserved" example:"97"`
+	Stock     int64     `json:"stock" doc:"units on the shelf: what its movements make" example:"100"`
+	Available int64     `json:"available" doc:"units that can be reserved; below zero when fewer are there than orders hold" example:"97"`
 	Reserved  int64     `json:"reserved" doc:"units that orders hold" example:"3"`
-	Version   int64     `json:"version" doc:"of what product.updated tells: it grows when the product is set, restocked, sold out or in stock again"`
+	Version   int64     `json:"version" doc:"of what product.updated tells: it grows when the product is set, its stock moves, it is sold out or in stock again"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
@@ -35,14 +41,6 @@ func (p Product) updated() event.ProductUpdatedV1 {
 	return event.ProductUpdatedV1{
 		ProductID: p.ID, Version: p.Version, Name: p.Name, Price: p.Price, Currency: p.Currency, Stock: stockOf(p.Available),
 	}
-}
-
-// Draft is what a product is set to. The limits in the tags are the ones that the API describes and holds it to.
-type Draft struct {
-	Name     string `json:"name" minLength:"1" maxLength:"200" example:"Teapot"`
-	Price    int64  `json:"price" minimum:"0" maximum:"1000000000000" doc:"of one unit, in minor units" example:"1999"`
-	Currency string `json:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217"`
-	Stock    int64  `json:"stock" minimum:"0" maximum:"1000000000000" doc:"units put in, the reserved ones among them" example:"100"`
 }
 
 // Record is a reservation with its times, as it is stored.
@@ -57,14 +55,16 @@ type (
 	ProductPath struct {
 		ID string `path:"id" pattern:"^[A-Za-z0-9._-]{1,64}$" patternDescription:"1 to 64 letters, digits, dots, dashes and underscores" example:"sku-1" doc:"the product's id"`
 	}
+	// The limits in the tags are the ones that the API describes and holds a product to.
 	putInput struct {
 		ProductPath
-		Body Draft
-	}
-	restockInput struct {
-		ProductPath
-		Body struct {
-			Quantity int64 `json:"quantity" minimum:"1" maximum:"1000000000000" doc:"units to put in" example:"10"`
+		IfMatch     string `header:"If-Match" maxLength:"1000" example:"\"1f2e3d4c5b6a7988-1-a\"" doc:"the ETag of the product that is to be changed; * means any"`
+		IfNoneMatch string `header:"If-None-Match" maxLength:"1000" example:"*" doc:"* : only if there is no such product yet; ETags: only if its ETag is none of these"`
+		Body        struct {
+			Name     string `json:"name" minLength:"1" maxLength:"200" example:"Teapot"`
+			Price    int64  `json:"price" minimum:"0" maximum:"1000000000000" doc:"of one unit, in minor units" example:"1999"`
+			Currency string `json:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217"`
+			Stock    *int64 `json:"stock,omitempty" minimum:"0" maximum:"1000000000000" doc:"units that a new product begins with, none if it is not given; movements change the stock from then on" example:"100"`
 		}
 	}
 	listInput struct {
@@ -76,6 +76,7 @@ type (
 	}
 	productOutput struct {
 		Status int
+		ETag   string `header:"ETag" doc:"of the product as it is; a change names it in If-Match"`
 		Body   Product
 	}
 	listOutput struct {
@@ -98,9 +99,9 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 	h := handlers{db, relay}
 	huma.Register(api, huma.Operation{
 		OperationID: "put-product", Method: http.MethodPut, Path: "/products/{id}", Summary: "Create a product or change it",
-		Description: "Sets everything about the product. Of the stock, what orders hold stays reserved and the rest becomes available; " +
-			"a stock below what they hold is refused. Sending it again changes nothing more.",
-		Errors: []int{http.StatusConflict, http.StatusServiceUnavailable},
+		Description: "Sets name, price and currency. A change names in If-Match the product that it replaces, and fails with 412 when another has changed these since; without If-Match it fails " +
+			"with 428. The stock is set only when the product is created: to change it, POST a movement. A request that is sent again, because its answer was lost, changes nothing more.",
+		Errors: []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "Changed"},
 			"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {
@@ -108,11 +109,7 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 			}}},
 		},
 	}, h.put)
-	huma.Register(api, huma.Operation{
-		OperationID: "restock-product", Method: http.MethodPost, Path: "/products/{id}/restock", Summary: "Put more units of a product in",
-		Description: "Adds each time it is sent. Whoever is not sure that it arrived reads the product and sets its stock with PUT instead.",
-		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
-	}, h.restock)
+	h.registerMovements(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-product", Method: http.MethodGet, Path: "/products/{id}", Summary: "Show a product and its stock",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
@@ -128,36 +125,40 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 }
 
 func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error) {
-	p, created, err := putProduct(ctx, h.db, in.ID, in.Body)
+	c, ok := web.ParseCondition(in.IfMatch, in.IfNoneMatch)
+	if !ok {
+		return nil, web.Invalid(web.Field("header.If-None-Match", "expected no If-Match beside *", in.IfNoneMatch))
+	}
+	d, said := Draft{Name: in.Body.Name, Price: in.Body.Price, Currency: in.Body.Currency}, in.Body.Stock != nil
+	if said {
+		d.Stock = *in.Body.Stock
+	}
+	p, v, err := put(ctx, h.db, in.ID, d, said, c)
 	switch {
 	case err != nil:
 		return nil, web.Fault(ctx, err)
-	case p.Reserved > in.Body.Stock:
-		detail := fmt.Sprintf("orders hold %d units of %s, a stock of %d cannot be", p.Reserved, in.ID, in.Body.Stock)
-		return nil, web.Problem(http.StatusConflict, "stock-below-reserved", "Stock below what is reserved", detail,
-			web.Field("body.stock", fmt.Sprintf("expected at least %d", p.Reserved), in.Body.Stock))
+	case v == blind:
+		return nil, web.Problem(http.StatusPreconditionRequired, typeBlind, "Precondition required",
+			fmt.Sprintf("%s exists: say with If-Match what this replaces", in.ID), web.Field("header.If-Match", "expected the ETag of a GET", nil))
+	case v == conflict:
+		detail := fmt.Sprintf("%s is another by now", in.ID)
+		if p.ID == "" {
+			detail = fmt.Sprintf("there is no product %s yet", in.ID)
+		}
+		return nil, web.Problem(http.StatusPreconditionFailed, typeConflict, "Another version", detail+"; read it, and decide again")
+	case v == moves:
+		return nil, web.Invalid(web.Field("body.stock",
+			fmt.Sprintf("expected none: %s exists, and POST /products/%s/movements changes its stock, which is %d", in.ID, in.ID, p.Stock), d.Stock))
+	case v == create:
+		h.relay.Wake()
+		return productAnswer(http.StatusCreated, p), nil
 	}
 	h.relay.Wake()
-	if created {
-		return &productOutput{Status: http.StatusCreated, Body: p}, nil
-	}
-	return &productOutput{Status: http.StatusOK, Body: p}, nil
+	return productAnswer(http.StatusOK, p), nil
 }
 
-func (h handlers) restock(ctx context.Context, in *restockInput) (*productOutput, error) {
-	p, ok, err := restockProduct(ctx, h.db, in.ID, in.Body.Quantity)
-	switch {
-	case err != nil:
-		return nil, web.Fault(ctx, err)
-	case ok:
-		h.relay.Wake()
-		return &productOutput{Status: http.StatusOK, Body: p}, nil
-	case p.ID == "":
-		return nil, noProduct(in.ID)
-	}
-	room := maxUnits - p.Stock
-	return nil, web.Problem(http.StatusConflict, "stock-limit", "Too many units", fmt.Sprintf("%s has room for %d more units", in.ID, room),
-		web.Field("body.quantity", fmt.Sprintf("expected at most %d", room), in.Body.Quantity))
+func productAnswer(status int, p Product) *productOutput {
+	return &productOutput{Status: status, ETag: p.etag(), Body: p}
 }
 
 func (h handlers) get(ctx context.Context, in *ProductPath) (*productOutput, error) {
@@ -168,7 +169,7 @@ func (h handlers) get(ctx context.Context, in *ProductPath) (*productOutput, err
 	case !ok:
 		return nil, noProduct(in.ID)
 	}
-	return &productOutput{Status: http.StatusOK, Body: p}, nil
+	return productAnswer(http.StatusOK, p), nil
 }
 
 func (h handlers) list(ctx context.Context, in *listInput) (*listOutput, error) {

@@ -2,8 +2,10 @@ package inventory
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,15 +22,45 @@ func (b bundle) api() http.Handler {
 	return server
 }
 
-// request answers with the status and the decoded body, without its times.
-func request(t *testing.T, api http.Handler, method, path, body string) (int, map[string]any) {
+// send answers a request with headers, names and values in turn.
+func send(t *testing.T, api http.Handler, method, path, body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, req)
+	return w
+}
+
+// shown is an answer's status, and of a problem its type and its first place.
+func shown(t *testing.T, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	var p struct {
+		Type   string
+		Errors []struct{ Location string }
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatalf("%d %q: %v", w.Code, w.Body, err)
+	}
+	if w.Code < 400 {
+		return strconv.Itoa(w.Code)
+	}
+	place := ""
+	if len(p.Errors) > 0 {
+		place = p.Errors[0].Location
+	}
+	return fmt.Sprintf("%d %s %s", w.Code, strings.TrimPrefix(p.Type, web.TypePrefix), place)
+}
+
+// request answers with the status and the decoded body, without its times.
+func request(t *testing.T, api http.Handler, method, path, body string) (int, map[string]any) {
+	t.Helper()
+	w := send(t, api, method, path, body)
 	var got map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatalf("%s %s: status %d, %q: %v", method, path, w.Code, w.Body, err)
@@ -70,6 +102,15 @@ func product(id string, available, reserved float64) map[string]any {
 	}
 }
 
+// movement is the body of a movement, and movementOf its answer.
+func movement(n int, kind string, units int) string {
+	return fmt.Sprintf(`{"movementId": %q, "kind": %q, "units": %d}`, order(n), kind, units)
+}
+
+func movementOf(n int, kind string, units, delta, stock float64) map[string]any {
+	return map[string]any{"movementId": order(n).String(), "productId": "tea", "kind": kind, "units": units, "delta": delta, "stock": stock}
+}
+
 func TestProductsOverHTTP(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -85,10 +126,12 @@ func TestProductsOverHTTP(t *testing.T) {
 		{"create", "PUT", "/products/tea", tea("10"), 201, product("tea", 10, 0)},
 		{"again", "PUT", "/products/tea", tea("10"), 200, product("tea", 10, 0)},
 		{"an order holds 4", "", "", "", 0, nil},
-		{"fewer", "PUT", "/products/tea", tea("6"), 200, product("tea", 2, 4)},
-		{"only the reserved", "PUT", "/products/tea", tea("4"), 200, product("tea", 0, 4)},
-		{"restock", "POST", "/products/tea/restock", `{"quantity": 5}`, 200, product("tea", 5, 4)},
-		{"restock adds each time", "POST", "/products/tea/restock", `{"quantity": 5}`, 200, product("tea", 10, 4)},
+		{"again, though it was ordered", "PUT", "/products/tea", tea("10"), 200, product("tea", 6, 4)},
+		{"a count", "POST", "/products/tea/movements", movement(1, "count", 6), 201, movementOf(1, "count", 6, -4, 6)},
+		{"only the reserved", "POST", "/products/tea/movements", movement(2, "loss", 2), 201, movementOf(2, "loss", 2, -2, 4)},
+		{"put in", "POST", "/products/tea/movements", movement(3, "receipt", 10), 201, movementOf(3, "receipt", 10, 10, 14)},
+		{"put in once", "POST", "/products/tea/movements", movement(3, "receipt", 10), 201, movementOf(3, "receipt", 10, 10, 14)},
+		{"created again, though its stock moved", "PUT", "/products/tea", tea("10"), 200, product("tea", 10, 4)},
 		{"get", "GET", "/products/tea", "", 200, product("tea", 10, 4)},
 		{"list", "GET", "/products", "", 200, map[string]any{"products": []any{product("tea", 10, 4)}}},
 	} {
@@ -172,10 +215,13 @@ func TestBadRequests(t *testing.T) {
 		typ, field               string
 	}{
 		{"no such product", "GET", "/products/none", "", 404, "not-found", ""},
-		{"restock of no such product", "POST", "/products/none/restock", `{"quantity": 1}`, 404, "not-found", ""},
+		{"a movement of no such product", "POST", "/products/none/movements", movement(1, "receipt", 1), 404, "not-found", ""},
+		{"movements of no such product", "GET", "/products/none/movements", "", 404, "not-found", ""},
 		{"no such reservation", "GET", "/reservations/" + order(9).String(), "", 404, "not-found", ""},
-		{"less than reserved", "PUT", "/products/tea", put(`"Tea"`, "1", `"EUR"`, "3"), 409, "stock-below-reserved", "body.stock"},
-		{"no room", "POST", "/products/full/restock", `{"quantity": 1}`, 409, "stock-limit", "body.quantity"},
+		{"another stock", "PUT", "/products/tea", put(`"Tea"`, "1", `"EUR"`, "11"), 422, "invalid-request", "body.stock"},
+		{"a blind change", "PUT", "/products/tea", `{"name": "Tea", "price": 1, "currency": "EUR"}`, 428, "precondition-required", "header.If-Match"},
+		{"no room", "POST", "/products/full/movements", movement(1, "receipt", 1), 409, "stock-limit", "body.units"},
+		{"more lost than there is", "POST", "/products/tea/movements", movement(1, "loss", 11), 409, "stock-below-zero", "body.units"},
 		{"an id that is none", "PUT", "/products/a%20b", ok, 422, "invalid-request", "path.id"},
 		{"an id with NUL", "GET", "/products/a%00b", "", 400, "invalid-request", "path"},
 		{"a long id", "PUT", "/products/" + strings.Repeat("x", 65), ok, 422, "invalid-request", "path.id"},
@@ -190,10 +236,14 @@ func TestBadRequests(t *testing.T) {
 		{"negative stock", "PUT", "/products/tea", put(`"Tea"`, "1", `"EUR"`, "-1"), 422, "invalid-request", "body.stock"},
 		{"huge stock", "PUT", "/products/tea", put(`"Tea"`, "1", `"EUR"`, "9223372036854775808"), 422, "invalid-request", "body.stock"},
 		{"too much stock", "PUT", "/products/tea", put(`"Tea"`, "1", `"EUR"`, "1000000000001"), 422, "invalid-request", "body.stock"},
-		{"stock missing", "PUT", "/products/tea", `{"name": "Tea", "price": 1, "currency": "EUR"}`, 422, "invalid-request", "body.stock"},
 		{"an unknown field", "PUT", "/products/tea", `{"name": "Tea", "price": 1, "currency": "EUR", "stock": 1, "reserved": 0}`, 422, "invalid-request", "body.reserved"},
-		{"restock of nothing", "POST", "/products/tea/restock", `{"quantity": 0}`, 422, "invalid-request", "body.quantity"},
-		{"negative restock", "POST", "/products/tea/restock", `{"quantity": -5}`, 422, "invalid-request", "body.quantity"},
+		{"a receipt of nothing", "POST", "/products/tea/movements", movement(1, "receipt", 0), 422, "invalid-request", "body.units"},
+		{"a loss of nothing", "POST", "/products/tea/movements", movement(1, "loss", 0), 422, "invalid-request", "body.units"},
+		{"a negative receipt", "POST", "/products/tea/movements", movement(1, "receipt", -5), 422, "invalid-request", "body.units"},
+		{"a movement of a kind that is none", "POST", "/products/tea/movements", movement(1, "gift", 1), 422, "invalid-request", "body.kind"},
+		{"a movement without an id", "POST", "/products/tea/movements", `{"kind": "count", "units": 1}`, 422, "invalid-request", "body.movementId"},
+		{"a movement with nobody's id", "POST", "/products/tea/movements", `{"movementId": "00000000-0000-0000-0000-000000000000", "kind": "count", "units": 1}`, 422, "invalid-request", "body.movementId"},
+		{"a cursor of movements that is none", "GET", "/products/tea/movements?cursor=x", "", 422, "invalid-request", "query.cursor"},
 		{"too many on a page", "GET", "/products?limit=101", "", 422, "invalid-request", "query.limit"},
 		{"none on a page", "GET", "/products?limit=0", "", 422, "invalid-request", "query.limit"},
 		{"a cursor that is none", "GET", "/products?cursor=%20", "", 422, "invalid-request", "query.cursor"},

@@ -5,15 +5,19 @@
 package inventory
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/event"
+	"github.com/converge-dev/converge/pkg/web"
 )
 
 // maxUnits bounds a product's stock, far from where sums of units overflow.
@@ -26,6 +30,61 @@ var productID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 type Line struct {
 	ProductID string `json:"productId"`
 	Quantity  int64  `json:"quantity" doc:"units"`
+}
+
+// Draft is what a product is set to.
+type Draft struct {
+	Name     string
+	Price    int64 // of one unit, in minor units
+	Currency string
+	Stock    int64 // units that a new product begins with; movements change them
+}
+
+// putVerdict is what becomes of a write of a product.
+type putVerdict int
+
+const (
+	create   putVerdict = iota
+	change              // it is there, and becomes what the draft says
+	keep                // it is that already: this may be the same request once more
+	conflict            // it is not what the writer takes it for
+	blind               // the writer does not say what it replaces
+	moves               // its stock is another than the draft's, and only movements change it
+)
+
+// judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what another has written.
+// A condition is about what is replaced, name, price and currency: an order or a movement in between does not fail it. Who sends a request
+// again, because its answer was lost, names the stock that the product began with, opening, or the one that it has.
+func judge(now Product, exists bool, d Draft, said bool, opening int64, c web.Condition) putVerdict {
+	same := now.Name == d.Name && now.Price == d.Price && now.Currency == d.Currency
+	switch {
+	case !exists && !c.Named:
+		return create
+	case !exists:
+		return conflict
+	case said && d.Stock != now.Stock && !(same && d.Stock == opening):
+		return moves
+	case c.Except.MatchWeak(now.etag()) && !(same && c.Except.Any):
+		return conflict
+	case same:
+		return keep
+	case !c.Named:
+		return blind
+	case c.Match.MatchFunc(func(etag string) bool { return strings.HasPrefix(etag, now.etagOfDraft()) }):
+		return change
+	}
+	return conflict
+}
+
+// etag differs whenever the product does: in its version, or in when its units moved last. It begins with what stands for name, price and
+// currency alone.
+func (p Product) etag() string {
+	return p.etagOfDraft() + strconv.FormatInt(p.Version, 36) + "-" + strconv.FormatInt(p.UpdatedAt.UnixMicro(), 36) + `"`
+}
+
+func (p Product) etagOfDraft() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", p.Price, p.Currency, p.Name))
+	return fmt.Sprintf(`"%x-`, sum[:8])
 }
 
 // Status of a reservation.

@@ -12,6 +12,7 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/pkg/web"
 )
 
 // These are the statements behind the API. Each is one row and a transaction of its own, with the event that tells of it, so
@@ -19,15 +20,12 @@ import (
 const (
 	productColumns = `id, name, price, currency, stock, available, reserved, version, created_at, updated_at`
 
-	putProductSQL = `INSERT INTO products AS p (id, name, price, currency, stock, available, reserved)
-VALUES ($1, $2, $3, $4, $5, $5, 0)
-ON CONFLICT (id) DO UPDATE SET name = $2, price = $3, currency = $4, stock = $5, available = $5 - p.reserved,
-    version = p.version + 1, updated_at = now()
-WHERE p.reserved <= $5
-RETURNING ` + productColumns + `, old.id IS NULL AS created`
+	// The schema gives a new product its first movement.
+	createProductSQL = `INSERT INTO products (id, name, price, currency, stock, available, reserved) VALUES ($1, $2, $3, $4, $5, $5, 0)
+ON CONFLICT DO NOTHING RETURNING ` + productColumns
 
-	restockProductSQL = `UPDATE products SET stock = stock + $2, available = available + $2, version = version + 1, updated_at = now()
-WHERE id = $1 AND stock + $2 <= $3 RETURNING ` + productColumns
+	changeProductSQL = `UPDATE products SET name = $2, price = $3, currency = $4, version = version + 1, updated_at = now()
+WHERE id = $1 RETURNING ` + productColumns
 
 	findProductSQL = `SELECT ` + productColumns + ` FROM products WHERE id = $1`
 
@@ -36,66 +34,44 @@ WHERE id = $1 AND stock + $2 <= $3 RETURNING ` + productColumns
 	findReservationSQL = `SELECT order_id, status, items, reason, created_at, released_at FROM reservations WHERE order_id = $1`
 )
 
-// putProduct creates the product or changes it. It changes nothing where the product it returns holds more reserved
-// units than the draft's stock.
-func putProduct(ctx context.Context, db *pgxpool.Pool, id string, d Draft) (p Product, created bool, err error) {
-	for { // again when a release has come between the two statements
-		var put struct {
-			Product
-			Created bool
-		}
-		var ok bool
-		err := pg.InTx(ctx, db, func(tx pgx.Tx) (err error) {
-			put, ok, err = one[struct {
-				Product
-				Created bool
-			}](ctx, tx, putProductSQL, id, d.Name, d.Price, d.Currency, d.Stock)
-			if err != nil || !ok {
+// put judges a write and does it, with the event that tells of it. said tells whether the writer names a stock. It returns the product as it is
+// then; one without an id where there is none.
+func put(ctx context.Context, db *pgxpool.Pool, id string, d Draft, said bool, c web.Condition) (p Product, v putVerdict, err error) {
+	for again := true; again; { // when another has created the product between the look and the insert
+		again = false
+		err = pg.InTx(ctx, db, func(tx pgx.Tx) error {
+			now, exists, err := one[Product](ctx, tx, lockProductSQL, id)
+			if err != nil {
 				return err
 			}
-			return tell(ctx, tx, put.Product)
-		})
-		if err != nil {
-			return Product{}, false, fmt.Errorf("put product %s: %w", id, err)
-		}
-		if ok {
-			return put.Product, put.Created, nil
-		}
-		if p, _, err := findProduct(ctx, db, id); err != nil || p.Reserved > d.Stock {
-			return p, false, err
-		}
-	}
-}
-
-// tell publishes the product as it is now. Its row is locked, so versions leave in order.
-func tell(ctx context.Context, tx pgx.Tx, p Product) error {
-	return saga.Publish(ctx, tx, "inventory", saga.New(ctx, event.ProductUpdated, p.ID, p.updated()))
-}
-
-// restockProduct adds units to the product. It changes nothing, and returns false with what there is, where there is no
-// such product or no room for so many units.
-func restockProduct(ctx context.Context, db *pgxpool.Pool, id string, units int64) (Product, bool, error) {
-	for { // again when the product was changed between the two statements
-		var p Product
-		var ok bool
-		err := pg.InTx(ctx, db, func(tx pgx.Tx) (err error) {
-			p, ok, err = one[Product](ctx, tx, restockProductSQL, id, units, int64(maxUnits))
-			if err != nil || !ok {
+			first, _, err := one[Movement](ctx, tx, firstMovementSQL, id)
+			if err != nil {
+				return err
+			}
+			if p, v = now, judge(now, exists, d, said, first.Units, c); v != create && v != change {
+				return nil
+			}
+			ok := true
+			if v == create {
+				p, ok, err = one[Product](ctx, tx, createProductSQL, id, d.Name, d.Price, d.Currency, d.Stock)
+			} else {
+				p, _, err = one[Product](ctx, tx, changeProductSQL, id, d.Name, d.Price, d.Currency)
+			}
+			if again = err == nil && !ok; err != nil || !ok {
 				return err
 			}
 			return tell(ctx, tx, p)
 		})
 		if err != nil {
-			return Product{}, false, fmt.Errorf("restock product %s: %w", id, err)
-		}
-		if ok {
-			return p, true, nil
-		}
-		p, ok, err = findProduct(ctx, db, id)
-		if err != nil || !ok || p.Stock > maxUnits-units {
-			return p, false, err
+			return Product{}, v, fmt.Errorf("put product %s: %w", id, err)
 		}
 	}
+	return p, v, nil
+}
+
+// tell publishes the product as it is now. Its row is locked, so versions leave in order.
+func tell(ctx context.Context, tx pgx.Tx, p Product) error {
+	return saga.Publish(ctx, tx, "inventory", saga.New(ctx, event.ProductUpdated, p.ID, p.updated()))
 }
 
 func findProduct(ctx context.Context, db *pgxpool.Pool, id string) (Product, bool, error) {

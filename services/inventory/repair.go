@@ -21,15 +21,15 @@ var source = facts.Source{
 	Facts: `SELECT order_id, status = 'RESERVED', status, 0, '', coalesce(released_at, created_at), reason FROM reservations`,
 }
 
-// rules are what must hold between products and reservations. What was put in is available or reserved: there is no shipping yet. Joined from both
-// sides: of a product whose row is lost, orders hold units.
+// rules are what must hold between products, reservations and movements. What is on the shelf is available or reserved: there is no shipping yet. Joined
+// from both sides: of a product whose row is lost, orders hold units.
 var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT coalesce(p.id, h.id), coalesce('stock ' || p.stock || ', available ' || p.available || ', reserved ' || p.reserved, 'no such product')
     || ', orders hold ' || coalesce(h.units, 0)
 FROM products p FULL JOIN (
     SELECT i."productId" AS id, sum(i.quantity)::bigint AS units
     FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint) WHERE r.status = 'RESERVED' GROUP BY 1
 ) AS h ON h.id = p.id
-WHERE p.id IS NULL OR p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0) ORDER BY 1 LIMIT $1`}}
+WHERE p.id IS NULL OR p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0) ORDER BY 1 LIMIT $1`}, movementsRule}
 
 // repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was undone.
 type repairer struct {
@@ -159,40 +159,64 @@ const (
 	heldUnitsSQL = `SELECT coalesce(sum(i.quantity), 0)::bigint FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint)
 WHERE r.status = 'RESERVED' AND r.items @> (SELECT jsonb_build_array(jsonb_build_object('productId', $1::text))) AND i."productId" = $1`
 
-	recountProductSQL = `UPDATE products SET reserved = $2, available = stock - $2, version = version + 1, updated_at = now()
+	recountProductSQL = `UPDATE products SET stock = $2, reserved = $3, available = $2::bigint - $3::bigint, movements = $4, version = version + 1, updated_at = now()
 WHERE id = $1 RETURNING ` + productColumns
 )
 
-// recount makes a product's units what the reservations say, and returns how many are held. It changes nothing where they are that already,
-// or where more are held than the stock of the product it returns; ok is false where there is no such product. It reads all reservations.
-func (r *repairer) recount(ctx context.Context, id string) (p Product, held int64, ok bool, err error) {
+// doubt is why a recount changes nothing, if something keeps it: the problem's type, title and detail.
+type doubt struct{ typ, title, detail string }
+
+// recount makes a product's units what its movements and the reservations say. It changes nothing where they are that already, or where the evidence
+// is in doubt; ok is false where there is no such product, or its row is lost. It reads all reservations.
+func (r *repairer) recount(ctx context.Context, id string) (p Product, d doubt, ok bool, err error) {
 	changed := false
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
-		p, held, ok, changed, err = recountLocked(ctx, tx, id)
+		p, d, ok, changed, err = recountLocked(ctx, tx, id)
 		return err
 	})
 	if err != nil {
-		return Product{}, 0, false, fmt.Errorf("recount product %s: %w", id, err)
+		return Product{}, doubt{}, false, fmt.Errorf("recount product %s: %w", id, err)
 	}
 	if changed {
 		r.relay.Wake()
 	}
-	return p, held, ok, nil
+	return p, d, ok, nil
 }
 
-// recountLocked is recount in a transaction, which holds the product's lock from then on. Orders may hold units of a product that is not there.
-func recountLocked(ctx context.Context, tx pgx.Tx, id string) (p Product, held int64, ok, changed bool, err error) {
+// recountLocked is recount in a transaction, which holds the product's lock from then on. A count on the shelf can leave less than orders hold, so
+// that is believed where the product's row says it, too; where only the reservations do, it may be them that are damaged.
+func recountLocked(ctx context.Context, tx pgx.Tx, id string) (p Product, d doubt, ok, changed bool, err error) {
 	if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil {
-		return p, 0, false, false, err
+		return p, d, false, false, err
 	}
-	if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil || !ok {
-		return p, held, ok, false, err
+	var held int64
+	if err := tx.QueryRow(ctx, heldUnitsSQL, id).Scan(&held); err != nil {
+		return p, d, ok, false, err
 	}
-	if held > p.Stock || held == p.Reserved && p.Stock-held == p.Available {
-		return p, held, true, false, nil
+	if !ok {
+		if _, moved, err := one[Movement](ctx, tx, firstMovementSQL, id); err != nil || held == 0 && !moved {
+			return p, d, false, false, err
+		}
+		return p, doubt{typeProductMissing, "Product missing",
+			fmt.Sprintf("the row of %s is lost, and orders hold %d units: put it again with all units that are there, those that orders hold too, and count anew", id, held)}, false, false, nil
 	}
-	if p, changed, err = one[Product](ctx, tx, recountProductSQL, id, held); err != nil {
-		return p, held, true, false, err
+	e, _, err := one[evidence](ctx, tx, evidenceSQL, id)
+	if err != nil {
+		return p, d, true, false, err
 	}
-	return p, held, true, changed, tell(ctx, tx, p)
+	stock, sure := e.stock(p.Stock)
+	switch {
+	case !sure:
+		return p, doubt{"movements-broken", "Movements missing or changed",
+			fmt.Sprintf("the movements of %s do not show what is on the shelf; a movement that counts it does", id)}, true, false, nil
+	case held > stock && held != p.Reserved:
+		return p, doubt{"stock-below-reserved", "Stock below what is reserved",
+			fmt.Sprintf("orders hold %d units of %s, more than the %d that its movements make", held, id, stock)}, true, false, nil
+	case stock == p.Stock && held == p.Reserved && stock-held == p.Available && e.N == e.Counted:
+		return p, d, true, false, nil
+	}
+	if p, changed, err = one[Product](ctx, tx, recountProductSQL, id, stock, held, e.N); err != nil {
+		return p, d, true, false, err
+	}
+	return p, d, true, changed, tell(ctx, tx, p)
 }

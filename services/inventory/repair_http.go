@@ -2,7 +2,6 @@ package inventory
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -63,9 +62,10 @@ func (r *repairer) register(api huma.API) {
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, r.serveRelease)
 	huma.Register(api, huma.Operation{
-		OperationID: "recount-product", Method: http.MethodPost, Path: "/products/{id}/recount", Summary: "Count anew what orders hold of a product",
-		Description: "Reads all reservations. If the numbers are right, nothing changes. More held than was put in is a 409: put more in first. So is a product whose " +
-			"row is lost while orders hold units of it, of the type product-missing: put it again first.",
+		OperationID: "recount-product", Method: http.MethodPost, Path: "/products/{id}/recount", Summary: "Count anew a product's units",
+		Description: "What its movements make is on the shelf, what reservations hold is reserved. Reads all reservations. If the numbers are right, nothing changes. Movements that are missing or " +
+			"changed are a 409 of the type movements-broken: send a movement that counts what is there. More held than is there, of which the product does not know, is a 409 of the type stock-below-reserved; " +
+			"a product whose row is lost is one of the type product-missing: put it again.",
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, r.serveRecount)
 }
@@ -95,18 +95,14 @@ func answer(ctx context.Context, f facts.Fact, v verdict, seen string, err error
 }
 
 func (r *repairer) serveRecount(ctx context.Context, in *recountInput) (*productOutput, error) {
-	p, held, ok, err := r.recount(ctx, in.ID)
+	p, d, ok, err := r.recount(ctx, in.ID)
 	switch {
 	case err != nil:
 		return nil, web.Fault(ctx, err)
-	case !ok && held > 0:
-		return nil, web.Problem(http.StatusConflict, typeProductMissing, "Product missing",
-			fmt.Sprintf("orders hold %d units of %s, and its row is lost: put it again with all units that there are, those that orders hold too, and count anew", held, in.ID))
+	case d.typ != "":
+		return nil, web.Problem(http.StatusConflict, d.typ, d.title, d.detail)
 	case !ok:
 		return nil, noProduct(in.ID)
-	case held > p.Stock:
-		return nil, web.Problem(http.StatusConflict, "stock-below-reserved", "Stock below what is reserved",
-			fmt.Sprintf("orders hold %d units of %s, more than the %d put in", held, in.ID, p.Stock))
 	}
-	return &productOutput{Status: http.StatusOK, Body: p}, nil
+	return productAnswer(http.StatusOK, p), nil
 }

@@ -26,7 +26,7 @@ func (b bundle) products(records []broker.Record) []string {
 	return out
 }
 
-// A product is told of when it is set and restocked, and by orders only when its stock state turns: not once per order.
+// A product is told of when it is set and its stock moves, and by orders only when its stock state turns: not once per order.
 func TestProductIsToldOfWhenItChanges(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 5}, Line{"cup", 1}, Line{"pot", 0})
@@ -50,11 +50,13 @@ func TestProductIsToldOfWhenItChanges(t *testing.T) {
 	if _, created, err := putProduct(t.Context(), b.db, "tea", draft); err != nil || created {
 		t.Fatalf("put: created %t, %v", created, err)
 	}
-	b.want([]string{"pot v2: pot, 100 EUR, IN_STOCK", "tea v4: Tea, 0 EUR, SOLD_OUT"}, b.products(sagatest.Drain(t, b.db)))
+	b.want([]string{"pot v2: pot, 100 EUR, IN_STOCK", "tea v4: Tea, 0 EUR, IN_STOCK", "tea v5: Tea, 0 EUR, SOLD_OUT"}, b.products(sagatest.Drain(t, b.db)))
 
-	draft.Stock = 0 // less than orders hold: refused, and not told of
-	if _, _, err := putProduct(t.Context(), b.db, "tea", draft); err != nil {
-		t.Fatal(err)
+	if _, _, v, err := move(t.Context(), b.db, Movement{ID: order(9), ProductID: "tea", Kind: Loss, Units: 2}); err != nil || v != moreThanThere {
+		t.Fatalf("more lost than there is: %v, %v", v, err) // refused, and not told of
+	}
+	if _, created, err := putProduct(t.Context(), b.db, "tea", draft); err != nil || created { // what it is already
+		t.Fatalf("put again: created %t, %v", created, err)
 	}
 	b.want([]string{}, b.products(sagatest.Drain(t, b.db)))
 	b.consistent()

@@ -65,7 +65,7 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 }
 
 func (h handlers) put(ctx context.Context, in *putInput) (*output, error) {
-	c, ok := parseCondition(in.IfMatch, in.IfNoneMatch)
+	c, ok := web.ParseCondition(in.IfMatch, in.IfNoneMatch)
 	if !ok {
 		return nil, web.Invalid(web.Field("header.If-None-Match", "expected no If-Match beside *", in.IfNoneMatch))
 	}

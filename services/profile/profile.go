@@ -35,29 +35,6 @@ func (p Profile) updated() event.UserProfileUpdatedV1 {
 	return event.UserProfileUpdatedV1{UserID: p.UserID, Version: p.Version, Name: p.Name, Email: p.Email, Bio: p.Bio}
 }
 
-// condition is what a writer demands of the profile that it is about to replace: what If-Match and If-None-Match say.
-type condition struct {
-	named  bool      // the writer says what it replaces
-	match  web.ETags // there is one with one of these ETags
-	except web.ETags // there is none with one of these; Any: there is none at all
-}
-
-// parseCondition reads the two headers. ok is false where one of them cannot be read, or both together can never be met.
-func parseCondition(ifMatch, ifNoneMatch string) (c condition, ok bool) {
-	if ifMatch != "" {
-		c.named = true
-		if c.match, ok = web.ParseETags(ifMatch); !ok {
-			return c, false
-		}
-	}
-	if ifNoneMatch != "" {
-		if c.except, ok = web.ParseETags(ifNoneMatch); !ok {
-			return c, false
-		}
-	}
-	return c, !c.named || !c.except.Any
-}
-
 // verdict is what becomes of a write.
 type verdict int
 
@@ -70,22 +47,22 @@ const (
 
 // judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what another
 // has written. A change whose answer was lost may be sent again: it finds its own version, one above the one that it names.
-func judge(now Profile, exists bool, d Draft, c condition) verdict {
+func judge(now Profile, exists bool, d Draft, c web.Condition) verdict {
 	before := Profile{Version: now.Version - 1}
 	switch {
-	case !exists && !c.named:
+	case !exists && !c.Named:
 		return write
 	case !exists:
 		return conflict
-	case now.Draft == d && now.Version == 1 && !c.named && (c.except.Any || !c.except.MatchWeak(now.etag())):
+	case now.Draft == d && now.Version == 1 && !c.Named && (c.Except.Any || !c.Except.MatchWeak(now.etag())):
 		return keep
-	case c.except.MatchWeak(now.etag()):
+	case c.Except.MatchWeak(now.etag()):
 		return conflict
-	case !c.named:
+	case !c.Named:
 		return blind
-	case c.match.Match(now.etag()):
+	case c.Match.Match(now.etag()):
 		return write
-	case c.match.Match(before.etag()) && now.Draft == d:
+	case c.Match.Match(before.etag()) && now.Draft == d:
 		return keep
 	}
 	return conflict

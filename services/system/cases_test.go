@@ -96,7 +96,7 @@ func wrong(s *schema) []string {
 			all = append(all, `""`)
 		}
 		if len(s.Enum) > 0 {
-			all = append(all, `"NOBODY"`, fmt.Sprintf(`"%s"`, strings.ToLower(fmt.Sprint(s.Enum[0]))), fmt.Sprintf(`" %s"`, s.Enum[0]))
+			all = append(all, `"NOBODY"`, fmt.Sprintf(`"%s"`, inOtherLetters(fmt.Sprint(s.Enum[0]))), fmt.Sprintf(`" %s"`, s.Enum[0]))
 		}
 		if s.Format == "uuid" {
 			all = append(all, quoted([]string{someID[1:], "x", nobody})...)
@@ -116,6 +116,14 @@ func wrong(s *schema) []string {
 		all = append(all, `"x"`, "1", "[]")
 	}
 	return all
+}
+
+// inOtherLetters is a word in capitals, or one of capitals in small letters.
+func inOtherLetters(word string) string {
+	if capitals := strings.ToUpper(word); capitals != word {
+		return capitals
+	}
+	return strings.ToLower(word)
 }
 
 // odd lists values of the right type, which a field may take or not.
