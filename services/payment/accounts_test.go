@@ -129,7 +129,9 @@ func TestFirstAccountsRace(t *testing.T) {
 					try(err)
 				}
 			})
-			all.Go(func() { try(b.previous(t.Context(), currency, fmt.Sprintf("u-%d-%d", round/3, c), fmt.Sprintf("u-%d-%d", round/3, (c+2)%users))) })
+			all.Go(func() {
+				try(b.previous(t.Context(), currency, fmt.Sprintf("u-%d-%d", round/3, c), fmt.Sprintf("u-%d-%d", round/3, (c+2)%users)))
+			})
 		}
 	}
 	all.Wait()

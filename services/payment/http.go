@@ -139,7 +139,7 @@ func (h *handlers) register(api huma.API) {
 		OperationID: "freeze-account", Method: http.MethodPut, Path: "/accounts/{id}/frozen", Summary: "Freeze an owner's accounts, or thaw them",
 		Description: "All of a user's accounts, those too that are opened later. They refuse debits: orders of a frozen user fail, and a frozen merchant pays nothing back until it is thawed. " +
 			"The answer is the account that was opened first.",
-		Errors:      []int{http.StatusNotFound, http.StatusServiceUnavailable},
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, h.freeze)
 	huma.Register(api, huma.Operation{
 		OperationID: "transfer", Method: http.MethodPost, Path: "/transfers", Summary: "Move money between two accounts", DefaultStatus: http.StatusCreated,
@@ -152,6 +152,7 @@ func (h *handlers) register(api huma.API) {
 		Description: "Opens the account in the currency if there is none. The same depositId gets the first answer again, a refusal too.",
 		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.deposit)
+	h.registerCorrections(api)
 }
 
 func (h *handlers) payment(ctx context.Context, in *paymentInput) (*paymentOutput, error) {
@@ -297,6 +298,7 @@ var titles = map[string]string{
 	unclear:             "Unclear",
 	notUnclear:          "Not unclear",
 	belowZero:           "Balance below zero",
+	doesNotBalance:      "Does not balance",
 }
 
 // move makes a transfer, and a problem of whatever keeps it from being made. idField is what its id is called.
@@ -305,20 +307,29 @@ func (h *handlers) move(ctx context.Context, idField string, t Transfer) (settle
 	unknown, isUnknown := errors.AsType[unknownAccount](err)
 	switch {
 	case errors.Is(err, errIDReused):
-		return settled{}, web.Problem(http.StatusUnprocessableEntity, "transfer-id-reused", "Id reused",
-			"the id belongs to another transfer; send this one with an id of its own",
-			web.Field("body."+idField, "expected an id that was not used for another transfer", t.ID.String()))
+		return settled{}, idReused(idField, t.ID)
 	case isUnknown:
 		field := "body.from"
 		if unknown.owner == t.To {
 			field = "body.to"
 		}
-		return settled{}, web.Problem(http.StatusUnprocessableEntity, "unknown-account", "Unknown account", unknown.Error(),
-			web.Field(field, "expected an account that exists in the currency", unknown.owner))
+		return settled{}, noSuchAccount(field, unknown)
 	case err != nil:
 		return settled{}, web.Fault(ctx, err)
 	case done.Type != "":
 		return settled{}, web.Problem(http.StatusConflict, done.Type, titles[done.Type], done.Reason)
 	}
 	return done, nil
+}
+
+// idReused is the problem that an id belongs to another transfer. idField is what it is called.
+func idReused(idField string, id uuid.UUID) error {
+	return web.Problem(http.StatusUnprocessableEntity, "transfer-id-reused", "Id reused", "the id belongs to another transfer; send this one with an id of its own",
+		web.Field("body."+idField, "expected an id that was not used for another transfer", id.String()))
+}
+
+// noSuchAccount is the problem that a field names an account that there is not.
+func noSuchAccount(field string, unknown unknownAccount) error {
+	return web.Problem(http.StatusUnprocessableEntity, "unknown-account", "Unknown account", unknown.Error(),
+		web.Field(field, "expected an account that exists in the currency", unknown.owner))
 }

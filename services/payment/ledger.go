@@ -13,7 +13,7 @@ type Account struct {
 	ID            string    `json:"accountId" example:"ada" doc:"a user's accounts, one for each currency, have the user's id"`
 	Currency      string    `json:"currency" example:"EUR" doc:"ISO 4217"`
 	Balance       int64     `json:"balance" doc:"in minor units" example:"4200"`
-	MayGoNegative bool      `json:"mayGoNegative" doc:"true of where money comes from"`
+	MayGoNegative bool      `json:"mayGoNegative" doc:"true of where money comes from, and of where it waits until somebody knows whose it is"`
 	Frozen        bool      `json:"frozen" doc:"a frozen account refuses debits; all of a user's accounts are frozen, or none is"`
 	CreatedAt     time.Time `json:"createdAt"`
 }
@@ -29,7 +29,7 @@ const (
 	Charge  Kind = "charge" // of an order: its id is the payment's
 	Refund  Kind = "refund" // of an order
 
-	Correction Kind = "correction" // takes back an entry that should not be there
+	Correction Kind = "correction" // takes back an entry that should not be there, or what a person moved
 )
 
 // Transfer moves an amount from one account to another, as two entries that sum to zero. Both accounts are in its currency.
@@ -37,7 +37,7 @@ type Transfer struct {
 	ID       uuid.UUID
 	Kind     Kind
 	From, To string // who the accounts belong to
-	Amount   int64 // minor units, positive
+	Amount   int64  // minor units, positive
 	Currency string
 	Order    uuid.UUID // that it is a charge or a refund of; of any other transfer zero
 }
@@ -62,7 +62,11 @@ type bank struct {
 	opening  int64  // what a user's account holds when its first use opens it
 }
 
-const external = "external"
+// The system's own accounts beside the merchant's: where money comes from, and where it is that nobody knows yet whose it is. Both may be below zero.
+const (
+	external = "external"
+	suspense = "suspense"
+)
 
 func (b bank) merchantOf(currency string) string { return b.merchant + "." + currency }
 
@@ -72,7 +76,7 @@ func (b bank) externalOf(currency string) string { return external + "." + curre
 // internal tells whether an id is that of an account of the system's own, which no user can have, and in which currency it is.
 func (b bank) internal(id string) (currency string, ok bool) {
 	name, currency := nameOf(id)
-	return currency, currency != "" && (name == external || name == b.merchant)
+	return currency, currency != "" && (name == external || name == suspense || name == b.merchant)
 }
 
 // user tells whether an id can be a user's.
@@ -84,7 +88,7 @@ func (b bank) user(id string) bool {
 // checked tells whether an account's balance must be looked at, under its lock, before it is debited.
 func checked(id string) bool {
 	name, currency := nameOf(id)
-	return currency == "" || name != external
+	return currency == "" || name != external && name != suspense
 }
 
 // nameOf takes the id of an account of the system's own apart. The currency is empty where the id cannot be one.

@@ -71,13 +71,14 @@ func TestAccountsOfTheSystem(t *testing.T) {
 	k := bank{merchant: "shop"}
 	for id, want := range map[string]string{
 		"shop.EUR": "EUR", "external.USD": "USD", "shop": "", "shop.": "", "external.": "", "merchant.EUR": "", "shop.EURO": "", "external.food": "", "external.a.EUR": "", "ada": "", "x.shop.EUR": "", "": "",
+		"suspense.EUR": "EUR", "suspense": "", "suspense.": "", "suspense.food": "",
 	} {
 		currency, internal := k.internal(id)
 		if internal != (want != "") || (internal && currency != want) {
 			t.Errorf("%q: %q, %t", id, currency, internal)
 		}
-		// Where money comes from is one of them, and nothing that a user can be called.
-		if checked(id) != (id != "external.USD") {
+		// Where money comes from, and where it waits, are among them, and nothing that a user can be called.
+		if checked(id) != (id != "external.USD" && id != "suspense.EUR") {
 			t.Errorf("%q: checked %t", id, checked(id))
 		}
 	}

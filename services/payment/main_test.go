@@ -144,7 +144,7 @@ var audits = map[string]string{
 	"a currency's entries sum to zero":          `SELECT a.currency || ': ' || sum(e.amount) FROM entries e JOIN accounts a ON a.id = e.account_id GROUP BY a.currency HAVING sum(e.amount) <> 0`,
 	"a transfer is in one currency":             `SELECT e.transfer_id::text FROM entries e JOIN accounts a ON a.id = e.account_id GROUP BY 1 HAVING count(DISTINCT a.currency) <> 1`,
 	"what is pending has an account":            `SELECT account_id FROM pending WHERE account_id NOT IN (SELECT id FROM accounts)`,
-	"no account but the external is below zero": `SELECT id || ': ' || balance FROM accounts WHERE balance < 0 AND id !~ '^external[.]...$'`,
+	"no account but the system's is below zero": `SELECT id || ': ' || balance FROM accounts WHERE balance < 0 AND id !~ '^(external|suspense)[.]...$'`,
 }
 
 // audit holds the ledger to what must always be true of it.
@@ -186,7 +186,7 @@ func (b bundle) exec(sql string, args ...any) {
 // everything is all that the service holds, as text.
 func (b bundle) everything() (all string) {
 	b.Helper()
-	for _, table := range []string{"payments", "refunds", "accounts", "pending", "entries", "outbox", "idempotency"} {
+	for _, table := range []string{"payments", "refunds", "accounts", "pending", "entries", "corrections", "outbox", "idempotency"} {
 		var rows string
 		if err := b.db.QueryRow(b.Context(), `SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM `+table+` t`).Scan(&rows); err != nil {
 			b.Fatal(err)

@@ -46,7 +46,7 @@ type answer struct {
 	PaymentID uuid.UUID `json:"paymentId"`
 	Amount    int64     `json:"amount,omitempty"`   // paid back
 	Currency  string    `json:"currency,omitempty"` // empty in answers of the previous version
-	Reason    string    `json:"reason,omitempty"` // why nothing was paid: nothing is to be paid back
+	Reason    string    `json:"reason,omitempty"`   // why nothing was paid: nothing is to be paid back
 }
 
 // refundAll undoes the payments of orders, whatever has become of each: what was paid is paid back, what failed has failed, and of an

@@ -37,8 +37,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		RetryMax: s.Duration("REFUND_RETRY_MAX", time.Minute, time.Second, 24*time.Hour, "between two attempts to pay an order back at most"),
 		metrics:  newMetrics(),
 	}
-	if !merchantName.MatchString(cfg.Merchant) || cfg.Merchant == external {
-		s.Reject("MERCHANT_ACCOUNT", `1 to 60 letters, digits, dashes and underscores, and not "external"`)
+	if !merchantName.MatchString(cfg.Merchant) || cfg.Merchant == external || cfg.Merchant == suspense {
+		s.Reject("MERCHANT_ACCOUNT", `1 to 60 letters, digits, dashes and underscores, and not "external" or "suspense"`)
 	}
 	c := newCashier(cfg)
 	return app.Run(ctx, s, app.Service{
