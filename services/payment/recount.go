@@ -144,7 +144,7 @@ func (r *repairer) recountTransfer(ctx context.Context, id uuid.UUID) (whole []e
 // missing is the entry that makes a transfer whole.
 func missing(ctx context.Context, tx pgx.Tx, found []entry) (entry, error) {
 	if len(found) != 1 {
-		return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("it has %d entries that sum to %d: only a person can say which are wrong", len(found), sum(found))}}
+		return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("it has %d entries that sum to %d: only a person can say which are wrong, with POST /ledger/corrections", len(found), sum(found))}}
 	}
 	e := found[0]
 	var own, other int64
@@ -160,7 +160,7 @@ func missing(ctx context.Context, tx pgx.Tx, found []entry) (entry, error) {
 	case own == -e.amount && other == 0:
 		return entry{account: e.account, counterparty: e.counterparty, transfer: e.transfer, kind: Correction, amount: -e.amount, order: e.order}, nil
 	}
-	return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("beyond its entries %s holds %d and %s holds %d: only a person can say what the transfer of %d was",
+	return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("beyond its entries %s holds %d and %s holds %d: only a person can say what the transfer of %d was, with POST /ledger/corrections",
 		labelOf(e.account), own, labelOf(e.counterparty), other, e.amount)}}
 }
 
