@@ -3,6 +3,7 @@ package payment
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -228,6 +229,17 @@ func nonzero(sums map[string]int64) (ids []string, amounts []int64) {
 		}
 	}
 	return ids, amounts
+}
+
+const idOfSQL = `SELECT a.id FROM accounts a WHERE ` + ownerColumn + ` = $1 AND a.currency = $2`
+
+// idOf is the id of an owner's account in a currency, which never changes; an [unknownAccount] where there is none.
+func idOf(ctx context.Context, tx pgx.Tx, key accountKey) (id string, err error) {
+	err = tx.QueryRow(ctx, idOfSQL, key.owner, key.currency).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", unknownAccount(key)
+	}
+	return id, err
 }
 
 // load opens, locks, folds and reads accounts in one round trip, together with what more holds.

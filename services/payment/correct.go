@@ -156,9 +156,9 @@ func (k bank) openOwn(w *wanted) {
 	}
 }
 
-// complete queues the entry that a transfer lacks. It is of the transfer's kind, as the lost one was; on an account that has an entry of the transfer on
-// the other side it is a correction, which takes from that. The balance moves with it, unless it is nearer to the account's entries without: then it
-// holds already what the entry says.
+// complete queues the entry that a transfer lacks. On the account that an entry of the transfer names as its other side it is of that one's kind, as the lost
+// one was. On any other, be it the entry's own or suspense, it is a correction: the transfer has moved so much less. The balance moves with it, unless
+// it is nearer to the account's entries without: then it holds already what the entry says.
 func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Batch) error {
 	owner, amount := c.credit, c.amount
 	if c.debit != "" {
@@ -176,9 +176,10 @@ func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Bat
 		return &refusedError{Refusal{doesNotBalance, fmt.Sprintf("the transfer's %d entries sum to %d, and %d would be added", len(found), sum(found), amount)}}
 	}
 	e := entry{account: a, counterparty: found[0].account, transfer: c.transfer, kind: Correction, amount: amount, order: found[0].order}
-	own := func(f entry) bool { return f.account == a && f.kind != Correction && (f.amount > 0) != (amount > 0) }
-	if first := slices.IndexFunc(found, func(f entry) bool { return f.kind != Correction }); first >= 0 && !slices.ContainsFunc(found, own) {
-		e.kind = found[first].kind
+	if other := slices.IndexFunc(found, func(f entry) bool {
+		return f.counterparty == a && f.kind != Correction && (f.amount > 0) != (amount > 0)
+	}); other >= 0 {
+		e.kind, e.counterparty = found[other].kind, found[other].account
 	}
 	c.kind, c.order = e.kind, e.order
 
@@ -207,12 +208,8 @@ func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Bat
 	return nil
 }
 
-const (
-	// currenciesOfSQL are those of accounts that a transfer has entries of.
-	currenciesOfSQL = `SELECT DISTINCT currency FROM accounts WHERE id = ANY($1)`
-
-	idOfSQL = `SELECT a.id FROM accounts a WHERE ` + ownerColumn + ` = $1 AND a.currency = $2`
-)
+// currenciesOfSQL are those of accounts that a transfer has entries of.
+const currenciesOfSQL = `SELECT DISTINCT currency FROM accounts WHERE id = ANY($1)`
 
 // lockToComplete locks the accounts of a transfer's entries, and the one that gets another, by id like everybody. It returns that one's id, and the
 // transfer's entries, which nobody changes then.
@@ -244,11 +241,7 @@ func (k bank) lockToComplete(ctx context.Context, tx pgx.Tx, transfer uuid.UUID,
 			return "", nil, err
 		}
 	}
-	err = tx.QueryRow(ctx, idOfSQL, key.owner, key.currency).Scan(&a)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil, unknownAccount(key)
-	}
-	if err != nil {
+	if a, err = idOf(ctx, tx, key); err != nil {
 		return "", nil, err
 	}
 	ids = append(ids, a)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -66,12 +67,17 @@ func (c correction) record() CorrectionRecord {
 
 // registerCorrections adds the operations of corrections to an API.
 func (h *handlers) registerCorrections(api huma.API) {
+	schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[CorrectionRecord](), true, "")
 	huma.Register(api, huma.Operation{
 		OperationID: "correct-ledger", Method: http.MethodPost, Path: "/ledger/corrections", Summary: "Post what a person has decided", DefaultStatus: http.StatusCreated,
 		Description: "Entries are never changed: a correction adds some. It moves an amount from one account to another, or adds to a transfer the entry that it lacks, on the account that is named; " +
 			"suspense.EUR and its like, which may be below zero, are for what nobody knows yet. The same correctionId gets the first answer again. A refusal is a 409 of the type insufficient-balance, account-frozen " +
 			"or currency-mismatch, or does-not-balance where the transfer lacks something else; it stores nothing, and the correction can be sent again.",
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "A dry run: what would be posted", Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}},
+			"201": {Description: "Posted"},
+		},
 	}, h.correct)
 	huma.Register(api, huma.Operation{
 		OperationID: "list-corrections", Method: http.MethodGet, Path: "/ledger/corrections", Summary: "List the ledger's corrections, newest first",

@@ -48,8 +48,9 @@ func TestCorrectedTransferIsWhole(t *testing.T) {
 		recount  string // whose balance is counted anew then
 		moved    int64  // the user's balance, from what it was before the planting
 	}{
-		"an entry that only its account knows, to nobody yet": {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"suspense.EUR","amount":5`, side1("suspense.EUR", "transfer", -5), "", 5},
-		"an entry that only its account knows, from nobody":   {fmt.Sprintf(onlyIts, -5), ofStray, `"credit":"suspense.EUR","amount":5`, side1("suspense.EUR", "transfer", 5), "", -5},
+		"an entry that only its account knows, to nobody yet": {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"suspense.EUR","amount":5`, side1("suspense.EUR", "correction", -5), "", 5},
+		"an entry that only its account knows, from nobody":   {fmt.Sprintf(onlyIts, -5), ofStray, `"credit":"suspense.EUR","amount":5`, side1("suspense.EUR", "correction", 5), "", -5},
+		"an entry that only its account knows, as it says":    {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"merchant.EUR","amount":5`, side1("merchant.EUR", "transfer", -5), "", 5},
 		"an entry that only its account knows, taken back":    {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"u-1","amount":5`, side1("u-1", "correction", -5), "", 0},
 		"the payer's half and a balance":                      {half("u-1"), ofPayment, `"debit":"u-1","amount":100`, side1("u-1", "charge", -100), "u-1", 0},
 		"the merchant's half and a balance":                   {half("merchant.EUR"), ofPayment, `"credit":"merchant.EUR","amount":100`, side1("merchant.EUR", "charge", 100), "u-1", 0},
@@ -61,6 +62,7 @@ func TestCorrectedTransferIsWhole(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			b.bring(1, "COMPLETED")
+			b.deposit("merchant.EUR", 50)
 			before := b.balance("u-1")
 			for sql := range strings.SplitSeq(tc.plant, ";") {
 				b.exec(sql)
