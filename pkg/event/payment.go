@@ -19,8 +19,8 @@ var (
 type PaymentCompletedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"`             // minor units
-	Currency  string    `json:"currency,omitempty"` // ISO 4217, the order's; old events do not say it
+	Amount    int64     `json:"amount"`   // minor units
+	Currency  string    `json:"currency"` // ISO 4217, the order's; empty in old events
 }
 
 // Validate tells what is missing.
@@ -51,8 +51,8 @@ func (e PaymentFailedV1) Validate() error {
 type PaymentRefundedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"`             // minor units
-	Currency  string    `json:"currency,omitempty"` // ISO 4217, the payment's; old events do not say it
+	Amount    int64     `json:"amount"`   // minor units
+	Currency  string    `json:"currency"` // ISO 4217, the payment's; empty in old events
 }
 
 // Validate tells what is missing.

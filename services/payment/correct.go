@@ -176,9 +176,10 @@ func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Bat
 		return &refusedError{Refusal{doesNotBalance, fmt.Sprintf("the transfer's %d entries sum to %d, and %d would be added", len(found), sum(found), amount)}}
 	}
 	e := entry{account: a, counterparty: found[0].account, transfer: c.transfer, kind: Correction, amount: amount, order: found[0].order}
-	if other := slices.IndexFunc(found, func(f entry) bool {
+	named := func(f entry) bool {
 		return f.counterparty == a && f.kind != Correction && (f.amount > 0) != (amount > 0)
-	}); other >= 0 {
+	}
+	if other := slices.IndexFunc(found, named); other >= 0 {
 		e.kind, e.counterparty = found[other].kind, found[other].account
 	}
 	c.kind, c.order = e.kind, e.order

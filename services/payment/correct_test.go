@@ -3,6 +3,7 @@ package payment
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -174,9 +175,7 @@ func TestCorrections(t *testing.T) {
 	}
 	record := func(n int, from, to string, more map[string]any) map[string]any {
 		r := map[string]any{"correctionId": id(n), "transferId": id(n), "currency": "EUR", "note": "planted", "by": "a test", "entries": []any{side1(from, "correction", -5), side1(to, "correction", 5)}}
-		for k, v := range more {
-			r[k] = v
-		}
+		maps.Copy(r, more)
 		return r
 	}
 	want(t, []any{record(2, "bob", "suspense.EUR", nil), record(1, "suspense.EUR", "u-1", map[string]any{"orderId": order(1).String()})}, append(first, second...))
