@@ -232,18 +232,24 @@ func TestHalfAChargeOfAFurtherAccount(t *testing.T) {
 	}
 }
 
-// A lost payment of a further account is restored with its user, and paid back into that account.
+// A lost payment of a further account is restored with its user, by whichever half of its charge is there, and paid back into that account.
 func TestLostPaymentOfAFurtherAccount(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.deliver(reserved(t, 1, "u-1", 10), reservedIn(t, "USD", 2, "u-1", 100))
-	was := b.payments()[order(2)]
-	b.lose(2)
-	b.deliver(reservedIn(t, "USD", 2, "u-1", 100))
-	want(t, was, b.payments()[order(2)])
-	b.deliver(cancelled(t, 2))
-	want(t, map[string]int64{"u-1": plenty - 10, "u-1\tUSD": plenty}, b.holdings())
-	b.audit()
+	for _, half := range []string{"u-1\tUSD", "merchant.USD", ""} {
+		b := setup(t)
+		b.deliver(reserved(t, 1, "u-1", 10), reservedIn(t, "USD", 2, "u-1", 100))
+		was := b.payments()[order(2)]
+		b.exec(`DELETE FROM entries WHERE account_id = $1 AND kind = 'charge'`, half)
+		b.lose(2)
+		b.deliver(reservedIn(t, "USD", 2, "u-1", 100))
+		want(t, was, b.payments()[order(2)])
+		if half != "" {
+			continue
+		}
+		b.deliver(cancelled(t, 2))
+		want(t, map[string]int64{"u-1": plenty - 10, "u-1\tUSD": plenty}, b.holdings())
+		b.audit()
+	}
 }
 
 // What is unclear of a further account is decided there.
