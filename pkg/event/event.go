@@ -61,6 +61,11 @@ func (r *require) money(amount int64, currency string) {
 	r.that(len(currency) == 3, "currency", "is missing or not three letters")
 }
 
+// currencyIfAny checks the currency of an event whose older ones have none.
+func (r *require) currencyIfAny(currency string) {
+	r.that(currency == "" || len(currency) == 3, "currency", "is not three letters")
+}
+
 func (r *require) err() error {
 	if r.more > 0 {
 		return errors.Join(append(r.errs, fmt.Errorf("and %d more", r.more))...)

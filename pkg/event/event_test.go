@@ -50,10 +50,10 @@ func contracts() []contract {
 		of(event.InventoryReserved, event.InventoryReservedV1{OrderID: orderID, UserID: "ada", Amount: 3100, Currency: "EUR"}),
 		of(event.InventoryReservationFailed, event.InventoryReservationFailedV1{OrderID: orderID, Error: "unknown product: tea"}),
 		of(event.InventoryReleased, event.InventoryReleasedV1{OrderID: orderID}),
-		of(event.PaymentCompleted, event.PaymentCompletedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100}),
+		of(event.PaymentCompleted, event.PaymentCompletedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100, Currency: "EUR"}).with("currency"),
 		of(event.PaymentFailed, event.PaymentFailedV1{OrderID: orderID, Error: "user ada is declined"}),
 		of(event.OrderCancelRequested, event.OrderCancelRequestedV1{OrderID: orderID, Reason: "changed my mind"}),
-		of(event.PaymentRefunded, event.PaymentRefundedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100}),
+		of(event.PaymentRefunded, event.PaymentRefundedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100, Currency: "EUR"}).with("currency"),
 		of(event.ProductUpdated, event.ProductUpdatedV1{
 			ProductID: "coffee-beans", Version: 3, Name: "Coffee beans, 1 kg", Price: 1250, Currency: "EUR", Stock: event.InStock,
 		}).with("price"), // none is free

@@ -19,7 +19,8 @@ var (
 type PaymentCompletedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"` // minor units
+	Amount    int64     `json:"amount"`   // minor units
+	Currency  string    `json:"currency"` // ISO 4217, the order's; empty in old events
 }
 
 // Validate tells what is missing.
@@ -28,6 +29,7 @@ func (e PaymentCompletedV1) Validate() error {
 	r.id("orderId", e.OrderID)
 	r.id("paymentId", e.PaymentID)
 	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	r.currencyIfAny(e.Currency)
 	return r.err()
 }
 
@@ -49,7 +51,8 @@ func (e PaymentFailedV1) Validate() error {
 type PaymentRefundedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"` // minor units
+	Amount    int64     `json:"amount"`   // minor units
+	Currency  string    `json:"currency"` // ISO 4217, the payment's; empty in old events
 }
 
 // Validate tells what is missing.
@@ -58,6 +61,7 @@ func (e PaymentRefundedV1) Validate() error {
 	r.id("orderId", e.OrderID)
 	r.id("paymentId", e.PaymentID)
 	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	r.currencyIfAny(e.Currency)
 	return r.err()
 }
 

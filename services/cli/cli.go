@@ -1,4 +1,4 @@
-// Package cli is the operator's command: topics, dead letters, the choreography's graph. It talks to Kafka and to the
+// Package cli is the operator's command: topics, dead letters, the choreography's graph, the ledger's corrections. It talks to Kafka and to the
 // services' own APIs, never to their databases.
 package cli
 
@@ -44,6 +44,7 @@ func commands() []command {
 		{"order watch", "ID [-url URL]", "print what happens to an order until it is CONFIRMED or CANCELLED", watchOrder},
 		{"rebuild", "search|analytics [-url URL] [-partial]", "have a read side build itself anew from the topics, while it serves", rebuild},
 		{"check", "[-order ID | -since TIME] [-repair] [-url URL] [-json]", "check that order, inventory and payment agree; exit code 1 when something is found", check},
+		{"ledger correct", "[-transfer ID] [-debit ACCOUNT] [-credit ACCOUNT] -amount N -currency EUR -note TEXT [-order ID] [-id ID] [-dry-run] [-url URL]", "post what a person has decided: move money, or add the entry that a transfer lacks", correctLedger},
 		{"dlq list", "[-group GROUP] [-all]", "list the dead letters that wait: where they lie, where they come from, why", dlqList},
 		{"dlq show", "TOPIC/PARTITION/OFFSET", "print one dead letter with its headers and value", dlqShow},
 		{"dlq redrive", "TOPIC/PARTITION/OFFSET... | -group GROUP", "put dead letters back where they came from; twice is as good as once", dlqRedrive},

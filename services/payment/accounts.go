@@ -1,10 +1,13 @@
 package payment
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -17,6 +20,9 @@ import (
 // beside it, and count some of them twice.
 //
 // Accounts are inserted, and then locked, by id: no two transactions can wait for each other.
+//
+// Of a user, openAccountsSQL opens the first account, and openFurtherSQL, whose snapshot shows who was first whatever came at the same
+// time, those in further currencies.
 const (
 	openAccountsSQL = `INSERT INTO accounts (id, currency, overdraft)
 SELECT id, currency, overdraft FROM unnest($1::text[], $2::text[], $3::boolean[]) AS opened (id, currency, overdraft)
@@ -24,22 +30,31 @@ WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = opened.id COLLATE "C") -- 
 ORDER BY id COLLATE "C"
 ON CONFLICT DO NOTHING RETURNING id`
 
-	lockAccountsSQL = `SELECT id, currency, balance, overdraft, frozen FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+	openFurtherSQL = `INSERT INTO accounts (id, currency, overdraft)
+SELECT w.owner || E'\t' || w.currency, w.currency, false FROM unnest($1::text[], $2::text[]) AS w (owner, currency)
+WHERE NOT EXISTS (SELECT FROM accounts a WHERE ` + ownerColumn + ` = w.owner AND a.currency = w.currency)
+ORDER BY (w.owner || E'\t' || w.currency) COLLATE "C"
+ON CONFLICT DO NOTHING RETURNING id`
 
-	takePendingSQL = `DELETE FROM pending WHERE account_id = ANY($1) RETURNING account_id, amount`
+	wantedJoin = ` FROM unnest($1::text[], $2::text[]) AS w (owner, currency) JOIN accounts a ON ` + ownerColumn + ` = w.owner AND a.currency = w.currency`
 
-	readAccountsSQL = `SELECT id, currency, balance, overdraft, frozen FROM accounts WHERE id = ANY($1)`
+	lockAccountsSQL = readAccountsSQL + ` ORDER BY a.id FOR UPDATE OF a`
+
+	takePendingSQL = `DELETE FROM pending p USING unnest($1::text[], $2::text[]) AS w (owner, currency), accounts a
+WHERE ` + ownerColumn + ` = w.owner AND a.currency = w.currency AND p.account_id = a.id RETURNING p.account_id, p.amount`
+
+	readAccountsSQL = `SELECT a.id, a.currency, a.balance, a.overdraft, ` + frozenColumn + wantedJoin
 )
 
 // wanted is the accounts that a transaction needs.
 type wanted struct {
-	open  map[string]string // currency by id: opened if they do not exist
-	debit map[string]bool   // to be debited
-	other map[string]bool   // to be credited
+	open  map[accountKey]bool // opened if they do not exist
+	debit map[accountKey]bool // to be debited
+	other map[accountKey]bool // to be credited
 }
 
 func newWanted() *wanted {
-	return &wanted{open: map[string]string{}, debit: map[string]bool{}, other: map[string]bool{}}
+	return &wanted{open: map[accountKey]bool{}, debit: map[accountKey]bool{}, other: map[accountKey]bool{}}
 }
 
 // opening is what a load finds out: the accounts that it opened.
@@ -54,71 +69,113 @@ type opening struct {
 func (k bank) queueLoad(b *pgx.Batch, w *wanted) *opening {
 	o := &opening{bank: k, books: newBooks()}
 	if len(w.open) > 0 {
-		for _, currency := range w.open {
-			if k.opening > 0 {
-				w.other[k.externalOf(currency)] = true
-			}
-		}
-		open := maps.Clone(w.open)
-		for _, ids := range []map[string]bool{w.debit, w.other} {
-			for id := range ids {
-				if currency, ok := k.internal(id); ok { // whatever is asked for, its name says
-					open[id] = currency
-				}
-			}
-		}
-		ids := slices.Sorted(maps.Keys(open))
-		currencies, overdrafts := make([]string, len(ids)), make([]bool, len(ids))
-		for i, id := range ids {
-			currencies[i], overdrafts[i] = open[id], !checked(id)
-		}
-		b.Queue(openAccountsSQL, ids, currencies, overdrafts).Query(func(rows pgx.Rows) (err error) {
-			o.opened, err = pgx.CollectRows(rows, pgx.RowTo[string])
-			return err
-		})
+		k.queueOpen(b, w, o)
 	}
-	var lock, read []string
-	for id := range w.debit {
-		if checked(id) {
-			lock = append(lock, id)
+	wanted := map[accountKey]bool{} // true: to be debited
+	for key := range w.other {
+		wanted[k.own(key)] = false
+	}
+	for key := range w.debit {
+		wanted[k.own(key)] = true
+	}
+	var lock, read []accountKey
+	for key, debit := range wanted {
+		if debit && checked(key.owner) {
+			lock = append(lock, key)
 		} else {
-			read = append(read, id)
-		}
-	}
-	for id := range w.other {
-		if !w.debit[id] {
-			read = append(read, id)
+			read = append(read, key)
 		}
 	}
 	if len(lock) > 0 {
-		b.Queue(lockAccountsSQL, lock).Query(func(rows pgx.Rows) error { return o.books.read(rows, true) })
-		b.Queue(takePendingSQL, lock).Query(o.books.take)
+		owners, currencies := columns(lock)
+		b.Queue(lockAccountsSQL, owners, currencies).Query(func(rows pgx.Rows) error { return o.books.read(rows, true) })
+		b.Queue(takePendingSQL, owners, currencies).Query(o.books.take)
 	}
 	if len(read) > 0 {
-		b.Queue(readAccountsSQL, read).Query(func(rows pgx.Rows) error { return o.books.read(rows, false) })
+		owners, currencies := columns(read)
+		b.Queue(readAccountsSQL, owners, currencies).Query(func(rows pgx.Rows) error { return o.books.read(rows, false) })
 	}
 	return o
+}
+
+// queueOpen queues what opens accounts that do not exist.
+func (k bank) queueOpen(b *pgx.Batch, w *wanted, o *opening) {
+	open := maps.Clone(w.open)
+	for key := range w.open {
+		if k.opening > 0 {
+			w.other[accountKey{k.externalOf(key.currency), key.currency}] = true
+		}
+	}
+	for _, keys := range []map[accountKey]bool{w.debit, w.other} {
+		for key := range keys {
+			if _, ok := k.internal(key.owner); ok {
+				open[key] = true
+			}
+		}
+	}
+	queueOpen(b, slices.SortedFunc(maps.Keys(open), func(x, y accountKey) int {
+		return cmp.Or(strings.Compare(x.owner, y.owner), strings.Compare(x.currency, y.currency))
+	}), k, func(rows pgx.Rows) error {
+		opened, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		o.opened = append(o.opened, opened...)
+		return err
+	})
+}
+
+// queueOpen queues what opens these accounts, ordered by owner, where they do not exist. opened gets the ids of those that it opens.
+func queueOpen(b *pgx.Batch, keys []accountKey, k bank, opened func(pgx.Rows) error) {
+	var first, users []accountKey // of each owner the first; those that users have
+	for _, key := range keys {
+		if key = k.own(key); len(first) == 0 || first[len(first)-1].owner != key.owner {
+			first = append(first, key)
+		}
+		if _, internal := k.internal(key.owner); !internal {
+			users = append(users, key)
+		}
+	}
+	ids, currencies := columns(first)
+	overdrafts := make([]bool, len(ids))
+	for i, id := range ids {
+		overdrafts[i] = !checked(id)
+	}
+	b.Queue(openAccountsSQL, ids, currencies, overdrafts).Query(opened)
+	if len(users) > 0 {
+		owners, currencies := columns(users)
+		b.Queue(openFurtherSQL, owners, currencies).Query(opened)
+	}
+}
+
+// columns are the keys as two columns.
+func columns(keys []accountKey) (owners, currencies []string) {
+	for _, key := range keys {
+		owners, currencies = append(owners, key.owner), append(currencies, key.currency)
+	}
+	return owners, currencies
 }
 
 // begin gives the accounts that were opened their first balance.
 func (o *opening) begin(w *wanted) *books {
 	slices.Sort(o.opened)
 	for _, id := range o.opened {
-		if currency, ok := w.open[id]; ok && o.bank.opening > 0 {
-			if _, internal := o.bank.internal(id); internal {
-				continue
-			}
-			// A refusal leaves the account empty: where money comes from is frozen.
-			_ = o.books.transfer(Transfer{ID: clock.NewID(), Kind: Opening, From: o.bank.externalOf(currency), To: id, Amount: o.bank.opening, Currency: currency})
+		a := o.books.byID[id]
+		if a == nil || o.bank.opening == 0 || !w.open[a.key()] {
+			continue
 		}
+		if _, internal := o.bank.internal(a.ID); internal {
+			continue
+		}
+		// A refusal leaves the account empty: where money comes from is frozen.
+		_ = o.books.transfer(Transfer{ID: clock.NewID(), Kind: Opening, From: o.bank.externalOf(a.Currency), To: a.ID, Amount: o.bank.opening, Currency: a.Currency})
 	}
 	return o.books
 }
 
 func (b *books) read(rows pgx.Rows, locked bool) error {
+	var id string
 	var a Account
-	_, err := pgx.ForEachRow(rows, []any{&a.ID, &a.Currency, &a.Balance, &a.MayGoNegative, &a.Frozen}, func() error {
-		b.accounts[a.ID] = &account{a, locked}
+	_, err := pgx.ForEachRow(rows, []any{&id, &a.Currency, &a.Balance, &a.MayGoNegative, &a.Frozen}, func() error {
+		a.ID = ownerOf(id)
+		b.add(&account{Account: a, id: id, locked: locked})
 		return nil
 	})
 	return err
@@ -172,6 +229,17 @@ func nonzero(sums map[string]int64) (ids []string, amounts []int64) {
 		}
 	}
 	return ids, amounts
+}
+
+const idOfSQL = `SELECT a.id FROM accounts a WHERE ` + ownerColumn + ` = $1 AND a.currency = $2`
+
+// idOf is the id of an owner's account in a currency, which never changes; an [unknownAccount] where there is none.
+func idOf(ctx context.Context, tx pgx.Tx, key accountKey) (id string, err error) {
+	err = tx.QueryRow(ctx, idOfSQL, key.owner, key.currency).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", unknownAccount(key)
+	}
+	return id, err
 }
 
 // load opens, locks, folds and reads accounts in one round trip, together with what more holds.

@@ -47,8 +47,9 @@ func (r *repairer) decide(ctx context.Context, seen string, paid bool, e event.I
 		w := r.cashier.wantedBy(e)
 		back := s.trace.undone(e.OrderID)
 		for _, t := range back {
-			w.debit[t.From], w.other[t.To] = true, true
-			w.open[t.From], w.open[t.To] = t.Currency, t.Currency
+			from, to := accountKey{t.From, t.Currency}, accountKey{t.To, t.Currency}
+			w.debit[from], w.other[to] = true, true
+			w.open[from], w.open[to] = true, true
 		}
 		books, err := r.cashier.bank.load(ctx, tx, w, nil)
 		if err != nil {

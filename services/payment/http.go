@@ -34,14 +34,19 @@ type (
 	AccountPath struct {
 		ID string `path:"id" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 128 characters without control characters" example:"ada"`
 	}
+	// AccountQuery is an owner and, perhaps, a currency.
+	AccountQuery struct {
+		AccountPath
+		Currency string `query:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217; without it the account is the one that was opened first"`
+	}
 	freezeInput struct {
 		AccountPath
 		Body struct {
-			Frozen bool `json:"frozen" doc:"true: the account refuses debits"`
+			Frozen bool `json:"frozen" doc:"true: the accounts refuse debits"`
 		}
 	}
 	entriesInput struct {
-		AccountPath
+		AccountQuery
 		Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"entries in the page at most"`
 		Cursor string `query:"cursor" doc:"nextCursor of the page before"`
 	}
@@ -65,6 +70,12 @@ type (
 	accountOutput struct {
 		Status int
 		Body   Account
+	}
+	accountsOutput struct {
+		Body struct {
+			Account
+			Others []Account `json:"others,omitempty" doc:"the owner's accounts in other currencies; none where one is asked for"`
+		}
 	}
 	entriesOutput struct {
 		Body struct {
@@ -108,7 +119,7 @@ func (h *handlers) register(api huma.API) {
 	accountSchema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Account](), true, "")
 	huma.Register(api, huma.Operation{
 		OperationID: "open-account", Method: http.MethodPost, Path: "/accounts", Summary: "Open an account", DefaultStatus: http.StatusCreated,
-		Description: "It begins empty. A user's account need not be opened: its first charge or deposit does. Opening it again changes nothing.",
+		Description: "It begins empty. A user has an account for each currency; none need be opened, for its first charge or deposit does. Opening it again changes nothing.",
 		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "It was open", Content: map[string]*huma.MediaType{"application/json": {Schema: accountSchema}}},
@@ -117,28 +128,31 @@ func (h *handlers) register(api huma.API) {
 	}, h.open)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-account", Method: http.MethodGet, Path: "/accounts/{id}", Summary: "Look at an account",
-		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
+		Description: "With a currency, the account in it; without, the account that was opened first, with those in other currencies, if there are any.",
+		Errors:      []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, h.account)
 	huma.Register(api, huma.Operation{
 		OperationID: "list-entries", Method: http.MethodGet, Path: "/accounts/{id}/entries", Summary: "List an account's entries, newest first",
 		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.entries)
 	huma.Register(api, huma.Operation{
-		OperationID: "freeze-account", Method: http.MethodPut, Path: "/accounts/{id}/frozen", Summary: "Freeze an account, or thaw it",
-		Description: "A frozen account refuses debits: orders of a frozen user fail, and a frozen merchant pays nothing back until it is thawed.",
-		Errors:      []int{http.StatusNotFound, http.StatusServiceUnavailable},
+		OperationID: "freeze-account", Method: http.MethodPut, Path: "/accounts/{id}/frozen", Summary: "Freeze an owner's accounts, or thaw them",
+		Description: "All of a user's accounts, those too that are opened later. They refuse debits: orders of a frozen user fail, and a frozen merchant pays nothing back until it is thawed. " +
+			"The answer is the account that was opened first.",
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, h.freeze)
 	huma.Register(api, huma.Operation{
 		OperationID: "transfer", Method: http.MethodPost, Path: "/transfers", Summary: "Move money between two accounts", DefaultStatus: http.StatusCreated,
-		Description: "The same transferId gets the first answer again, a refusal too. A refusal is a 409 of the type insufficient-balance, " +
-			"account-frozen or currency-mismatch.",
+		Description: "Both accounts are those in the currency; where there is none, it is a 422. The same transferId gets the first answer again, a refusal too. " +
+			"A refusal is a 409 of the type insufficient-balance or account-frozen, or currency-mismatch where an account of the system's own is in another currency.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.transfer)
 	huma.Register(api, huma.Operation{
 		OperationID: "deposit", Method: http.MethodPost, Path: "/deposits", Summary: "Put money into an account, from outside", DefaultStatus: http.StatusCreated,
-		Description: "Opens the account if there is none. The same depositId gets the first answer again, a refusal too.",
+		Description: "Opens the account in the currency if there is none. The same depositId gets the first answer again, a refusal too.",
 		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.deposit)
+	h.registerCorrections(api)
 }
 
 func (h *handlers) payment(ctx context.Context, in *paymentInput) (*paymentOutput, error) {
@@ -157,48 +171,62 @@ func (h *handlers) open(ctx context.Context, in *openInput) (*accountOutput, err
 	if of, internal := h.bank.internal(id); internal && of != currency {
 		return nil, mismatch(fmt.Sprintf("account %s is in %s, not in %s", id, of, currency))
 	}
-	opened, err := openAccount(ctx, h.db, id, currency)
+	opened, err := h.bank.openAccount(ctx, h.db, accountKey{id, currency})
 	if err != nil {
 		return nil, web.Fault(ctx, err)
 	}
-	out, err := h.account(ctx, &AccountPath{id})
+	a, ok, err := findAccount(ctx, h.db, id, currency)
 	switch {
 	case err != nil:
-		return nil, err
-	case out.Body.Currency != currency:
-		return nil, mismatch(fmt.Sprintf("account %s is in %s, not in %s", id, out.Body.Currency, currency))
+		return nil, web.Fault(ctx, err)
+	case !ok:
+		return nil, noAccount(id, currency)
 	case opened:
-		out.Status = http.StatusCreated
+		return &accountOutput{Status: http.StatusCreated, Body: a}, nil
 	}
-	return out, nil
+	return &accountOutput{Status: http.StatusOK, Body: a}, nil
 }
 
 func mismatch(detail string) error {
 	return web.Problem(http.StatusConflict, currencyMismatch, titles[currencyMismatch], detail)
 }
 
-func (h *handlers) account(ctx context.Context, in *AccountPath) (*accountOutput, error) {
-	a, ok, err := findAccount(ctx, h.db, in.ID)
-	switch {
-	case err != nil:
+func (h *handlers) account(ctx context.Context, in *AccountQuery) (*accountsOutput, error) {
+	all, err := accountsOf(ctx, h.db, in.ID)
+	if err != nil {
 		return nil, web.Fault(ctx, err)
-	case !ok:
-		return nil, noAccount(in.ID)
 	}
-	return &accountOutput{Status: http.StatusOK, Body: a}, nil
+	a, ok := pick(all, in.Currency)
+	if !ok {
+		return nil, noAccount(in.ID, in.Currency)
+	}
+	out := &accountsOutput{}
+	if out.Body.Account = a.Account; in.Currency == "" {
+		for _, other := range all[1:] {
+			out.Body.Others = append(out.Body.Others, other.Account)
+		}
+	}
+	return out, nil
 }
 
-func noAccount(id string) error { return web.NotFound("there is no account %s", id) }
+func noAccount(owner, currency string) error {
+	return web.NotFound("%s", unknownAccount{owner, currency}.Error())
+}
 
 func (h *handlers) entries(ctx context.Context, in *entriesInput) (*entriesOutput, error) {
 	before, err := web.ParseCursor(in.Cursor, math.MaxInt64, func(n string) (int64, error) { return strconv.ParseInt(n, 10, 64) })
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.account(ctx, &in.AccountPath); err != nil {
-		return nil, err
+	all, err := accountsOf(ctx, h.db, in.ID)
+	if err != nil {
+		return nil, web.Fault(ctx, err)
 	}
-	entries, err := listEntries(ctx, h.db, in.ID, before, in.Limit+1)
+	a, ok := pick(all, in.Currency)
+	if !ok {
+		return nil, noAccount(in.ID, in.Currency)
+	}
+	entries, err := listEntries(ctx, h.db, a.id, before, in.Limit+1)
 	if err != nil {
 		return nil, web.Fault(ctx, err)
 	}
@@ -212,14 +240,18 @@ func (h *handlers) entries(ctx context.Context, in *entriesInput) (*entriesOutpu
 }
 
 func (h *handlers) freeze(ctx context.Context, in *freezeInput) (*accountOutput, error) {
-	ok, err := freezeAccount(ctx, h.db, in.ID, in.Body.Frozen)
-	switch {
-	case err != nil:
+	ok, err := freezeAccounts(ctx, h.db, in.ID, in.Body.Frozen)
+	if err != nil {
 		return nil, web.Fault(ctx, err)
-	case !ok:
-		return nil, noAccount(in.ID)
 	}
-	return h.account(ctx, &in.AccountPath)
+	if !ok {
+		return nil, noAccount(in.ID, "")
+	}
+	a, _, err := findAccount(ctx, h.db, in.ID, "")
+	if err != nil {
+		return nil, web.Fault(ctx, err)
+	}
+	return &accountOutput{Status: http.StatusOK, Body: a}, nil
 }
 
 func (h *handlers) transfer(ctx context.Context, in *transferInput) (*transferOutput, error) {
@@ -266,6 +298,7 @@ var titles = map[string]string{
 	unclear:             "Unclear",
 	notUnclear:          "Not unclear",
 	belowZero:           "Balance below zero",
+	doesNotBalance:      "Does not balance",
 }
 
 // move makes a transfer, and a problem of whatever keeps it from being made. idField is what its id is called.
@@ -274,20 +307,29 @@ func (h *handlers) move(ctx context.Context, idField string, t Transfer) (settle
 	unknown, isUnknown := errors.AsType[unknownAccount](err)
 	switch {
 	case errors.Is(err, errIDReused):
-		return settled{}, web.Problem(http.StatusUnprocessableEntity, "transfer-id-reused", "Id reused",
-			"the id belongs to another transfer; send this one with an id of its own",
-			web.Field("body."+idField, "expected an id that was not used for another transfer", t.ID.String()))
+		return settled{}, idReused(idField, t.ID)
 	case isUnknown:
 		field := "body.from"
-		if string(unknown) == t.To {
+		if unknown.owner == t.To {
 			field = "body.to"
 		}
-		return settled{}, web.Problem(http.StatusUnprocessableEntity, "unknown-account", "Unknown account", unknown.Error(),
-			web.Field(field, "expected an account that exists", string(unknown)))
+		return settled{}, noSuchAccount(field, unknown)
 	case err != nil:
 		return settled{}, web.Fault(ctx, err)
 	case done.Type != "":
 		return settled{}, web.Problem(http.StatusConflict, done.Type, titles[done.Type], done.Reason)
 	}
 	return done, nil
+}
+
+// idReused is the problem that an id belongs to another transfer. idField is what it is called.
+func idReused(idField string, id uuid.UUID) error {
+	return web.Problem(http.StatusUnprocessableEntity, "transfer-id-reused", "Id reused", "the id belongs to another transfer; send this one with an id of its own",
+		web.Field("body."+idField, "expected an id that was not used for another transfer", id.String()))
+}
+
+// noSuchAccount is the problem that a field names an account that there is not.
+func noSuchAccount(field string, unknown unknownAccount) error {
+	return web.Problem(http.StatusUnprocessableEntity, "unknown-account", "Unknown account", unknown.Error(),
+		web.Field(field, "expected an account that exists in the currency", unknown.owner))
 }

@@ -69,6 +69,11 @@ func TestMoneyOverHTTP(t *testing.T) {
 	entry := func(transfer, kind string, amount int, other string) map[string]any {
 		return map[string]any{"transferId": transfer, "kind": kind, "amount": float64(amount), "counterparty": other}
 	}
+	unknown := func(field, who string) map[string]any {
+		p := problem(422, "unknown-account", "Unknown account", "there is no account "+who+" in USD")
+		p["errors"] = []any{map[string]any{"location": field, "message": "expected an account that exists in the currency", "value": who}}
+		return p
+	}
 	short := problem(409, insufficientBalance, "Insufficient balance", "insufficient balance: 5000 wanted, 300 available")
 	for _, step := range []struct {
 		name, method, path, body string
@@ -77,8 +82,6 @@ func TestMoneyOverHTTP(t *testing.T) {
 	}{
 		{"open", "POST", "/accounts", `{"accountId": "ada", "currency": "EUR"}`, 201, account("ada", 0, false)},
 		{"open again", "POST", "/accounts", `{"accountId": "ada", "currency": "EUR"}`, 200, account("ada", 0, false)},
-		{"open in another currency", "POST", "/accounts", `{"accountId": "ada", "currency": "USD"}`, 409,
-			problem(409, currencyMismatch, "Currency mismatch", "account ada is in EUR, not in USD")},
 		{"the merchant's in another currency", "POST", "/accounts", `{"accountId": "merchant.EUR", "currency": "USD"}`, 409,
 			problem(409, currencyMismatch, "Currency mismatch", "account merchant.EUR is in EUR, not in USD")},
 		{"open another", "POST", "/accounts", `{"accountId": "bob smith/ü", "currency": "EUR"}`, 201, account("bob smith/ü", 0, false)},
@@ -91,8 +94,9 @@ func TestMoneyOverHTTP(t *testing.T) {
 		{"get the other", "GET", "/accounts/bob%20smith%2F%C3%BC", "", 200, account("bob smith/ü", 700, false)},
 		{"more than there is", "POST", "/transfers", transfer(3, "ada", "bob smith/ü", 5000, "EUR"), 409, short},
 		{"more than there is, again", "POST", "/transfers", transfer(3, "ada", "bob smith/ü", 5000, "EUR"), 409, short},
-		{"another currency", "POST", "/transfers", transfer(4, "ada", "bob smith/ü", 1, "USD"), 409,
-			problem(409, currencyMismatch, "Currency mismatch", "account ada is in EUR, not in USD")},
+		{"a currency that neither has", "POST", "/transfers", transfer(4, "ada", "bob smith/ü", 1, "USD"), 422, unknown("body.from", "ada")},
+		{"where it comes from is in another currency", "POST", "/deposits", fmt.Sprintf(`{"depositId": %q, "accountId": "merchant.EUR", "amount": 1, "currency": "USD"}`, id(7)), 409,
+			problem(409, currencyMismatch, "Currency mismatch", "account merchant.EUR is in EUR, not in USD")},
 		{"freeze", "PUT", "/accounts/ada/frozen", `{"frozen": true}`, 200, account("ada", 300, true)},
 		{"frozen", "POST", "/transfers", transfer(5, "ada", "bob smith/ü", 1, "EUR"), 409,
 			problem(409, accountFrozen, "Account frozen", "account ada is frozen")},

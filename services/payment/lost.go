@@ -14,14 +14,16 @@ import (
 const (
 	hasEntriesSQL = `SELECT EXISTS (SELECT FROM entries WHERE account_id = $1) OR EXISTS (SELECT FROM pending WHERE account_id = $1)`
 
-	// lostOfAccountSQL finds a transfer of an account that was made by its record, and of which there is no entry. It reads the account's.
-	lostOfAccountSQL = `SELECT id FROM transfers WHERE $1 IN (from_account, to_account) AND refusal = ''
-    AND id NOT IN (SELECT transfer_id FROM entries WHERE account_id = $1) ORDER BY id LIMIT 1`
+	// lostOfAccountSQL finds a transfer of an account that was made by its record, and of which there is no entry. It reads the account's. Records name
+	// accounts by their owners.
+	lostOfAccountSQL = `SELECT t.id FROM accounts a JOIN transfers t ON ` + ownerColumn + ` IN (t.from_account, t.to_account) AND t.currency = a.currency
+WHERE a.id = $1 AND t.refusal = '' AND t.id NOT IN (SELECT transfer_id FROM entries WHERE account_id = $1) ORDER BY t.id LIMIT 1`
 
-	accountsOfTransferSQL = `SELECT unnest(ARRAY[from_account, to_account]) FROM transfers WHERE id = $1`
+	accountsOfTransferSQL = `SELECT a.id FROM transfers t JOIN accounts a ON ` + ownerColumn + ` IN (t.from_account, t.to_account) AND a.currency = t.currency
+WHERE t.id = $1`
 
 	restoreTransferSQL = `INSERT INTO transfers (id, kind, from_account, to_account, amount, currency)
-SELECT $1, $2, $3, id, $5, currency FROM accounts WHERE id = $4 RETURNING currency`
+SELECT $1, $2, $3, ` + ownerColumn + `, $5, a.currency FROM accounts a WHERE a.id = $4 RETURNING currency`
 )
 
 // refuseLoss refuses to count an account anew from entries of which some are lost, or one whose row is.
@@ -65,23 +67,27 @@ func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry
 		return putBack(ctx, tx, t.Transfer, b)
 	case !recorded && len(found) == 2:
 		var currency string
-		return tx.QueryRow(ctx, restoreTransferSQL, id, string(one.Kind), one.From, one.To, one.Amount).Scan(&currency)
-	case recorded && t.Type == "" && one.From == t.From && one.To == t.To && one.Amount == t.Amount:
+		return tx.QueryRow(ctx, restoreTransferSQL, id, string(one.Kind), ownerOf(one.From), one.To, one.Amount).Scan(&currency)
+	case recorded && t.Type == "" && ownerOf(one.From) == t.From && ownerOf(one.To) == t.To && one.Amount == t.Amount:
 		return nil
 	}
 	return &refusedError{Refusal{unclear, fmt.Sprintf("its record is of %d from %s to %s %s, and its entries moved %d from %s to %s: only a person can say what is right",
-		t.Amount, t.From, t.To, t.Type, one.Amount, one.From, one.To)}}
+		t.Amount, t.From, t.To, t.Type, one.Amount, labelOf(one.From), labelOf(one.To))}}
 }
 
 // putBack adds to b the entries of a transfer that are both lost, if the balances of both accounts, which are locked, hold what it moved.
 func putBack(ctx context.Context, tx pgx.Tx, t Transfer, b *books) error {
+	t, err := byIDs(ctx, tx, t)
+	if err != nil {
+		return err
+	}
 	from, to, err := surpluses(ctx, tx, t)
 	if err != nil {
 		return err
 	}
 	if from > -t.Amount || to < t.Amount {
 		return &refusedError{Refusal{unclear, fmt.Sprintf("its entries are lost, and beyond their entries %s holds %d and %s holds %d: only a person can say whether %d were moved",
-			t.From, from, t.To, to, t.Amount)}}
+			labelOf(t.From), from, labelOf(t.To), to, t.Amount)}}
 	}
 	b.entries = append(b.entries, t.entries()...)
 	return nil
@@ -91,17 +97,31 @@ func putBack(ctx context.Context, tx pgx.Tx, t Transfer, b *books) error {
 // back; otherwise it was not made.
 func (r *repairer) settleUncharged(ctx context.Context, tx pgx.Tx, s stored, b *pgx.Batch) error {
 	t := Transfer{ID: s.ID, Kind: Charge, From: s.UserID, To: r.cashier.bank.merchantOf(s.Currency), Amount: s.Amount, Currency: s.Currency, Order: s.OrderID}
+	t, err := byIDs(ctx, tx, t)
+	if err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, lockForRecountSQL, []string{t.From, t.To}); err != nil {
 		return err
 	}
 	books := newBooks()
-	err := putBack(ctx, tx, t, books)
+	err = putBack(ctx, tx, t, books)
 	if _, refused := errors.AsType[*refusedError](err); refused {
 		r.settle(b, s, Failed)
 		return nil
 	}
 	books.queueSave(b)
 	return err
+}
+
+// byIDs is the transfer between the ids of its accounts, in place of their owners. An owner who has none in its currency stays.
+func byIDs(ctx context.Context, tx pgx.Tx, t Transfer) (Transfer, error) {
+	for _, account := range []*string{&t.From, &t.To} {
+		if err := tx.QueryRow(ctx, idOfSQL, ownerOf(*account), t.Currency).Scan(account); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return t, err
+		}
+	}
+	return t, nil
 }
 
 // surpluses are by how much both accounts of a transfer hold more than their entries say. An account that is not there holds nothing.
@@ -114,7 +134,7 @@ func surpluses(ctx context.Context, tx pgx.Tx, t Transfer) (from, to int64, err 
 	return from, to, nil
 }
 
-// entries are the transfer's two sides.
+// entries are the two sides of a transfer between ids.
 func (t Transfer) entries() []entry {
 	return []entry{{t.From, t.To, t.ID, t.Kind, -t.Amount, t.Order}, {t.To, t.From, t.ID, t.Kind, t.Amount, t.Order}}
 }

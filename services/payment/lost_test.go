@@ -122,7 +122,8 @@ func TestLostAccount(t *testing.T) {
 	b.bring(1, "COMPLETED")
 	held := b.sum("u-1")
 	b.exec(`DELETE FROM accounts WHERE id = 'u-1'`)
-	if opened, err := openAccount(t.Context(), b.db, "u-1", "EUR"); err != nil || !opened {
+	opened, err := bank{merchant: "merchant"}.openAccount(t.Context(), b.db, accountKey{"u-1", "EUR"})
+	if err != nil || !opened {
 		t.Fatalf("opened %t, %v", opened, err)
 	}
 	if w := b.post("/accounts/u-1/recount", `{}`); w.Code != http.StatusOK || b.sum("u-1") != held {

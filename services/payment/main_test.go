@@ -2,6 +2,7 @@ package payment
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,20 +118,21 @@ func (b bundle) payments() map[uuid.UUID]Payment {
 	return out
 }
 
-// balance is what the account holds.
+// balance is what the account with this id holds.
 func (b bundle) balance(account string) int64 {
 	b.Helper()
-	a, ok, err := findAccount(b.Context(), b.db, account)
+	owner, currency, _ := strings.Cut(account, furtherMark)
+	a, ok, err := findAccount(b.Context(), b.db, owner, currency)
 	if err != nil || !ok {
 		b.Fatalf("account %s: found %t, %v", account, ok, err)
 	}
 	return a.Balance
 }
 
-// freeze freezes or thaws an account.
+// freeze freezes or thaws an owner's accounts.
 func (b bundle) freeze(account string, frozen bool) {
 	b.Helper()
-	if ok, err := freezeAccount(b.Context(), b.db, account, frozen); err != nil || !ok {
+	if ok, err := freezeAccounts(b.Context(), b.db, account, frozen); err != nil || !ok {
 		b.Fatalf("freeze %s: found %t, %v", account, ok, err)
 	}
 }
@@ -139,8 +141,10 @@ func (b bundle) freeze(account string, frozen bool) {
 var audits = map[string]string{
 	"all entries sum to zero":                   `SELECT sum(amount)::text FROM entries HAVING sum(amount) <> 0`,
 	"a transfer is two entries":                 `SELECT transfer_id || ': ' || count(*) || ' entries' FROM entries GROUP BY transfer_id HAVING count(*) <> 2`,
+	"a currency's entries sum to zero":          `SELECT a.currency || ': ' || sum(e.amount) FROM entries e JOIN accounts a ON a.id = e.account_id GROUP BY a.currency HAVING sum(e.amount) <> 0`,
+	"a transfer is in one currency":             `SELECT e.transfer_id::text FROM entries e JOIN accounts a ON a.id = e.account_id GROUP BY 1 HAVING count(DISTINCT a.currency) <> 1`,
 	"what is pending has an account":            `SELECT account_id FROM pending WHERE account_id NOT IN (SELECT id FROM accounts)`,
-	"no account but the external is below zero": `SELECT id || ': ' || balance FROM accounts WHERE balance < 0 AND id !~ '^external[.]...$'`,
+	"no account but the system's is below zero": `SELECT id || ': ' || balance FROM accounts WHERE balance < 0 AND id !~ '^(external|suspense)[.]...$'`,
 }
 
 // audit holds the ledger to what must always be true of it.
@@ -182,7 +186,7 @@ func (b bundle) exec(sql string, args ...any) {
 // everything is all that the service holds, as text.
 func (b bundle) everything() (all string) {
 	b.Helper()
-	for _, table := range []string{"payments", "refunds", "accounts", "pending", "entries", "outbox", "idempotency"} {
+	for _, table := range []string{"payments", "refunds", "accounts", "pending", "entries", "corrections", "outbox", "idempotency"} {
 		var rows string
 		if err := b.db.QueryRow(b.Context(), `SELECT coalesce(string_agg(t::text, E'\n' ORDER BY t::text), '') FROM `+table+` t`).Scan(&rows); err != nil {
 			b.Fatal(err)

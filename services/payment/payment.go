@@ -69,7 +69,7 @@ func (c *cashier) charge(b *books, id uuid.UUID, e event.InventoryReservedV1) (P
 	if p.Status == Failed {
 		return p, &Refusal{paymentDeclined, p.Reason}
 	}
-	if _, internal := c.bank.internal(e.UserID); internal {
+	if !c.bank.user(e.UserID) {
 		p = p.failed(fmt.Sprintf("account %s is not a user's", e.UserID))
 		return p, &Refusal{paymentDeclined, p.Reason}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -79,7 +80,7 @@ const (
 // balanceLow is the constraint that no balance is below zero that may not be.
 const balanceLow = "accounts_not_below_zero"
 
-// recountBalance makes an account's balance what its entries say. ok is false where there is no such account.
+// recountBalance makes the balance of the account with this id what its entries say. ok is false where there is no such account.
 func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok bool, err error) {
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lockForRecountSQL, []string{id})
@@ -93,15 +94,16 @@ func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok
 		return err
 	})
 	if pg.Violates(err, balanceLow) {
-		return a, true, &refusedError{Refusal{belowZero, fmt.Sprintf("by its entries account %s would be below zero, which it may not be", id)}}
+		return a, true, &refusedError{Refusal{belowZero, fmt.Sprintf("by its entries account %s would be below zero, which it may not be", labelOf(id))}}
 	}
 	if refused, ok := errors.AsType[*refusedError](err); ok {
 		return a, true, refused
 	}
 	if err != nil {
-		return a, false, fmt.Errorf("recount account %s: %w", id, err)
+		return a, false, fmt.Errorf("recount account %s: %w", labelOf(id), err)
 	}
-	return findAccount(ctx, r.db, id)
+	owner, currency, _ := strings.Cut(id, furtherMark)
+	return findAccount(ctx, r.db, owner, currency)
 }
 
 // recountTransfer makes a transfer whole that has one entry in place of two, or has lost its record or its entries. The balances tell which is wrong: if the other account holds
@@ -157,7 +159,7 @@ func (r *repairer) recountTransfer(ctx context.Context, id uuid.UUID) (whole []e
 // missing is the entry that makes a transfer whole.
 func missing(ctx context.Context, tx pgx.Tx, found []entry) (entry, error) {
 	if len(found) != 1 {
-		return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("it has %d entries that sum to %d: only a person can say which are wrong", len(found), sum(found))}}
+		return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("it has %d entries that sum to %d: only a person can say which are wrong, with POST /ledger/corrections", len(found), sum(found))}}
 	}
 	e := found[0]
 	var own, other int64
@@ -173,8 +175,8 @@ func missing(ctx context.Context, tx pgx.Tx, found []entry) (entry, error) {
 	case own == -e.amount && other == 0:
 		return entry{account: e.account, counterparty: e.counterparty, transfer: e.transfer, kind: Correction, amount: -e.amount, order: e.order}, nil
 	}
-	return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("beyond its entries %s holds %d and %s holds %d: only a person can say what the transfer of %d was",
-		e.account, own, e.counterparty, other, e.amount)}}
+	return entry{}, &refusedError{Refusal{unclear, fmt.Sprintf("beyond its entries %s holds %d and %s holds %d: only a person can say what the transfer of %d was, with POST /ledger/corrections",
+		labelOf(e.account), own, labelOf(e.counterparty), other, e.amount)}}
 }
 
 func entriesOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) ([]entry, error) {

@@ -45,8 +45,9 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $
 // answer is what came of undoing a payment, as it is stored under the order's key.
 type answer struct {
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount,omitempty"` // paid back
-	Reason    string    `json:"reason,omitempty"` // why nothing was paid: nothing is to be paid back
+	Amount    int64     `json:"amount,omitempty"`   // paid back
+	Currency  string    `json:"currency,omitempty"` // empty in answers of the previous version
+	Reason    string    `json:"reason,omitempty"`   // why nothing was paid: nothing is to be paid back
 }
 
 // refundAll undoes the payments of orders, whatever has become of each: what was paid is paid back, what failed has failed, and of an
@@ -102,7 +103,7 @@ func (a answer) tell(m saga.Msg[event.OrderCancelRequestedV1]) []saga.Out {
 	if a.Reason != "" {
 		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: m.Data.OrderID, Error: a.Reason})
 	}
-	return saga.Emit(m, event.PaymentRefunded, event.PaymentRefundedV1{OrderID: m.Data.OrderID, PaymentID: a.PaymentID, Amount: a.Amount})
+	return saga.Emit(m, event.PaymentRefunded, event.PaymentRefundedV1{OrderID: m.Data.OrderID, PaymentID: a.PaymentID, Amount: a.Amount, Currency: a.Currency})
 }
 
 // refundKey is what the answer to an order's cancellation is stored under.
@@ -154,7 +155,7 @@ func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Ord
 	var marks []Payment
 	for i, m := range msgs {
 		p, ok := stored[m.Data.OrderID]
-		a := answer{PaymentID: p.ID, Amount: p.Amount}
+		a := answer{PaymentID: p.ID, Amount: p.Amount, Currency: p.Currency}
 		switch {
 		case !ok:
 			mark := Payment{OrderID: m.Data.OrderID, ID: clock.NewID()}.failed("the order was cancelled: " + m.Data.Reason)
@@ -228,7 +229,7 @@ func (r refund) transfer(k bank) Transfer {
 	p := r.payment
 	t := Transfer{ID: r.id, Kind: Refund, From: cmp.Or(r.merchant, k.merchantOf(p.Currency)), To: p.UserID, Amount: p.Amount, Currency: p.Currency, Order: p.OrderID}
 	if r.payer != "" && checked(r.payer) {
-		t.To = r.payer
+		t.To = ownerOf(r.payer)
 	}
 	return t
 }
@@ -243,8 +244,11 @@ func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pg
 	w := newWanted()
 	for _, r := range refunds {
 		t := r.transfer(c.bank)
-		w.open[t.From], w.debit[t.From] = t.Currency, true
-		w.open[t.To], w.other[t.To] = t.Currency, true
+		from, to := accountKey{t.From, t.Currency}, accountKey{t.To, t.Currency}
+		w.open[from], w.debit[from], w.other[to] = true, true, true
+		if c.bank.own(from) == from { // what is refused for its currency opens nothing
+			w.open[to] = true
+		}
 	}
 	b, err := c.bank.load(ctx, tx, w, nil)
 	if err != nil {

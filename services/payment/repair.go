@@ -73,9 +73,9 @@ func (s stored) unclear(order uuid.UUID) error {
 const (
 	lockRefundSQL = `SELECT id, state FROM refunds WHERE order_id = $1 FOR UPDATE`
 
-	// movedSQL is what two transfers moved by an account's entries, less what was corrected. Transfers are in no index.
+	// movedSQL is what two transfers moved by the entries of one of these accounts, less what was corrected. Transfers are in no index.
 	movedSQL = `SELECT coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $1)), 0)::bigint, coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $2)), 0)::bigint
-FROM entries WHERE account_id = $3 AND transfer_id IN ($1, $2)`
+FROM entries WHERE account_id = ANY($3) AND transfer_id IN ($1, $2)`
 )
 
 // find locks what is known of an order's payment, and looks into the ledger for it: a payment whose row is lost is restored from there.
@@ -120,9 +120,13 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	}
 	// The user's side is in few entries, and mostly enough. The merchant's is in all of its, and shows what was paid before there were accounts, too,
 	// and whatever has lost its other half.
-	for _, account := range []string{cmp.Or(p.Payer, s.UserID), cmp.Or(p.Merchant, r.cashier.bank.merchantOf(s.Currency))} {
+	payer := []string{p.Payer}
+	if p.Payer == "" {
+		payer = []string{s.UserID, furtherID(s.UserID, s.Currency)} // of the two, the charge was from one
+	}
+	for _, accounts := range [][]string{payer, {cmp.Or(p.Merchant, r.cashier.bank.merchantOf(s.Currency))}} {
 		var charged, returned int64
-		if err := tx.QueryRow(ctx, movedSQL, s.ID, s.refund, account).Scan(&charged, &returned); err != nil {
+		if err := tx.QueryRow(ctx, movedSQL, s.ID, s.refund, accounts).Scan(&charged, &returned); err != nil {
 			return s, err
 		}
 		s.charged, s.returned = max(s.charged, charged), max(s.returned, returned)
@@ -255,7 +259,7 @@ func (r *repairer) charge(ctx context.Context, seen string, tell bool, e event.I
 }
 
 func completed(ctx context.Context, p Payment) []saga.Out {
-	return []saga.Out{saga.New(ctx, event.PaymentCompleted, p.OrderID.String(), event.PaymentCompletedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})}
+	return []saga.Out{saga.New(ctx, event.PaymentCompleted, p.OrderID.String(), event.PaymentCompletedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount, Currency: p.Currency})}
 }
 
 // refund pays back what an order should not have paid, by the rows and not by the answer that may be stored under the order's key. If the ledger
@@ -269,7 +273,7 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 			return nil, &refusedError{Refusal{noPayment, "there is nothing to pay back: the order has no payment"}}
 		}
 		key := order.String()
-		out := saga.New(ctx, event.PaymentRefunded, key, event.PaymentRefundedV1{OrderID: order, PaymentID: s.ID, Amount: s.Amount})
+		out := saga.New(ctx, event.PaymentRefunded, key, event.PaymentRefundedV1{OrderID: order, PaymentID: s.ID, Amount: s.Amount, Currency: s.Currency})
 		switch is := s.ledger(); is {
 		case "":
 			return nil, s.unclear(order)

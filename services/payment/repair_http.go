@@ -50,7 +50,7 @@ type (
 		Body struct{}
 	}
 	recountAccountInput struct {
-		AccountPath
+		ID   string `path:"id" minLength:"1" maxLength:"132" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*(\\t[A-Z]{3})?$" patternDescription:"an account as an audit names it: its owner, and of a user's further account a tab and its currency behind it" example:"ada"`
 		Body struct{}
 	}
 	recountTransferInput struct {
@@ -149,7 +149,7 @@ func (r *repairer) serveRecountAccount(ctx context.Context, in *recountAccountIn
 	case err != nil:
 		return nil, failure(ctx, err)
 	case !ok:
-		return nil, noAccount(in.ID)
+		return nil, noAccount(labelOf(in.ID), "")
 	}
 	return &accountOutput{Status: http.StatusOK, Body: a}, nil
 }
@@ -164,7 +164,7 @@ func (r *repairer) serveRecountTransfer(ctx context.Context, in *recountTransfer
 	}
 	out := &entriesOfPage{}
 	for _, e := range entries {
-		out.Body.Entries = append(out.Body.Entries, side{e.account, e.kind, e.amount})
+		out.Body.Entries = append(out.Body.Entries, side{ownerOf(e.account), e.kind, e.amount})
 	}
 	return out, nil
 }

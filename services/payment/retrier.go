@@ -133,5 +133,5 @@ func (d *due) read(row pgx.Row) error {
 func (d *due) refunded() saga.Out {
 	p := d.payment
 	return saga.Emit(saga.Msg[event.OrderCancelRequestedV1]{Meta: d.cause}, event.PaymentRefunded,
-		event.PaymentRefundedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})[0].Keyed(p.OrderID.String())
+		event.PaymentRefundedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount, Currency: p.Currency})[0].Keyed(p.OrderID.String())
 }

@@ -120,12 +120,10 @@ func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 func (c *cashier) wantedBy(charges ...event.InventoryReservedV1) *wanted {
 	w := newWanted()
 	for _, e := range charges {
-		w.other[c.bank.merchantOf(e.Currency)] = true
-		if _, internal := c.bank.internal(e.UserID); internal {
-			continue
+		w.other[accountKey{c.bank.merchantOf(e.Currency), e.Currency}] = true
+		if payer := (accountKey{e.UserID, e.Currency}); c.bank.user(e.UserID) {
+			w.debit[payer], w.open[payer] = true, true
 		}
-		w.debit[e.UserID] = true
-		w.open[e.UserID] = cmp.Or(w.open[e.UserID], e.Currency) // the first decides
 	}
 	return w
 }
@@ -135,5 +133,5 @@ func outcome(m saga.Msg[event.InventoryReservedV1], p Payment) []saga.Out {
 	if p.Status == Failed {
 		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: p.OrderID, Error: p.Reason})
 	}
-	return saga.Emit(m, event.PaymentCompleted, event.PaymentCompletedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
+	return saga.Emit(m, event.PaymentCompleted, event.PaymentCompletedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount, Currency: p.Currency})
 }

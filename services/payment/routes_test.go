@@ -197,7 +197,7 @@ func TestChargesOfABatchApplyInOrder(t *testing.T) {
 		order(2).String() + ": insufficient balance: 301 wanted, 300 available",
 		fmt.Sprintf("%s: paid 300 with %s", order(3), paid[order(3)].ID),
 		order(4).String() + ": insufficient balance: 1 wanted, 0 available",
-		order(5).String() + ": account ada is in EUR, not in USD",
+		fmt.Sprintf("%s: paid 1 with %s", order(5), paid[order(5)].ID),
 		order(6).String() + ": account eve is frozen",
 		order(7).String() + ": account merchant.EUR is not a user's",
 		order(8).String() + ": account external.EUR is not a user's",

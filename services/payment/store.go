@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/pg"
@@ -110,60 +111,91 @@ type Posting struct {
 	TransferID   uuid.UUID `json:"transferId" doc:"of a charge, the payment's id"`
 	Kind         Kind      `json:"kind" enum:"opening,deposit,transfer,charge,refund,correction"`
 	Amount       int64     `json:"amount" doc:"in minor units; below zero where the account was debited" example:"-4200"`
-	Counterparty string    `json:"counterparty" doc:"the other side's account"`
+	Counterparty string    `json:"counterparty" doc:"who the other side's account belongs to; it is in the same currency"`
 	CreatedAt    time.Time `json:"createdAt"`
 
 	n int64
 }
 
-// A balance and what is pending are read in one statement, so what is folded in between is counted once.
+// A balance and what is pending are read in one statement, so what is folded in between is counted once. An owner's first account comes first.
 const (
-	findAccountSQL = `SELECT id, currency, (balance + coalesce((SELECT sum(amount) FROM pending WHERE account_id = a.id), 0))::bigint,
-    overdraft, frozen, created_at FROM accounts a WHERE id = $1`
+	accountsOfSQL = `SELECT a.id, a.currency, (a.balance + coalesce((SELECT sum(amount) FROM pending WHERE account_id = a.id), 0))::bigint,
+    a.overdraft, ` + frozenColumn + `, a.created_at FROM accounts a WHERE ` + ownerColumn + ` = $1 ORDER BY a.id`
 
-	openAccountSQL = `INSERT INTO accounts (id, currency, overdraft) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	lockToFreezeSQL = `SELECT a.id FROM accounts a WHERE ` + ownerColumn + ` = $1 ORDER BY a.id FOR UPDATE`
 
-	freezeAccountSQL = `UPDATE accounts SET frozen = $2 WHERE id = $1`
+	freezeAccountsSQL = `UPDATE accounts a SET frozen = $2 WHERE ` + ownerColumn + ` = $1`
 
 	listEntriesSQL = `SELECT transfer_id, kind, amount, counterparty, created_at, n FROM entries
 WHERE account_id = $1 AND n < $2 ORDER BY n DESC LIMIT $3`
 )
 
-func findAccount(ctx context.Context, db *pgxpool.Pool, id string) (a Account, ok bool, err error) {
-	rows, _ := db.Query(ctx, findAccountSQL, id) // the error surfaces in the collector
-	a, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Account])
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return Account{}, false, nil
-	case err != nil:
-		return Account{}, false, fmt.Errorf("read account %s: %w", id, err)
-	}
-	return a, true, nil
-}
-
-// openAccount returns false where the account was there before.
-func openAccount(ctx context.Context, db *pgxpool.Pool, id, currency string) (bool, error) {
-	tag, err := db.Exec(ctx, openAccountSQL, id, currency, !checked(id))
+// accountsOf returns an owner's accounts, the first one first. They are not locked.
+func accountsOf(ctx context.Context, db *pgxpool.Pool, owner string) ([]account, error) {
+	rows, _ := db.Query(ctx, accountsOfSQL, owner) // the error surfaces in the collector
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a account, err error) {
+		err = row.Scan(&a.id, &a.Currency, &a.Balance, &a.MayGoNegative, &a.Frozen, &a.CreatedAt)
+		a.ID = ownerOf(a.id)
+		return a, err
+	})
 	if err != nil {
-		return false, fmt.Errorf("open account %s: %w", id, err)
+		return nil, fmt.Errorf("read the accounts of %s: %w", owner, err)
 	}
-	return tag.RowsAffected() == 1, nil
+	return all, nil
 }
 
-// freezeAccount returns false where there is no such account. A debit that is under way is waited for; none begins after it.
-func freezeAccount(ctx context.Context, db *pgxpool.Pool, id string, frozen bool) (bool, error) {
-	tag, err := db.Exec(ctx, freezeAccountSQL, id, frozen)
-	if err != nil {
-		return false, fmt.Errorf("freeze account %s: %w", id, err)
+// pick is the account in a currency; where none is named, the first one.
+func pick(all []account, currency string) (account, bool) {
+	for _, a := range all {
+		if currency == "" || a.Currency == currency {
+			return a, true
+		}
 	}
-	return tag.RowsAffected() == 1, nil
+	return account{}, false
 }
 
-// listEntries returns up to limit entries, the newest first, that are older than one.
+// findAccount returns an owner's account in a currency; where none is named, the first one.
+func findAccount(ctx context.Context, db *pgxpool.Pool, owner, currency string) (Account, bool, error) {
+	all, err := accountsOf(ctx, db, owner)
+	a, ok := pick(all, currency)
+	return a.Account, ok, err
+}
+
+// openAccount returns false where the account was there before, or where the name is that of an account in another currency.
+func (k bank) openAccount(ctx context.Context, db *pgxpool.Pool, key accountKey) (opened bool, err error) {
+	var b pgx.Batch
+	queueOpen(&b, []accountKey{key}, k, func(rows pgx.Rows) error {
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		opened = opened || len(ids) > 0
+		return err
+	})
+	if err := db.SendBatch(ctx, &b).Close(); err != nil {
+		return false, fmt.Errorf("open account %s in %s: %w", key.owner, key.currency, err)
+	}
+	return opened, nil
+}
+
+// freezeAccounts freezes or thaws all of an owner's accounts. It returns false where there is none. A debit that is under way is waited for;
+// none begins after it.
+func freezeAccounts(ctx context.Context, db *pgxpool.Pool, owner string, frozen bool) (ok bool, err error) {
+	var b pgx.Batch
+	b.Queue(lockToFreezeSQL, owner)
+	b.Queue(freezeAccountsSQL, owner, frozen).Exec(func(tag pgconn.CommandTag) error {
+		ok = tag.RowsAffected() > 0
+		return nil
+	})
+	if err := db.SendBatch(ctx, &b).Close(); err != nil {
+		return false, fmt.Errorf("freeze the accounts of %s: %w", owner, err)
+	}
+	return ok, nil
+}
+
+// listEntries returns up to limit entries, the newest first, that are older than one, of the account with this id.
 func listEntries(ctx context.Context, db *pgxpool.Pool, id string, before int64, limit int) ([]Posting, error) {
 	rows, _ := db.Query(ctx, listEntriesSQL, id, before, limit) // the error surfaces in the collector
 	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Posting, err error) {
 		err = row.Scan(&e.TransferID, &e.Kind, &e.Amount, &e.Counterparty, &e.CreatedAt, &e.n)
+		e.Counterparty = ownerOf(e.Counterparty)
 		return e, err
 	})
 	if err != nil {

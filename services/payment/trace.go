@@ -68,10 +68,10 @@ func traceOf(entries []entry) trace {
 		s.Kind = e.kind
 		if e.amount > 0 {
 			s.in += e.amount
-			s.From, s.To = e.counterparty, e.account
+			s.From, s.To = ownerOf(e.counterparty), ownerOf(e.account)
 		} else {
 			s.out -= e.amount
-			s.From, s.To = e.account, e.counterparty
+			s.From, s.To = ownerOf(e.account), ownerOf(e.counterparty)
 		}
 	}
 	var t trace

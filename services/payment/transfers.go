@@ -23,9 +23,14 @@ type settled struct {
 var errIDReused = errors.New("the id belongs to another transfer")
 
 // unknownAccount says that there is no such account. It is not stored: the account can be opened, and the transfer sent again.
-type unknownAccount string
+type unknownAccount struct{ owner, currency string }
 
-func (e unknownAccount) Error() string { return fmt.Sprintf("there is no account %s", string(e)) }
+func (e unknownAccount) Error() string {
+	if e.currency == "" {
+		return "there is no account " + e.owner
+	}
+	return fmt.Sprintf("there is no account %s in %s", e.owner, e.currency)
+}
 
 // The id comes first: who comes second with it waits for the first one's end, holds nothing meanwhile, and then reads its
 // outcome.
@@ -45,9 +50,10 @@ func (k bank) transfer(ctx context.Context, db *pgxpool.Pool, t Transfer) (settl
 	var out settled
 	err := pg.InTx(ctx, db, func(tx pgx.Tx) error {
 		w := newWanted()
-		w.debit[t.From], w.other[t.To] = true, true
+		from, to := accountKey{t.From, t.Currency}, accountKey{t.To, t.Currency}
+		w.debit[from], w.other[to] = true, true
 		if t.Kind == Deposit {
-			w.open[t.To] = t.Currency
+			w.open[to] = true
 		}
 		added := false
 		var first, last pgx.Batch
@@ -67,9 +73,9 @@ func (k bank) transfer(ctx context.Context, db *pgxpool.Pool, t Transfer) (settl
 		}
 		b := load.begin(w)
 		if added {
-			for _, id := range []string{t.From, t.To} {
-				if b.accounts[id] == nil {
-					return unknownAccount(id)
+			for _, owner := range []string{t.From, t.To} {
+				if b.find(owner, t.Currency) == nil {
+					return unknownAccount{owner, t.Currency}
 				}
 			}
 			if refusal := b.transfer(t); refusal != nil {

@@ -12,8 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func eur(kind Kind, from, to string, amount int64) Transfer {
-	return Transfer{ID: uuid.Must(uuid.NewV7()), Kind: kind, From: from, To: to, Amount: amount, Currency: "EUR"}
+func eur(kind Kind, from, to string, amount int64) Transfer { return in("EUR", kind, from, to, amount) }
+
+func in(currency string, kind Kind, from, to string, amount int64) Transfer {
+	return Transfer{ID: uuid.Must(uuid.NewV7()), Kind: kind, From: from, To: to, Amount: amount, Currency: currency}
 }
 
 // move makes a transfer and returns the type of its refusal.
@@ -175,9 +177,10 @@ func TestRefusals(t *testing.T) {
 	want(t, int64(120), b.balance("ada"))
 	b.deposit("bob", 10)
 
-	dollars := eur(Move, "ada", "bob", 1)
-	dollars.Currency = "USD"
-	want(t, currencyMismatch, b.move(dollars))
+	if _, err := b.bank().transfer(t.Context(), b.db, in("USD", Move, "ada", "bob", 1)); !errors.Is(err, unknownAccount{"ada", "USD"}) {
+		t.Errorf("in a currency that ada has no account in: %v", err)
+	}
+	want(t, currencyMismatch, b.move(in("USD", Deposit, "external.USD", "merchant.EUR", 1)))
 	b.freeze("ada", true)
 	want(t, accountFrozen, b.move(eur(Move, "ada", "bob", 1)))
 	want(t, "", b.move(eur(Move, "bob", "ada", 110))) // it takes money all the same
@@ -186,7 +189,7 @@ func TestRefusals(t *testing.T) {
 	want(t, []int64{0, 230}, []int64{b.balance("ada"), b.balance("bob")})
 
 	for _, x := range []Transfer{eur(Move, "ada", "nobody", 1), eur(Move, "nobody", "ada", 1)} {
-		if _, err := b.bank().transfer(t.Context(), b.db, x); !errors.Is(err, unknownAccount("nobody")) {
+		if _, err := b.bank().transfer(t.Context(), b.db, x); !errors.Is(err, unknownAccount{"nobody", "EUR"}) {
 			t.Errorf("with an account that does not exist: %v", err)
 		}
 	}

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os/user"
+	"text/tabwriter"
+
+	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/services/payment"
+)
+
+// correctLedger has payment post what a person has decided of the ledger. Sent again with the id that it printed, nothing is posted again.
+func correctLedger(ctx context.Context, c *call) error {
+	transfer := c.flags.String("transfer", "", "the transfer that lacks an entry (default: the correction is a transfer of its own, and names both sides)")
+	debit := c.flags.String("debit", "", "whose account is debited; with -transfer only where it lacks a debit")
+	credit := c.flags.String("credit", "", "whose account is credited; with -transfer only where it lacks a credit")
+	amount := c.flags.Int64("amount", 0, "in minor units")
+	currency := c.flags.String("currency", "", "of the amount and the accounts, such as EUR")
+	order := c.flags.String("order", "", "the order that it is about; without -transfer")
+	note := c.flags.String("note", "", "why; it is kept")
+	id := c.flags.String("id", "", "the correction's id, to send one again (default: a new one)")
+	dry := c.flags.Bool("dry-run", false, "print what would be posted, and post nothing")
+	url := c.flags.String("url", "", "URL of payment (default: where it listens unless told otherwise)")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	body := map[string]any{"amount": *amount, "currency": *currency, "note": *note, "by": operator(), "dryRun": *dry}
+	for field, text := range map[string]string{"debit": *debit, "credit": *credit} {
+		if text != "" {
+			body[field] = text
+		}
+	}
+	for _, one := range []struct{ flag, field, text string }{{"-transfer", "transferId", *transfer}, {"-order", "orderId", *order}, {"-id", "correctionId", *id}} {
+		if one.text == "" {
+			continue
+		}
+		parsed, err := uuid.Parse(one.text)
+		if err != nil {
+			return fmt.Errorf("%s %q is no id, which is a UUID", one.flag, one.text)
+		}
+		body[one.field] = parsed
+	}
+	switch {
+	case *note == "":
+		return errors.New("-note must say why")
+	case *id == "":
+		fresh, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		body["correctionId"] = fresh
+	}
+	base, err := addressOf("payment", *url)
+	if err != nil {
+		return err
+	}
+	want, done := http.StatusCreated, "posted"
+	if *dry {
+		want, done = http.StatusOK, "would be posted"
+	}
+	var record payment.CorrectionRecord
+	if err := ask(ctx, http.MethodPost, base+"/ledger/corrections", body, want, &record); err != nil {
+		return fmt.Errorf("correction %s: %w", body["correctionId"], err)
+	}
+	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "TRANSFER\tACCOUNT\tAMOUNT\tKIND")
+	for _, e := range record.Entries {
+		fmt.Fprintf(table, "%s\t%s\t%d %s\t%s\n", record.TransferID, e.AccountID, e.Amount, record.Currency, e.Kind)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "Correction %s %s.\n", record.ID, done)
+	return err
+}
+
+// operator is who uses the command, for the record.
+func operator() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "converge ledger correct"
+}
