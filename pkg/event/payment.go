@@ -19,7 +19,7 @@ var (
 type PaymentCompletedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"` // minor units
+	Amount    int64     `json:"amount" saga:"required"` // minor units
 }
 
 // Validate tells what is missing.
@@ -27,14 +27,16 @@ func (e PaymentCompletedV1) Validate() error {
 	var r require
 	r.id("orderId", e.OrderID)
 	r.id("paymentId", e.PaymentID)
-	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	r.amount(e.Amount)
 	return r.err()
 }
 
 // PaymentFailedV1: the payment was refused, and nothing was charged.
 type PaymentFailedV1 struct {
-	OrderID uuid.UUID `json:"orderId"`
-	Error   string    `json:"error"`
+	OrderID    uuid.UUID  `json:"orderId"`
+	Error      string     `json:"error"`
+	Code       Code       `json:"code"`
+	Parameters Parameters `json:"parameters"`
 }
 
 // Validate tells what is missing.
@@ -49,7 +51,7 @@ func (e PaymentFailedV1) Validate() error {
 type PaymentRefundedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"` // minor units
+	Amount    int64     `json:"amount" saga:"required"` // minor units
 }
 
 // Validate tells what is missing.
@@ -57,15 +59,17 @@ func (e PaymentRefundedV1) Validate() error {
 	var r require
 	r.id("orderId", e.OrderID)
 	r.id("paymentId", e.PaymentID)
-	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	r.amount(e.Amount)
 	return r.err()
 }
 
 // PaymentRefundFailedV1: the order is to be paid back and cannot be yet. It is tried again until payment.refunded; whoever
 // has something else to undo for the order need not wait for that.
 type PaymentRefundFailedV1 struct {
-	OrderID uuid.UUID `json:"orderId"`
-	Error   string    `json:"error"`
+	OrderID    uuid.UUID  `json:"orderId"`
+	Error      string     `json:"error"`
+	Code       Code       `json:"code"`
+	Parameters Parameters `json:"parameters"`
 }
 
 // Validate tells what is missing.
