@@ -33,7 +33,7 @@ WHERE id = $1 AND stock + $2 <= $3 RETURNING ` + productColumns
 
 	listProductsSQL = `SELECT ` + productColumns + ` FROM products WHERE id > $1 ORDER BY id LIMIT $2`
 
-	findReservationSQL = `SELECT order_id, status, items, reason, created_at, released_at FROM reservations WHERE order_id = $1`
+	findReservationSQL = `SELECT order_id, status, items, reason, reason_code, reason_parameters, created_at, released_at FROM reservations WHERE order_id = $1`
 )
 
 // putProduct creates the product or changes it. It changes nothing where the product it returns holds more reserved
