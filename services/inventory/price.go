@@ -25,17 +25,22 @@ func cost(lines []Line, prices map[string]Money) *big.Int {
 
 // mismatch is why the lines, whose products are all known, are not to be had for what is asked, or nothing.
 func (b *books) mismatch(lines []Line, asked Money) refusal {
-	parameters := event.Parameters{"askedAmount": digits(asked.Amount), "askedCurrency": asked.Currency}
 	for _, l := range lines {
 		if is := b.prices[l.ProductID].Currency; is != asked.Currency {
-			parameters["productId"], parameters["currency"] = l.ProductID, is
-			return refusal{fmt.Sprintf("price mismatch: %d %s asked, the price of %s is in %s", asked.Amount, asked.Currency, l.ProductID, is), event.CodePriceMismatch, parameters}
+			text := fmt.Sprintf("price mismatch: %d %s asked, the price of %s is in %s", asked.Amount, asked.Currency, l.ProductID, is)
+			return asked.refused(text, event.Parameters{"productId": l.ProductID, "currency": is})
 		}
 	}
 	is := cost(lines, b.prices)
 	if is.IsInt64() && is.Int64() == asked.Amount {
 		return refusal{}
 	}
-	parameters["amount"], parameters["currency"] = is.String(), asked.Currency
-	return refusal{fmt.Sprintf("price mismatch: %d %s asked, it is %s", asked.Amount, asked.Currency, is), event.CodePriceMismatch, parameters}
+	text := fmt.Sprintf("price mismatch: %d %s asked, it is %s", asked.Amount, asked.Currency, is)
+	return asked.refused(text, event.Parameters{"amount": is.String(), "currency": asked.Currency})
+}
+
+// refused is the refusal of what was asked, with what it is.
+func (asked Money) refused(text string, is event.Parameters) refusal {
+	is["askedAmount"], is["askedCurrency"] = digits(asked.Amount), asked.Currency
+	return refusal{text, event.CodePriceMismatch, is}
 }

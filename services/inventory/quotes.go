@@ -79,9 +79,11 @@ func (h handlers) quote(ctx context.Context, in *quoteInput) (*quoteOutput, erro
 	}
 	switch total := cost(lines, prices); {
 	case len(unknown) > 0:
-		return nil, web.Problem(http.StatusUnprocessableEntity, typeUnknownProduct, "Unknown product", fmt.Sprintf("%d of the items are of no product that there is", len(unknown)), unknown...)
+		return nil, web.Problem(http.StatusUnprocessableEntity, typeUnknownProduct, "Unknown product",
+			fmt.Sprintf("%d of the items are of no product that there is", len(unknown)), unknown...)
 	case len(mixed) > 0:
-		return nil, web.Problem(http.StatusUnprocessableEntity, typeMixedCurrencies, "Mixed currencies", "an order has one currency, and the prices of these items have several", mixed...)
+		return nil, web.Problem(http.StatusUnprocessableEntity, typeMixedCurrencies, "Mixed currencies",
+			"an order has one currency, and the prices of these items have several", mixed...)
 	case !total.IsInt64() || total.Int64() > maxAmount:
 		return nil, web.Invalid(web.Field("body.items", fmt.Sprintf("expected items that cost at most %d together, as an order does", int64(maxAmount)), total.String()))
 	default:

@@ -45,7 +45,7 @@ func TestRepairsOfFreeOrders(t *testing.T) {
 	b.deliver(reserved(t, 1, "ada", 0), reserved(t, 2, "ada", 0), reserved(t, 3, "ada", 0), reserved(t, 4, "mallory", 0))
 	do := func(status int, is Status, n int, w interface{ Result() *http.Response }) {
 		t.Helper()
-		if got := w.Result().StatusCode; got != status || b.record(n).Status != is { //nolint:bodyclose // a recorder's
+		if got := w.Result().StatusCode; got != status || b.record(n).Status != is {
 			t.Errorf("%d, and it is %s; want %d and %s", got, b.record(n).Status, status, is)
 		}
 	}
