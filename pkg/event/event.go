@@ -3,7 +3,7 @@
 // carries that one's state and a version, which tells what is newer when events overtake each other.
 //
 // Contracts only grow. A field may be added; consumers ignore those they do not know. To remove or change one, make a new
-// topic. A missing required field is a message that no code can handle, which Validate says.
+// topic. A missing required field is a message that no code can handle, which Validate says, and of a field whose zero is a value the tag.
 package event
 
 import (
@@ -55,9 +55,9 @@ func (r *require) item(ok bool, i int, name, problem string) {
 	}
 }
 
-// money checks an amount in minor units and its ISO 4217 currency.
+// money checks an amount in minor units, of which 0 is one, and its ISO 4217 currency. That an amount is there is the tag's to say.
 func (r *require) money(amount int64, currency string) {
-	r.that(amount > 0, "amount", "is missing or not positive")
+	r.amount(amount)
 	r.that(len(currency) == 3, "currency", "is missing or not three letters")
 }
 
@@ -65,6 +65,8 @@ func (r *require) money(amount int64, currency string) {
 func (r *require) currencyIfAny(currency string) {
 	r.that(currency == "" || len(currency) == 3, "currency", "is not three letters")
 }
+
+func (r *require) amount(amount int64) { r.that(amount >= 0, "amount", "is negative") }
 
 func (r *require) err() error {
 	if r.more > 0 {

@@ -46,13 +46,16 @@ func contracts() []contract {
 			Items: []event.Item{{ProductID: "coffee-beans", Quantity: 2}, {ProductID: "espresso-cup", Quantity: 1}},
 		}),
 		of(event.OrderConfirmed, event.OrderConfirmedV1{OrderID: orderID}),
-		of(event.OrderCancelled, event.OrderCancelledV1{OrderID: orderID, Reason: "out of stock: grinder: 5 wanted, 3 available"}),
+		of(event.OrderCancelled, event.OrderCancelledV1{OrderID: orderID, Reason: "out of stock: grinder: 5 wanted, 3 available",
+			Code: event.CodeOutOfStock, Parameters: event.Parameters{"productId": "grinder", "wanted": "5", "available": "3"}}).with("code", "parameters"),
 		of(event.InventoryReserved, event.InventoryReservedV1{OrderID: orderID, UserID: "ada", Amount: 3100, Currency: "EUR"}),
-		of(event.InventoryReservationFailed, event.InventoryReservationFailedV1{OrderID: orderID, Error: "unknown product: tea"}),
+		of(event.InventoryReservationFailed, event.InventoryReservationFailedV1{OrderID: orderID, Error: "unknown product: tea",
+			Code: event.CodeUnknownProduct, Parameters: event.Parameters{"productId": "tea"}}).with("code", "parameters"),
 		of(event.InventoryReleased, event.InventoryReleasedV1{OrderID: orderID}),
 		of(event.PaymentCompleted, event.PaymentCompletedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100, Currency: "EUR"}).with("currency"),
-		of(event.PaymentFailed, event.PaymentFailedV1{OrderID: orderID, Error: "user ada is declined"}),
-		of(event.OrderCancelRequested, event.OrderCancelRequestedV1{OrderID: orderID, Reason: "changed my mind"}),
+		of(event.PaymentFailed, event.PaymentFailedV1{OrderID: orderID, Error: "user ada is declined",
+			Code: event.CodeDeclined, Parameters: event.Parameters{"userId": "ada"}}).with("code", "parameters"),
+		of(event.OrderCancelRequested, event.OrderCancelRequestedV1{OrderID: orderID, Reason: "changed my mind", Code: event.CodeCancelledByUser}).with("code", "parameters"),
 		of(event.PaymentRefunded, event.PaymentRefundedV1{OrderID: orderID, PaymentID: paymentID, Amount: 3100, Currency: "EUR"}).with("currency"),
 		of(event.ProductUpdated, event.ProductUpdatedV1{
 			ProductID: "coffee-beans", Version: 3, Name: "Coffee beans, 1 kg", Price: 1250, Currency: "EUR", Stock: event.InStock,
@@ -60,7 +63,8 @@ func contracts() []contract {
 		of(event.UserProfileUpdated, event.UserProfileUpdatedV1{
 			UserID: "ada", Version: 2, Name: "Ada Lovelace", Email: "ada@example.com", Bio: "Writes programs for machines that are not built yet.",
 		}).with("email", "bio"),
-		of(event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: orderID, Error: "account merchant.EUR is frozen"}),
+		of(event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: orderID, Error: "account merchant.EUR is frozen",
+			Code: event.CodeAccountFrozen, Parameters: event.Parameters{"accountId": "merchant.EUR"}}).with("code", "parameters"),
 	}
 }
 

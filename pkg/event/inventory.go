@@ -19,7 +19,7 @@ var (
 type InventoryReservedV1 struct {
 	OrderID  uuid.UUID `json:"orderId"`
 	UserID   string    `json:"userId"`
-	Amount   int64     `json:"amount"` // minor units
+	Amount   int64     `json:"amount" saga:"required"` // minor units; 0: all of it costs nothing
 	Currency string    `json:"currency"`
 }
 
@@ -32,10 +32,12 @@ func (e InventoryReservedV1) Validate() error {
 	return r.err()
 }
 
-// InventoryReservationFailedV1: no line of the order is reserved. Error names the product that there is not enough of.
+// InventoryReservationFailedV1: no line of the order is reserved. Error names the product that there is not enough of, or the price.
 type InventoryReservationFailedV1 struct {
-	OrderID uuid.UUID `json:"orderId"`
-	Error   string    `json:"error"`
+	OrderID    uuid.UUID  `json:"orderId"`
+	Error      string     `json:"error"`
+	Code       Code       `json:"code"`
+	Parameters Parameters `json:"parameters"`
 }
 
 // Validate tells what is missing.

@@ -20,7 +20,7 @@ type OrderCreatedV1 struct {
 	OrderID  uuid.UUID `json:"orderId"`
 	UserID   string    `json:"userId"`
 	Items    []Item    `json:"items"`
-	Amount   int64     `json:"amount"` // minor units
+	Amount   int64     `json:"amount" saga:"required"` // minor units; 0: all of it costs nothing
 	Currency string    `json:"currency"`
 }
 
@@ -53,8 +53,10 @@ func (e OrderConfirmedV1) Validate() error {
 
 // OrderCancelledV1: the order will not be fulfilled; final.
 type OrderCancelledV1 struct {
-	OrderID uuid.UUID `json:"orderId"`
-	Reason  string    `json:"reason"`
+	OrderID    uuid.UUID  `json:"orderId"`
+	Reason     string     `json:"reason"`
+	Code       Code       `json:"code"`
+	Parameters Parameters `json:"parameters"`
 }
 
 // Validate tells what is missing.
@@ -67,8 +69,10 @@ func (e OrderCancelledV1) Validate() error {
 
 // OrderCancelRequestedV1: what was done for the order is to be undone. It may come before what it undoes.
 type OrderCancelRequestedV1 struct {
-	OrderID uuid.UUID `json:"orderId"`
-	Reason  string    `json:"reason"`
+	OrderID    uuid.UUID  `json:"orderId"`
+	Reason     string     `json:"reason"`
+	Code       Code       `json:"code"`
+	Parameters Parameters `json:"parameters"`
 }
 
 // Validate tells what is missing.

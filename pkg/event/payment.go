@@ -19,8 +19,8 @@ var (
 type PaymentCompletedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"`   // minor units
-	Currency  string    `json:"currency"` // ISO 4217, the order's; empty in old events
+	Amount    int64     `json:"amount" saga:"required"` // minor units
+	Currency  string    `json:"currency"`               // ISO 4217, the order's; empty in old events
 }
 
 // Validate tells what is missing.
@@ -28,15 +28,17 @@ func (e PaymentCompletedV1) Validate() error {
 	var r require
 	r.id("orderId", e.OrderID)
 	r.id("paymentId", e.PaymentID)
-	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	r.amount(e.Amount)
 	r.currencyIfAny(e.Currency)
 	return r.err()
 }
 
 // PaymentFailedV1: the payment was refused, and nothing was charged.
 type PaymentFailedV1 struct {
-	OrderID uuid.UUID `json:"orderId"`
-	Error   string    `json:"error"`
+	OrderID    uuid.UUID  `json:"orderId"`
+	Error      string     `json:"error"`
+	Code       Code       `json:"code"`
+	Parameters Parameters `json:"parameters"`
 }
 
 // Validate tells what is missing.
@@ -51,8 +53,8 @@ func (e PaymentFailedV1) Validate() error {
 type PaymentRefundedV1 struct {
 	OrderID   uuid.UUID `json:"orderId"`
 	PaymentID uuid.UUID `json:"paymentId"`
-	Amount    int64     `json:"amount"`   // minor units
-	Currency  string    `json:"currency"` // ISO 4217, the payment's; empty in old events
+	Amount    int64     `json:"amount" saga:"required"` // minor units
+	Currency  string    `json:"currency"`               // ISO 4217, the payment's; empty in old events
 }
 
 // Validate tells what is missing.
@@ -60,7 +62,7 @@ func (e PaymentRefundedV1) Validate() error {
 	var r require
 	r.id("orderId", e.OrderID)
 	r.id("paymentId", e.PaymentID)
-	r.that(e.Amount > 0, "amount", "is missing or not positive")
+	r.amount(e.Amount)
 	r.currencyIfAny(e.Currency)
 	return r.err()
 }
@@ -68,8 +70,10 @@ func (e PaymentRefundedV1) Validate() error {
 // PaymentRefundFailedV1: the order is to be paid back and cannot be yet. It is tried again until payment.refunded; whoever
 // has something else to undo for the order need not wait for that.
 type PaymentRefundFailedV1 struct {
-	OrderID uuid.UUID `json:"orderId"`
-	Error   string    `json:"error"`
+	OrderID    uuid.UUID  `json:"orderId"`
+	Error      string     `json:"error"`
+	Code       Code       `json:"code"`
+	Parameters Parameters `json:"parameters"`
 }
 
 // Validate tells what is missing.

@@ -167,13 +167,15 @@ func decodeData[T any](value []byte) (data T, err error) {
 	if err := json.Unmarshal(value, &data); err != nil {
 		return data, fmt.Errorf("decode: %w", err)
 	}
-	if err := checkFields(reflect.TypeFor[T](), value); err != nil {
+	invalid, err := checkFields(reflect.TypeFor[T](), value)
+	if err != nil {
 		return data, fmt.Errorf("decode: %w", err)
 	}
 	if v, ok := any(data).(validator); ok {
-		if err := v.Validate(); err != nil {
-			return data, fmt.Errorf("invalid: %w", err)
-		}
+		invalid = errors.Join(v.Validate(), invalid)
+	}
+	if invalid != nil {
+		return data, fmt.Errorf("invalid: %w", invalid)
 	}
 	return data, nil
 }

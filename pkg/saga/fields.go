@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf16"
@@ -15,17 +16,22 @@ import (
 // in other letter case as the one of the type, half a surrogate pair as U+FFFD. checkFields refuses these three. Fields that
 // the type does not have stay allowed: events grow.
 //
+// A field with the tag `saga:"required"` has to be there, and not null: of one whose zero is a value like any other, such as an amount,
+// Validate cannot say that it is missing. Those are returned as missing.
+//
 // value is valid JSON: json.Unmarshal has taken it.
-func checkFields(t reflect.Type, value []byte) error {
+func checkFields(t reflect.Type, value []byte) (missing, err error) {
 	c := fieldCheck{text: value}
-	return c.value(shapeOf(t))
+	err = c.value(shapeOf(t))
+	return c.missing, err
 }
 
 // shape is what matters of a type: the fields by name of a struct, and the shape of what lies in it. A nil shape is that of
 // a type without structs, or one that reads its JSON itself.
 type shape struct {
-	fields map[string]*shape // of a struct
-	elem   *shape            // of a list or map
+	fields   map[string]*shape // of a struct
+	elem     *shape            // of a list or map
+	required []string          // of the fields
 }
 
 var shapes sync.Map // reflect.Type → *shape
@@ -90,14 +96,18 @@ func (s *shape) add(t reflect.Type, within map[reflect.Type]*shape, taken map[re
 				name = f.Name
 			}
 			s.fields[name] = newShape(f.Type, within)
+			if f.Tag.Get("saga") == "required" {
+				s.required = append(s.required, name)
+			}
 		}
 	}
 }
 
 // fieldCheck reads JSON whose syntax has been checked, so nothing it expects can be missing.
 type fieldCheck struct {
-	text []byte
-	pos  int
+	text    []byte
+	pos     int
+	missing error // the first required field that an object lacks
 }
 
 func (c *fieldCheck) next() byte {
@@ -150,6 +160,7 @@ func (c *fieldCheck) object(s *shape) error {
 	var few [16][]byte // names so far, as nearly every object has them: without an allocation
 	names := few[:0]
 	var many map[string]struct{}
+	given := 0 // the bits of those that are required
 	for c.pos++; c.next() != '}'; {
 		name, err := c.quoted()
 		if err != nil {
@@ -186,12 +197,23 @@ func (c *fieldCheck) object(s *shape) error {
 					return err
 				}
 			}
+			if at := slices.Index(s.required, string(name)); at >= 0 && c.next() != 'n' { // null
+				given |= 1 << at
+			}
 		}
 		if err := c.value(inner); err != nil {
 			return err
 		}
 	}
 	c.pos++
+	if s != nil && c.missing == nil {
+		for at, name := range s.required {
+			if given&(1<<at) == 0 {
+				c.missing = fmt.Errorf("%s is missing", name)
+				break
+			}
+		}
+	}
 	return nil
 }
 

@@ -93,6 +93,31 @@ func TestAmbiguousValues(t *testing.T) {
 	}
 }
 
+type bill struct {
+	Amount int64  `json:"amount" saga:"required"`
+	Lines  []line `json:"lines"`
+}
+
+type line struct {
+	Units int64 `json:"units" saga:"required"`
+}
+
+// Zero is an amount, and no amount is none.
+func TestRequiredFields(t *testing.T) {
+	t.Parallel()
+	bills := saga.NewTopic[bill]("bills")
+	for value, reason := range map[string]string{
+		`{"amount":0}`: "", `{"lines":[{"units":0},{"units":1}],"amount":1}`: "",
+		`{}`: "amount is missing", `{"amount":null}`: "amount is missing", `{"Amount":1}`: "letter case",
+		`{"amount" : null , "lines":[]}`: "amount is missing", `{"amount":1,"lines":[{"units":1},{}]}`: "units is missing",
+	} {
+		_, err := saga.Decode(bills, broker.Record{Topic: "bills", Value: []byte(value)})
+		if (err == nil) != (reason == "") || (err != nil && !strings.Contains(err.Error(), reason)) {
+			t.Errorf("%s: %v, want %q", value, err, reason)
+		}
+	}
+}
+
 // Whatever encoding/json writes of a type is read back.
 func TestWrittenValuesAreRead(t *testing.T) {
 	t.Parallel()

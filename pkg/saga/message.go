@@ -18,7 +18,7 @@ import (
 type Topic[T any] struct{ name string }
 
 // NewTopic declares a topic whose values are T, as JSON. If T has a method Validate() error, a value that it refuses is
-// as undecodable as broken JSON.
+// as undecodable as broken JSON, and so is one without a field of T that has the tag `saga:"required"`.
 func NewTopic[T any](name string) Topic[T] { return Topic[T]{name} }
 
 // Name is the topic's name.

@@ -6,12 +6,12 @@ package analytics
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/converge-dev/converge/pkg/event"
 )
 
 // Hour is what was ordered in one hour, by the time of the order.
@@ -46,6 +46,8 @@ type Refusals struct {
 	By     string `json:"by" enum:"inventory,payment"`
 	Reason string `json:"reason" example:"out of stock: grinder" doc:"one of a few, by product where it is out of stock; other: any other"`
 	Orders int64  `json:"orders"`
+
+	Code event.Code `json:"code" db:"-" example:"out-of-stock" doc:"of the reason, as events have it; other: any other"`
 }
 
 // Times are how long something took for some orders. They compare the clocks of the machines that publish.
@@ -70,49 +72,10 @@ type Updates struct {
 	Users   int64     `json:"users" doc:"how many users these are"`
 }
 
-// other is the kind of every reason that is none of those known here: it may be anything, words of users too.
-const other = "other"
-
-// kinds are the reasons that are counted, in the order in which they are looked for. What is different in every order is left out, since it hides
-// how many are alike; only the products that are out of stock are told apart, of which there are as many as inventory has. A kind is of its own kind.
-var kinds = []struct {
-	reason *regexp.Regexp
-	kind   string // $1 is what the reason has in parentheses
-}{
-	{regexp.MustCompile(`^(out of stock: [A-Za-z0-9._-]{1,64})(?:: .*)?$`), "$1"},
-	{regexp.MustCompile(`^out of stock\b`), "out of stock"},
-	{regexp.MustCompile(`^unknown product\b`), "unknown product"},
-	{regexp.MustCompile(`^user (?:.* )?is declined$`), "user is declined"},
-	{regexp.MustCompile(`^amount .* is above the limit of `), "amount N is above the limit of N"},
-	{regexp.MustCompile(`^insufficient balance\b`), "insufficient balance: N wanted, N available"},
-	{regexp.MustCompile(`^account (?:.* )?is frozen$`), "account is frozen"},
-	{regexp.MustCompile(`^account (?:.* )?is not a user's$`), "account is not a user's"},
-	{regexp.MustCompile(`^account .* is in ..., not in ...$|^account is in another currency$`), "account is in another currency"},
-	{regexp.MustCompile(`^no charge in the ledger$`), "no charge in the ledger"},
-	{regexp.MustCompile(`^released before it was reserved$`), "released before it was reserved"},
-}
-
-// kindOf is what a reason has in common with others of its kind. There are as many kinds as the code and the catalogue know, whatever the reason says.
-func kindOf(reason string) string {
-	reason = strings.Join(strings.Fields(reason), " ")
-	for _, k := range kinds {
-		if m := k.reason.FindStringSubmatchIndex(reason); m != nil {
-			return string(k.reason.ExpandString(nil, k.kind, reason, m))
-		}
-	}
-	return other
-}
-
-// ofCancelled tells whether it is no refusal: payment and inventory say so of an order that was cancelled before they learned of it, payment with the
-// words of whoever cancelled it.
-func ofCancelled(reason string) bool {
-	return reason == "released before it was reserved" || reason == "the order was cancelled" || strings.HasPrefix(reason, "the order was cancelled:")
-}
-
 // mostRefusals bounds a report.
 const mostRefusals = 100
 
-// refusals counts by kinds what was counted by reasons: rows from before, or of a process of an earlier version, have other ones.
+// refusals sums up rows by kind and code.
 func refusals(rows []Refusals) []Refusals {
 	type key struct{ by, kind string }
 	counts := map[key]int64{}
@@ -123,7 +86,7 @@ func refusals(rows []Refusals) []Refusals {
 	}
 	out := make([]Refusals, 0, len(counts))
 	for k, n := range counts {
-		out = append(out, Refusals{k.by, k.kind, n})
+		out = append(out, Refusals{By: k.by, Reason: k.kind, Orders: n, Code: codeOf(k.kind)})
 	}
 	slices.SortFunc(out, func(a, b Refusals) int {
 		return cmp.Or(cmp.Compare(b.Orders, a.Orders), cmp.Compare(a.By, b.By), cmp.Compare(a.Reason, b.Reason))

@@ -141,7 +141,7 @@ func reports() map[string][]any {
 	return map[string][]any{
 		"orders":   {row{"hour": hour12, "pending": 1.0, "confirmed": 2.0, "cancelled": 2.0}, row{"hour": hour13, "pending": 0.0, "confirmed": 0.0, "cancelled": 1.0}},
 		"revenue":  {row{"hour": hour12, "currency": "EUR", "orders": 1.0, "amount": 1000.0}, row{"hour": hour12, "currency": "JPY", "orders": 1.0, "amount": 500.0}},
-		"refusals": {row{"by": "inventory", "reason": "out of stock: cup", "orders": 1.0}, row{"by": "payment", "reason": "user is declined", "orders": 1.0}},
+		"refusals": {row{"by": "inventory", "code": "out-of-stock", "reason": "out of stock: cup", "orders": 1.0}, row{"by": "payment", "code": "declined", "reason": "user is declined", "orders": 1.0}},
 		"durations": {
 			row{"state": "CONFIRMED", "orders": 3.0, "p50Ms": 110.0, "p90Ms": 262.0, "p99Ms": 296.2, "maxMs": 300.0},
 			row{"state": "CANCELLED", "orders": 2.0, "p50Ms": 50.0, "p90Ms": 58.0, "p99Ms": 59.8, "maxMs": 60.0},
@@ -254,7 +254,7 @@ func TestCancelledIsNotRefused(t *testing.T) {
 		at(t, 10, event.PaymentFailed, order(2).String(), event.PaymentFailedV1{OrderID: order(2), Error: "insufficient balance: 12 wanted, 3 available"}),
 	)
 	b.deliver(at(t, 10, event.PaymentFailed, order(3).String(), event.PaymentFailedV1{OrderID: order(3), Error: "the order was cancelled: " + said}))
-	want := []any{row{"by": "payment", "reason": "insufficient balance: N wanted, N available", "orders": 1.0}}
+	want := []any{row{"by": "payment", "code": "insufficient-balance", "reason": "insufficient balance: N wanted, N available", "orders": 1.0}}
 	if diff := cmp.Diff(want, b.report("refusals")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -308,7 +308,7 @@ SELECT 1, gen_random_uuid(), $1, $1, 'payment', r FROM unnest($2::text[]) AS r`,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	want := []any{row{"by": "payment", "reason": "account is frozen", "orders": 2.0}, row{"by": "payment", "reason": "insufficient balance: N wanted, N available", "orders": 1.0}}
+	want := []any{row{"by": "payment", "code": "account-frozen", "reason": "account is frozen", "orders": 2.0}, row{"by": "payment", "code": "insufficient-balance", "reason": "insufficient balance: N wanted, N available", "orders": 1.0}}
 	if diff := cmp.Diff(want, b.report("refusals")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -23,11 +23,11 @@ func Side() readside.Side {
 			saga.OnBatch(event.PaymentCompleted, note(to, func(f *fact, e event.PaymentCompletedV1) { f.order, f.paid = e.OrderID, true })),
 			saga.OnBatch(event.PaymentFailed, note(to, func(f *fact, e event.PaymentFailedV1) {
 				f.order = e.OrderID
-				f.refused("payment", e.Error)
+				f.refused("payment", e.Code, e.Parameters, e.Error)
 			})),
 			saga.OnBatch(event.InventoryReservationFailed, note(to, func(f *fact, e event.InventoryReservationFailedV1) {
 				f.order = e.OrderID
-				f.refused("inventory", e.Error)
+				f.refused("inventory", e.Code, e.Parameters, e.Error)
 			})),
 			saga.OnBatch(event.UserProfileUpdated, updated(to)),
 		}
@@ -56,9 +56,9 @@ func note[T any](to readside.Target, of func(*fact, T)) func(context.Context, pg
 }
 
 // refused notes a refusal, unless the order was cancelled.
-func (f *fact) refused(by, reason string) {
-	if !ofCancelled(reason) {
-		f.refusedBy, f.refusal = by, kindOf(reason)
+func (f *fact) refused(by string, code event.Code, about event.Parameters, text string) {
+	if refusal(code, text) {
+		f.refusedBy, f.refusal = by, kindOfEvent(code, about, text)
 	}
 }
 

@@ -215,8 +215,8 @@ func addrsOf(all []*rig.Process, service string) []string {
 // stockUp puts the products in stock where there is no service to ask.
 func stockUp(ctx context.Context, inventory *pgxpool.Pool) error {
 	const sql = `INSERT INTO products (id, name, price, currency, stock, available, reserved)
-SELECT 'product-' || n, 'Product ' || n, 100, 'EUR', $2, $2, 0 FROM generate_series(0, $1 - 1) AS n`
-	if _, err := inventory.Exec(ctx, sql, products, int64(stock)); err != nil {
+SELECT 'product-' || n, 'Product ' || n, $3, 'EUR', $2, $2, 0 FROM generate_series(0, $1 - 1) AS n`
+	if _, err := inventory.Exec(ctx, sql, products, int64(stock), int64(price)); err != nil {
 		return fmt.Errorf("put products in stock: %w", err)
 	}
 	return nil
@@ -228,7 +228,7 @@ func seed(ctx context.Context, addr string) error {
 	g.SetLimit(8)
 	for n := range products {
 		g.Go(func() error {
-			body := fmt.Sprintf(`{"name":"Product %d","price":100,"currency":"EUR","stock":%d}`, n, stock)
+			body := fmt.Sprintf(`{"name":"Product %d","price":%d,"currency":"EUR","stock":%d}`, n, price, stock)
 			req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+addr+"/products/"+productID(n), strings.NewReader(body))
 			if err != nil {
 				return err

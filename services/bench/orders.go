@@ -15,6 +15,7 @@ const (
 	products = 1000
 	stock    = 1_000_000_000 // of each product, so that no order is refused
 	users    = 10_000
+	price    = 100 // of a unit of each product, in minor units
 )
 
 // orders makes up orders: two lines each, of different products, evenly spread.
@@ -38,10 +39,11 @@ type draft struct {
 func (o orders) next() draft {
 	first := o.rnd.IntN(products)
 	second := (first + 1 + o.rnd.IntN(products-1)) % products
-	return draft{
-		user: o.rnd.IntN(users), amount: 100 + o.rnd.Int64N(10_000),
-		lines: [2]line{{first, 1 + o.rnd.Int64N(3)}, {second, 1}},
+	d := draft{user: o.rnd.IntN(users), lines: [2]line{{first, 1 + o.rnd.Int64N(3)}, {second, 1}}}
+	for _, l := range d.lines {
+		d.amount += price * l.quantity
 	}
+	return d
 }
 
 // appendTo writes the body of a POST /orders, by hand: the driver should cost little.

@@ -121,6 +121,7 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 		return err
 	}
 	common := []string{"KAFKA_SESSION_TIMEOUT=" + sessionTimeout.String(), "CONVERGE_SABOTAGE=" + w.opts.Sabotage, "PAYMENT_DECLINE_ABOVE=0",
+		"PRICE_CHECK=off",                                                 // an order's amount is its number
 		"OPENING_BALANCE=" + strconv.Itoa(opening), "KAFKA_REPLICATION=1"} // one copy of each partition, so that a broker can be missed
 	w.launch = rig.Launch{
 		Services: serviceNames(), Instances: 1, Brokers: strings.Join(brokers, ","), Partitions: partitions, Databases: urls, Logs: w.opts.Dir,

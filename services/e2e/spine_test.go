@@ -23,6 +23,7 @@ func TestSpine(t *testing.T) {
 		{name: "an order is confirmed", run: orderIsConfirmed},
 		{name: "an order finds nothing in stock", run: orderIsOutOfStock},
 		{name: "a declined order gives its stock back", run: orderIsDeclined},
+		{name: "free orders are orders", run: ordersAreFree},
 		{name: "a request sent again is one order", run: requestSentAgain},
 		{name: "orders are cancelled", run: ordersAreCancelled},
 		{name: "a frozen merchant pays back when it is thawed", run: merchantIsFrozen},
@@ -90,6 +91,25 @@ func orderIsDeclined(t *testing.T, s *spine) {
 		t.Errorf("the reason is %q; want one that names the amount", o.Reason)
 	}
 	if n := s.balance(t, user, []string{o.ID}, map[string]int64{tea: 10}); n != (tally{declined: 1}) {
+		t.Errorf("orders ended as %+v", n)
+	}
+}
+
+func ordersAreFree(t *testing.T, s *spine) {
+	leaflet, user := s.product(t, 10), unique("user")
+	var ids []string
+	for _, amount := range []int64{0, 0, 500} {
+		o := s.place(t, cart(user, leaflet, 1, amount))
+		s.settled(t, o.ID, confirmed, "order.created", "payment.completed")
+		ids = append(ids, o.ID)
+	}
+	o, err := fetch[order](t.Context(), s.url("order")+"/orders/"+ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cancel(t, o)
+	s.settled(t, o.ID, cancelled, "order.created", "inventory.released", "order.cancel.requested", "payment.completed", "payment.refunded")
+	if n := s.balance(t, user, ids, map[string]int64{leaflet: 10}); n != (tally{confirmed: 2, refunded: 1}) {
 		t.Errorf("orders ended as %+v", n)
 	}
 }

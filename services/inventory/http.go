@@ -122,6 +122,7 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 		OperationID: "get-reservation", Method: http.MethodGet, Path: "/reservations/{orderId}", Summary: "Show what is reserved for an order",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, h.reservation)
+	h.registerQuotes(api)
 }
 
 func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error) {

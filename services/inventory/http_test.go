@@ -136,7 +136,7 @@ func TestProductsOverHTTP(t *testing.T) {
 		{"list", "GET", "/products", "", 200, map[string]any{"products": []any{product("tea", 10, 4)}}},
 	} {
 		if step.method == "" {
-			b.deliver(created(t, 1, Line{"tea", 4}))
+			b.deliver(asked(t, 1, 4*499, "EUR", Line{"tea", 4}))
 			continue
 		}
 		status, got := request(t, api, step.method, step.path, step.body)
@@ -186,8 +186,9 @@ func TestReservationsOverHTTP(t *testing.T) {
 	for n, want := range []map[string]any{
 		1: {"status": "RESERVED", "items": items},
 		2: {"status": "RELEASED", "items": items},
-		3: {"status": "REFUSED", "items": []any{}, "reason": "out of stock: tea: 2 wanted, 1 available"},
-		4: {"status": "RELEASED", "items": []any{}, "reason": "released before it was reserved"},
+		3: {"status": "REFUSED", "items": []any{}, "reason": "out of stock: tea: 2 wanted, 1 available",
+			"reasonCode": "out-of-stock", "reasonParameters": map[string]any{"productId": "tea", "wanted": "2", "available": "1"}},
+		4: {"status": "RELEASED", "items": []any{}, "reason": "released before it was reserved", "reasonCode": "order-cancelled"},
 	} {
 		if n == 0 {
 			continue

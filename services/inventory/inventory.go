@@ -107,12 +107,16 @@ type Reservation struct {
 	Status  Status    `json:"status" enum:"RESERVED,RELEASED,REFUSED"`
 	Items   []Line    `json:"items" nullable:"false" doc:"what is or was reserved, each product once"`
 	Reason  string    `json:"reason,omitempty" doc:"why nothing was reserved"`
+
+	ReasonCode       event.Code       `json:"reasonCode,omitempty" example:"out-of-stock" doc:"the same for programs"`
+	ReasonParameters event.Parameters `json:"reasonParameters,omitempty" doc:"what the code is about"`
 }
 
 // books are the rows that a batch of messages works on, and what it changed in them. Messages apply one after the other,
 // so a batch comes out as its messages would alone, in its order.
 type books struct {
 	available    map[string]int64 // units, of the products that exist
+	prices       map[string]Money // of one unit, of the same
 	reservations map[uuid.UUID]Reservation
 
 	moved    map[string]int64 // units from available to reserved, per product
@@ -122,17 +126,23 @@ type books struct {
 }
 
 func newBooks() *books {
-	return &books{available: map[string]int64{}, reservations: map[uuid.UUID]Reservation{}, moved: map[string]int64{}}
+	return &books{available: map[string]int64{}, prices: map[string]Money{}, reservations: map[uuid.UUID]Reservation{}, moved: map[string]int64{}}
 }
 
-// reserve takes every line of the order or none, and returns the outcome: the stored one if the order has one.
-func (b *books) reserve(order uuid.UUID, lines []Line) Reservation {
+// reserve takes every line of the order or none, and returns the outcome: the stored one if the order has one. What is asked for the order
+// has to be what its lines cost; nil is held to nothing. A product that is unknown or short is named before the price.
+func (b *books) reserve(order uuid.UUID, lines []Line, asked *Money) Reservation {
 	if r, ok := b.reservations[order]; ok {
 		return r
 	}
 	r := Reservation{OrderID: order, Status: Reserved, Items: merge(lines)}
-	if r.Reason = b.shortage(lines, r.Items); r.Reason != "" {
+	why := b.shortage(lines, r.Items)
+	if why.text == "" && asked != nil {
+		why = b.mismatch(lines, *asked)
+	}
+	if why.text != "" {
 		r.Status, r.Items = Refused, []Line{}
+		r.Reason, r.ReasonCode, r.ReasonParameters = why.text, why.code, why.parameters
 	}
 	b.move(r.Items, 1)
 	b.reservations[order] = r
@@ -140,10 +150,11 @@ func (b *books) reserve(order uuid.UUID, lines []Line) Reservation {
 	return r
 }
 
-// reserveAgain takes every line for an order that should have them, whatever became of its own attempt, or says why not.
+// reserveAgain takes every line for an order that should have them, whatever became of its own attempt, or says why not. It restores what was agreed
+// on, whatever the products cost by now.
 func (b *books) reserveAgain(order uuid.UUID, lines []Line) (shortage string) {
 	r := Reservation{OrderID: order, Status: Reserved, Items: merge(lines)}
-	if shortage = b.shortage(lines, r.Items); shortage != "" {
+	if shortage = b.shortage(lines, r.Items).text; shortage != "" {
 		return shortage
 	}
 	if _, known := b.reservations[order]; known {
@@ -162,7 +173,7 @@ func (b *books) release(order uuid.UUID) {
 	r, ok := b.reservations[order]
 	switch {
 	case !ok:
-		r = Reservation{OrderID: order, Status: Released, Items: []Line{}, Reason: releasedFirst}
+		r = Reservation{OrderID: order, Status: Released, Items: []Line{}, Reason: releasedFirst, ReasonCode: event.CodeOrderCancelled}
 		b.added = append(b.added, order)
 	case r.Status == Reserved:
 		r.Status = Released
@@ -198,8 +209,15 @@ func (b *books) move(items []Line, sign int64) {
 	}
 }
 
+// refusal is why nothing is reserved; without a text it is none.
+type refusal struct {
+	text       string
+	code       event.Code
+	parameters event.Parameters
+}
+
 // shortage names the first product of lines that there is not enough of, or nothing. items are the same lines, merged.
-func (b *books) shortage(lines, items []Line) string {
+func (b *books) shortage(lines, items []Line) refusal {
 	wanted := make(map[string]int64, len(items))
 	for _, l := range items {
 		wanted[l.ProductID] = l.Quantity
@@ -208,13 +226,19 @@ func (b *books) shortage(lines, items []Line) string {
 		available, known := b.available[l.ProductID]
 		switch {
 		case !known:
-			return "unknown product: " + displayID(l.ProductID)
+			id := displayID(l.ProductID)
+			return refusal{"unknown product: " + id, event.CodeUnknownProduct, event.Parameters{"productId": id}}
 		case wanted[l.ProductID] > available:
-			return fmt.Sprintf("out of stock: %s: %d wanted, %d available", l.ProductID, wanted[l.ProductID], available)
+			return refusal{
+				fmt.Sprintf("out of stock: %s: %d wanted, %d available", l.ProductID, wanted[l.ProductID], available), event.CodeOutOfStock,
+				event.Parameters{"productId": l.ProductID, "wanted": digits(wanted[l.ProductID]), "available": digits(available)},
+			}
 		}
 	}
-	return ""
+	return refusal{}
 }
+
+func digits(n int64) string { return strconv.FormatInt(n, 10) }
 
 // merge adds up the lines of each product and sorts them. A sum that overflows stays at the largest number, which no
 // stock reaches.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -44,7 +45,7 @@ func TestReserveIsAllOrNothing(t *testing.T) {
 			if tt.reason != "" {
 				want = Reservation{OrderID: order(1), Status: Refused, Items: []Line{}, Reason: tt.reason}
 			}
-			if diff := cmp.Diff(want, b.reserve(order(1), tt.lines)); diff != "" {
+			if diff := cmp.Diff(want, b.reserve(order(1), tt.lines, nil), cmpopts.IgnoreFields(Reservation{}, "ReasonCode", "ReasonParameters")); diff != "" {
 				t.Errorf("outcome (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(left, b.available); diff != "" {
@@ -73,7 +74,7 @@ func TestBooksBalance(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
 				n := rapid.IntRange(0, len(orders)-1).Draw(t, "order")
-				r := b.reserve(order(n), orders[n])
+				r := b.reserve(order(n), orders[n], nil)
 				if was, ok := outcomes[n]; ok && was != r.Reason {
 					t.Fatalf("order %d: %q became %q", n, was, r.Reason)
 				}

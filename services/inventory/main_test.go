@@ -35,13 +35,16 @@ type bundle struct {
 	db *pgxpool.Pool
 }
 
+// price is what a unit of each product costs, unless a test says otherwise.
+const price = 100
+
 // setup gives a test its own database, with products of so many units.
 func setup(t *testing.T, stock ...Line) bundle {
 	t.Helper()
 	migrate := sagatest.Migrate(pg.Migration{Name: "inventory", FS: migrations.For("inventory")})
 	b := bundle{t, pgtest.New(t, "inventory", migrate)}
 	for _, s := range stock {
-		_, created, err := putProduct(t.Context(), b.db, s.ProductID, Draft{Name: s.ProductID, Price: 100, Currency: "EUR", Stock: s.Quantity})
+		_, created, err := putProduct(t.Context(), b.db, s.ProductID, Draft{Name: s.ProductID, Price: price, Currency: "EUR", Stock: s.Quantity})
 		if err != nil || !created {
 			t.Fatalf("put %s: created %t, %v", s.ProductID, created, err)
 		}
@@ -132,9 +135,10 @@ func trimZeros(s string) string {
 // created is a new message, each time, that tells of the n-th order.
 func created(t *testing.T, n int, lines ...Line) broker.Record {
 	t.Helper()
-	e := event.OrderCreatedV1{OrderID: order(n), UserID: "u-1", Amount: 4200, Currency: "EUR"}
+	e := event.OrderCreatedV1{OrderID: order(n), UserID: "u-1", Currency: "EUR"}
 	for _, l := range lines {
 		e.Items = append(e.Items, event.Item(l))
+		e.Amount += price * l.Quantity
 	}
 	return sagatest.Record(t, saga.New(t.Context(), event.OrderCreated, order(n).String(), e))
 }
@@ -175,7 +179,7 @@ func (b bundle) stock() []string {
 // reservations lists every reservation, without its times, by order.
 func (b bundle) reservations() []Reservation {
 	b.Helper()
-	rows, _ := b.db.Query(b.Context(), `SELECT order_id, status, items, reason FROM reservations`)
+	rows, _ := b.db.Query(b.Context(), `SELECT order_id, status, items, reason, reason_code, reason_parameters FROM reservations`)
 	rs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Reservation])
 	if err != nil {
 		b.Fatal(err)

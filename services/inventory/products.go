@@ -31,7 +31,7 @@ WHERE id = $1 RETURNING ` + productColumns
 
 	listProductsSQL = `SELECT ` + productColumns + ` FROM products WHERE id > $1 ORDER BY id LIMIT $2`
 
-	findReservationSQL = `SELECT order_id, status, items, reason, created_at, released_at FROM reservations WHERE order_id = $1`
+	findReservationSQL = `SELECT order_id, status, items, reason, reason_code, reason_parameters, created_at, released_at FROM reservations WHERE order_id = $1`
 )
 
 // put judges a write and does it, with the event that tells of it. said tells whether the writer names a stock. It returns the product as it is

@@ -22,7 +22,7 @@ func TestReserveMeetsTheSaga(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer saga.Rollback(t.Context()) //nolint:errcheck // committed below
-	if _, err := saga.Exec(t.Context(), addReservationsSQL, []uuid.UUID{order(1)}, []string{"REFUSED"}, []string{"[]"}, []string{"out of stock"}); err != nil {
+	if _, err := saga.Exec(t.Context(), addReservationsSQL, []uuid.UUID{order(1)}, []string{"REFUSED"}, []string{"[]"}, []string{"out of stock"}, []string{""}, []string{"null"}); err != nil {
 		t.Fatal(err)
 	}
 	api, met := b.commands(), make(chan map[string]any, 1)
@@ -56,7 +56,7 @@ func TestRecountWaitsForTheSaga(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	books.reserve(order(1), []Line{{"tea", 2}})
+	books.reserve(order(1), []Line{{"tea", 2}}, nil)
 	if err := save(t.Context(), saga, books); err != nil {
 		t.Fatal(err)
 	}

@@ -17,11 +17,18 @@ import (
 // order, but not both together, and two instances, or one and its reserve, can wait for each other. That takes a poll with
 // several topics and the same products on both sides; PostgreSQL then ends one of the two ([pg.Transient] knows the deadlock),
 // which does its poll again and finds all as if it had not begun.
-func Choreography() saga.Service {
+func Choreography() saga.Service { return Config{}.choreography() }
+
+// Config is what the service decides by.
+type Config struct {
+	AnyPrice bool // an order's amount is not held to its products' prices
+}
+
+func (c Config) choreography() saga.Service {
 	return saga.Service{
 		Name: "inventory",
 		Routes: []saga.Route{
-			saga.OnBatch(event.OrderCreated, reserve, event.InventoryReserved, event.InventoryReservationFailed, event.ProductUpdated),
+			saga.OnBatch(event.OrderCreated, c.reserve, event.InventoryReserved, event.InventoryReservationFailed, event.ProductUpdated),
 			releasing(event.PaymentFailed, func(e event.PaymentFailedV1) uuid.UUID { return e.OrderID }),
 			releasing(event.PaymentRefunded, func(e event.PaymentRefundedV1) uuid.UUID { return e.OrderID }),
 			releasing(event.PaymentRefundFailed, func(e event.PaymentRefundFailedV1) uuid.UUID { return e.OrderID }),
@@ -31,8 +38,9 @@ func Choreography() saga.Service {
 	}
 }
 
-// reserve takes the items of each order, all or none. A repeated order gets its stored outcome again.
-func reserve(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCreatedV1]) ([]saga.Out, error) {
+// reserve takes the items of each order, all or none, if they cost what the order says. A repeated order gets its stored outcome again. Products are
+// locked when their prices are read: no price changes between that and the reservation.
+func (c Config) reserve(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCreatedV1]) ([]saga.Out, error) {
 	orders := make([]uuid.UUID, 0, len(msgs))
 	var products []string
 	for _, m := range msgs {
@@ -49,7 +57,11 @@ func reserve(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCreatedV
 	}
 	outs := make([]saga.Out, 0, len(msgs))
 	for _, m := range msgs {
-		r := b.reserve(m.Data.OrderID, linesOf(m.Data.Items))
+		asked := &Money{m.Data.Amount, m.Data.Currency}
+		if c.AnyPrice {
+			asked = nil
+		}
+		r := b.reserve(m.Data.OrderID, linesOf(m.Data.Items), asked)
 		outs = append(outs, outcome(m, r)...)
 	}
 	turned, err := tellTurned(ctx, tx, b, msgs[len(msgs)-1])
@@ -62,7 +74,9 @@ func reserve(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCreatedV
 // outcome tells what became of an order's attempt to reserve, which stays a fact when the items are released later.
 func outcome(m saga.Msg[event.OrderCreatedV1], r Reservation) []saga.Out {
 	if r.Reason != "" {
-		return saga.Emit(m, event.InventoryReservationFailed, event.InventoryReservationFailedV1{OrderID: r.OrderID, Error: r.Reason})
+		return saga.Emit(m, event.InventoryReservationFailed, event.InventoryReservationFailedV1{
+			OrderID: r.OrderID, Error: r.Reason, Code: r.ReasonCode, Parameters: r.ReasonParameters,
+		})
 	}
 	return saga.Emit(m, event.InventoryReserved, event.InventoryReservedV1{
 		OrderID: m.Data.OrderID, UserID: m.Data.UserID, Amount: m.Data.Amount, Currency: m.Data.Currency,

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/event"
 )
 
 // want fails the test where what was said differs.
@@ -17,7 +18,8 @@ func (b bundle) want(want []string, got []string) {
 	}
 }
 
-const said = ": reserved for u-1, 4200 EUR"
+// said is what is said of an order of so many units.
+func said(units int64) string { return fmt.Sprintf(": reserved for u-1, %d EUR", price*units) }
 
 func TestBatchReservesInOrder(t *testing.T) {
 	t.Parallel()
@@ -30,11 +32,11 @@ func TestBatchReservesInOrder(t *testing.T) {
 		created(t, 5, Line{"tea", 1}, Line{"tea", 2}),
 	)
 	b.want([]string{
-		"order 1" + said,
+		"order 1" + said(3),
 		"order 2: out of stock: cup: 1 wanted, 0 available",
 		"order 3: unknown product: sku-9",
 		"order 4: out of stock: tea: 4 wanted, 3 available",
-		"order 5" + said,
+		"order 5" + said(3),
 	}, outs)
 	b.want([]string{"cup: 0+1", "tea: 0+5"}, b.stock())
 	b.consistent()
@@ -69,7 +71,7 @@ func TestReleaseGivesBackOnce(t *testing.T) {
 
 	// What comes again finds the stored outcomes; that the order was reserved once stays true.
 	b.want([]string{"order 1: released", "order 1: released"}, b.deliver(unpaid(t, 1), unpaid(t, 1)))
-	b.want([]string{"order 1" + said}, b.deliver(created(t, 1, Line{"tea", 2}, Line{"cup", 1})))
+	b.want([]string{"order 1" + said(3)}, b.deliver(created(t, 1, Line{"tea", 2}, Line{"cup", 1})))
 	b.want([]string{}, b.deliver(order1))
 	b.want([]string{"cup: 5+0", "tea: 4+1"}, b.stock())
 	b.consistent()
@@ -114,7 +116,8 @@ func TestReleaseOfARefusedOrderChangesNothing(t *testing.T) {
 	b.want([]string{"order 1: released"}, b.deliver(unpaid(t, 1)))
 	b.want(refused, b.deliver(created(t, 1, Line{"tea", 2})))
 	b.want([]string{"tea: 1+0"}, b.stock())
-	want := []Reservation{{OrderID: order(1), Status: Refused, Items: []Line{}, Reason: "out of stock: tea: 2 wanted, 1 available"}}
+	want := []Reservation{{OrderID: order(1), Status: Refused, Items: []Line{}, Reason: "out of stock: tea: 2 wanted, 1 available",
+		ReasonCode: event.CodeOutOfStock, ReasonParameters: event.Parameters{"productId": "tea", "wanted": "2", "available": "1"}}}
 	if diff := cmp.Diff(want, b.reservations()); diff != "" {
 		t.Errorf("reservations (-want +got):\n%s", diff)
 	}

@@ -10,14 +10,17 @@ import (
 
 // Run runs the service until ctx ends, with settings from getenv.
 func Run(ctx context.Context, getenv func(string) string) error {
-	return app.Run(ctx, app.NewSettings(getenv), app.Service{
-		Service:    Choreography(),
+	s := app.NewSettings(getenv)
+	cfg := Config{AnyPrice: s.OneOf("PRICE_CHECK", "exact",
+		"exact: an order whose amount is not what its products cost is refused; off: whatever its amount is", "exact", "off") == "off"}
+	return app.Run(ctx, s, app.Service{
+		Service:    cfg.choreography(),
 		Addr:       "127.0.0.1:8082",
 		Migrations: migrations.For("inventory"),
 		Setup: func(rt *app.Runtime) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
 			(&repairer{db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
-			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(), Source: source, Stopping: rt.Stopping, Rules: rules}.Register(rt.Web.API)
+			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules}.Register(rt.Web.API)
 			return nil
 		},
 	})

@@ -9,16 +9,17 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // Locks are taken in one order everywhere, so that no two transactions wait for each other: reservations by order id, then
 // products by id, then the new reservations by order id. What a transaction inserts last it waits for last.
 const (
-	lockReservationsSQL = `SELECT order_id, status, items, reason FROM reservations
+	lockReservationsSQL = `SELECT order_id, status, items, reason, reason_code, reason_parameters FROM reservations
 WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE`
 
-	lockProductsSQL = `SELECT id, available FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+	lockProductsSQL = `SELECT id, available, price, currency FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE`
 )
 
 // lockForReserve locks and reads, in one round-trip, what is known of the orders and of the products they want.
@@ -69,8 +70,9 @@ func (b *books) readReservations(rows pgx.Rows) error {
 func (b *books) readProducts(rows pgx.Rows) error {
 	var id string
 	var available int64
-	_, err := pgx.ForEachRow(rows, []any{&id, &available}, func() error {
-		b.available[id] = available
+	var price Money
+	_, err := pgx.ForEachRow(rows, []any{&id, &available, &price.Amount, &price.Currency}, func() error {
+		b.available[id], b.prices[id] = available, price
 		return nil
 	})
 	return err
@@ -84,12 +86,13 @@ FROM unnest($1::text[], $2::bigint[]) AS moved (id, units) WHERE p.id = moved.id
 
 	releaseReservationsSQL = `UPDATE reservations SET status = 'RELEASED', released_at = now() WHERE order_id = ANY($1)`
 
-	retakeReservationsSQL = `UPDATE reservations r SET status = 'RESERVED', items = again.items, reason = '', created_at = now(), released_at = NULL
+	retakeReservationsSQL = `UPDATE reservations r SET status = 'RESERVED', items = again.items, reason = '', reason_code = '', reason_parameters = 'null',
+    created_at = now(), released_at = NULL
 FROM unnest($1::uuid[], $2::jsonb[]) AS again (order_id, items) WHERE r.order_id = again.order_id`
 
-	addReservationsSQL = `INSERT INTO reservations (order_id, status, items, reason, released_at)
-SELECT order_id, status, items, reason, CASE status WHEN 'RELEASED' THEN now() END
-FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[]) AS added (order_id, status, items, reason)
+	addReservationsSQL = `INSERT INTO reservations (order_id, status, items, reason, reason_code, reason_parameters, released_at)
+SELECT order_id, status, items, reason, reason_code, reason_parameters, CASE status WHEN 'RELEASED' THEN now() END
+FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[], $5::text[], $6::jsonb[]) AS added (order_id, status, items, reason, reason_code, reason_parameters)
 ORDER BY order_id`
 )
 
@@ -106,12 +109,13 @@ func save(ctx context.Context, tx pgx.Tx, b *books) error {
 		batch.Queue(retakeReservationsSQL, b.retaken, b.items(b.retaken))
 	}
 	if len(b.added) > 0 {
-		statuses, reasons := make([]string, len(b.added)), make([]string, len(b.added))
+		n := len(b.added)
+		statuses, reasons, codes, parameters := make([]string, n), make([]string, n), make([]string, n), make([]event.Parameters, n)
 		for i, id := range b.added {
 			r := b.reservations[id]
-			statuses[i], reasons[i] = string(r.Status), r.Reason
+			statuses[i], reasons[i], codes[i], parameters[i] = string(r.Status), r.Reason, string(r.ReasonCode), r.ReasonParameters
 		}
-		batch.Queue(addReservationsSQL, b.added, statuses, b.items(b.added), reasons)
+		batch.Queue(addReservationsSQL, b.added, statuses, b.items(b.added), reasons, codes, jsons(parameters))
 	}
 	if batch.Len() == 0 {
 		return nil
@@ -121,11 +125,20 @@ func save(ctx context.Context, tx pgx.Tx, b *books) error {
 
 // items encodes the items of the orders' reservations for a jsonb[] parameter.
 func (b *books) items(orders []uuid.UUID) []string {
-	out := make([]string, len(orders))
+	items := make([][]Line, len(orders))
 	for i, id := range orders {
-		text, err := json.Marshal(b.reservations[id].Items)
+		items[i] = b.reservations[id].Items
+	}
+	return jsons(items)
+}
+
+// jsons encodes each value for a jsonb[] parameter.
+func jsons[T any](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		text, err := json.Marshal(v)
 		if err != nil {
-			panic(err) // lists of plain structs
+			panic(err) // lists of plain structs, and maps of text
 		}
 		out[i] = string(text)
 	}

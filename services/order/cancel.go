@@ -27,7 +27,7 @@ type canceller struct {
 
 // request cancels an order if it is the user's, and returns it as it is then, whose ever it is. There may be none.
 func (c *canceller) request(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error) {
-	orders, _, err := c.cancel(ctx, []uuid.UUID{id}, reason, func(o *Order) bool { return o.UserID == user })
+	orders, _, err := c.cancel(ctx, []uuid.UUID{id}, reason, event.CodeCancelledByUser, func(o *Order) bool { return o.UserID == user })
 	if err != nil || len(orders) == 0 {
 		return nil, err
 	}
@@ -39,18 +39,18 @@ const expired = "expired"
 
 // expire cancels those of the orders that are PENDING still, and counts them.
 func (c *canceller) expire(ctx context.Context, ids []uuid.UUID) (n int, err error) {
-	_, n, err = c.cancel(ctx, ids, expired, func(o *Order) bool { return o.Status == Pending })
+	_, n, err = c.cancel(ctx, ids, expired, event.CodeExpired, func(o *Order) bool { return o.Status == Pending })
 	c.metrics.expired(n)
 	return n, err
 }
 
 // cancel cancels the orders for which allowed says so.
-func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, allowed func(*Order) bool) (orders []*Order, changed int, err error) {
+func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, code event.Code, allowed func(*Order) bool) (orders []*Order, changed int, err error) {
 	return c.change(ctx, ids, func(o *Order, now time.Time) (changed bool, outs []saga.Out) {
 		if !allowed(o) {
 			return false, nil
 		}
-		if o.Progress, changed = o.cancel(reason, now); changed {
+		if o.Progress, changed = o.cancel(reason, code, now); changed {
 			outs = requested(ctx, o)
 		}
 		return changed, outs
@@ -116,11 +116,18 @@ func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *
 // is for inventory, which has no other sign of it where payment has not heard of the order.
 func requested(ctx context.Context, o *Order) []saga.Out {
 	key := o.ID.String()
-	outs := []saga.Out{saga.New(ctx, event.OrderCancelRequested, key, event.OrderCancelRequestedV1{OrderID: o.ID, Reason: o.Reason})}
+	outs := []saga.Out{saga.New(ctx, event.OrderCancelRequested, key, event.OrderCancelRequestedV1{
+		OrderID: o.ID, Reason: o.Reason, Code: o.ReasonCode, Parameters: o.ReasonParameters,
+	})}
 	if o.Status == Cancelled {
-		outs = append(outs, saga.New(ctx, event.OrderCancelled, key, event.OrderCancelledV1{OrderID: o.ID, Reason: o.Reason}))
+		outs = append(outs, saga.New(ctx, event.OrderCancelled, key, o.cancelled(o.ID)))
 	}
 	return outs
+}
+
+// cancelled is what is told of the order when it is.
+func (p Progress) cancelled(order uuid.UUID) event.OrderCancelledV1 {
+	return event.OrderCancelledV1{OrderID: order, Reason: p.Reason, Code: p.ReasonCode, Parameters: p.ReasonParameters}
 }
 
 const lockWholeSQL = `SELECT ` + columns + ` FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE`

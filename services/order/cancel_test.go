@@ -82,8 +82,8 @@ func TestCancelPending(t *testing.T) {
 		t.Errorf("GET gives another order (-answer +GET):\n%s", diff)
 	}
 	if diff := gocmp.Diff([]string{
-		fmt.Sprintf(`order.cancel.requested %s {"orderId":"%[1]s","reason":"mistake"}`, id),
-		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"mistake"}`, id),
+		fmt.Sprintf(`order.cancel.requested %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id),
+		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id),
 	}, told(t, sagatest.Drain(t, c.db))); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
@@ -115,7 +115,7 @@ func TestCancelConfirmed(t *testing.T) {
 	answer := c.cancelled(t, id)
 	want := `CANCELLING "mistake"` + saysCreated + saysConfirmed + ` | CANCELLING order.cancel.requested mistake`
 	wantOrder(t, answer, want, Compensation{What: "refund", State: "PENDING"}, Compensation{What: "release", State: "PENDING"})
-	asked := fmt.Sprintf(`order.cancel.requested %s {"orderId":"%[1]s","reason":"mistake"}`, id)
+	asked := fmt.Sprintf(`order.cancel.requested %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id)
 	if diff := gocmp.Diff([]string{asked}, told(t, sagatest.Drain(t, c.db))); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
@@ -156,7 +156,7 @@ func TestCancelConfirmed(t *testing.T) {
 	wantOrder(t, c.order(t, id), strings.Replace(want, "CANCELLING", "CANCELLED", 1)+
 		` | CANCELLED payment.refunded payment ffffffff-ffff-ffff-ffff-ffffffffffff of 4200`,
 		Compensation{What: "refund", State: "DONE"}, Compensation{What: "release", State: "DONE"})
-	if diff := gocmp.Diff([]string{fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"mistake"}`, id)}, told(t, out)); diff != "" {
+	if diff := gocmp.Diff([]string{fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id)}, told(t, out)); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 	if n := gauges(); n != 0 {

@@ -70,7 +70,7 @@ func TestExpiry(t *testing.T) {
 		wantOrder(t, c.order(t, id), `CANCELLED "expired"`+saysCreated+` | CANCELLED order.cancel.requested expired`,
 			Compensation{What: "refund", State: "PENDING"}, Compensation{What: "release", State: "PENDING"})
 		for _, topic := range []string{"order.cancel.requested", "order.cancelled"} {
-			want = append(want, fmt.Sprintf(`%s %s {"orderId":"%[2]s","reason":"expired"}`, topic, id))
+			want = append(want, fmt.Sprintf(`%s %s {"orderId":"%[2]s","reason":"expired","code":"expired","parameters":null}`, topic, id))
 		}
 	}
 	slices.Sort(want)

@@ -149,7 +149,7 @@ func (m *model) ask(reason string) {
 	}
 	m.ticks++
 	var changed bool
-	if m.order, changed = m.order.cancel(reason, at(m.ticks)); changed {
+	if m.order, changed = m.order.cancel(reason, event.CodeCancelledByUser, at(m.ticks)); changed {
 		m.tell("order.cancel.requested")
 		if m.order.Status == Cancelled {
 			m.tell("order.cancelled")

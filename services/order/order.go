@@ -12,7 +12,7 @@ import (
 type Draft struct {
 	UserID   string `json:"userId" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 128 characters without control characters" example:"u-1" doc:"who orders"`
 	Items    []Item `json:"items" minItems:"1" maxItems:"100" nullable:"false" doc:"what is ordered; each product once"`
-	Amount   int64  `json:"amount" minimum:"1" maximum:"1000000000000000" example:"4200" doc:"what is to be paid, in minor units"`
+	Amount   int64  `json:"amount" minimum:"0" maximum:"1000000000000000" example:"4200" doc:"what is to be paid, in minor units: what the items cost together, or inventory refuses the order"`
 	Currency string `json:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217"`
 }
 

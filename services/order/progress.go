@@ -24,9 +24,13 @@ const (
 
 // Progress is the part of an order that events and requests change.
 type Progress struct {
-	Status    Status     `json:"status" enum:"PENDING,CONFIRMED,CANCELLING,CANCELLED"`
-	Reason    string     `json:"reason,omitempty" doc:"why the order was cancelled"`
-	History   []Entry    `json:"history" nullable:"false" doc:"what happened to the order, oldest first"`
+	Status  Status  `json:"status" enum:"PENDING,CONFIRMED,CANCELLING,CANCELLED"`
+	Reason  string  `json:"reason,omitempty" doc:"why the order was cancelled"`
+	History []Entry `json:"history" nullable:"false" doc:"what happened to the order, oldest first"`
+
+	ReasonCode       event.Code       `json:"reasonCode,omitempty" example:"out-of-stock" doc:"the reason for programs; none of an order that was cancelled before there were codes"`
+	ReasonParameters event.Parameters `json:"reasonParameters,omitempty" doc:"what the code is about"`
+
 	SettledAt *time.Time `json:"settledAt,omitempty" doc:"when the order became CONFIRMED or CANCELLED; not while it is CANCELLING"`
 }
 
@@ -48,6 +52,9 @@ type news struct {
 	status Status // what the order becomes if it is PENDING; empty where it stays what it is
 	undoes bool   // it tells of something that is only done for an order that was asked to be cancelled
 	detail string // the reason, of a cancellation
+
+	code       event.Code // of the reason
+	parameters event.Parameters
 }
 
 // after returns the progress after the news, in a history of its own, and what the news did.
@@ -70,7 +77,7 @@ func (p Progress) after(n news, at time.Time) (Progress, effect) {
 		did = settled
 		p.Status, p.SettledAt = n.status, &at
 		if n.status == Cancelled {
-			p.Reason = n.detail
+			p.Reason, p.ReasonCode, p.ReasonParameters = n.detail, n.code, n.parameters
 		}
 	default:
 		if !p.overtook(n) {
@@ -88,7 +95,7 @@ func (p Progress) after(n news, at time.Time) (Progress, effect) {
 // cancel returns the progress after a request to cancel the order, in a history of its own, and whether it changed. What is
 // PENDING is CANCELLED at once: whatever the others have done or will do for it is theirs to undo. What is CONFIRMED is
 // CANCELLING first. What is cancelled already, or about to be, stays as it is.
-func (p Progress) cancel(reason string, at time.Time) (Progress, bool) {
+func (p Progress) cancel(reason string, code event.Code, at time.Time) (Progress, bool) {
 	at = stamp(at)
 	switch p.Status {
 	case Pending:
@@ -98,7 +105,7 @@ func (p Progress) cancel(reason string, at time.Time) (Progress, bool) {
 	default:
 		return p, false
 	}
-	p.Reason = reason
+	p.Reason, p.ReasonCode, p.ReasonParameters = reason, code, nil
 	return p.noting(at, event.OrderCancelRequested.Name(), reason), true
 }
 

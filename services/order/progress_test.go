@@ -7,6 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
+
+	"github.com/converge-dev/converge/pkg/event"
 )
 
 func TestProgress(t *testing.T) {
@@ -126,13 +128,13 @@ func TestCancel(t *testing.T) {
 		"PENDING":   {pending, Cancelled},
 		"CONFIRMED": {confirmed, Cancelling},
 	} {
-		got, changed := c.from.cancel("mistake", at(2))
+		got, changed := c.from.cancel("mistake", event.CodeCancelledByUser, at(2))
 		last := got.History[len(got.History)-1]
 		if !changed || got.Status != c.want || got.Reason != "mistake" || (got.SettledAt == nil) != (c.want == Cancelling) ||
 			last != (Entry{at(2), c.want, "order.cancel.requested", "mistake"}) {
 			t.Errorf("%s: %t, %+v", name, changed, got)
 		}
-		again, changed := got.cancel("another reason", at(3))
+		again, changed := got.cancel("another reason", event.CodeExpired, at(3))
 		if diff := cmp.Diff(got, again); diff != "" || changed {
 			t.Errorf("%s, again: changed %t (-want +got):\n%s", name, changed, diff)
 		}
@@ -184,7 +186,7 @@ func TestOldNewsDoesNotUnwind(t *testing.T) {
 			t.Errorf("%s: not heard once", n.event)
 		}
 	}
-	p, _ = p.cancel("mistake", at(3))
+	p, _ = p.cancel("mistake", event.CodeCancelledByUser, at(3))
 	todo := []Compensation{{What: "refund", State: "PENDING"}, {What: "release", State: "PENDING"}}
 	if diff := cmp.Diff(todo, p.compensations()); p.Status != Cancelling || diff != "" {
 		t.Errorf("asked to be cancelled, it is %s (-want +got):\n%s", p.Status, diff)

@@ -1,7 +1,6 @@
 package order
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -68,10 +67,19 @@ func (p Progress) reconcile(h held, reason, by string, at time.Time) (Progress, 
 	undo := is != Confirmed && p.Status != Cancelling
 	p.Status = is
 	if undo {
-		p.Reason = reason
+		p.Reason = ""
+		p = p.because(reason, by)
 		p = p.noting(at, event.OrderCancelRequested.Name(), reason)
 	}
 	return p.noting(at, eventReconciled, reason+" ("+by+")"), true
+}
+
+// because is the progress with a reason, in case that it has none.
+func (p Progress) because(reason, by string) Progress {
+	if p.Reason == "" {
+		p.Reason, p.ReasonCode, p.ReasonParameters = reason, event.CodeReconciled, event.Parameters{"by": by}
+	}
+	return p
 }
 
 // errUnproven says that an order is not confirmed because somebody says that it is paid: payment has not told.
@@ -105,10 +113,10 @@ func (c *canceller) reconcile(ctx context.Context, id uuid.UUID, seen Status, h 
 		case moves && o.Status == Confirmed:
 			return true, []saga.Out{saga.New(ctx, event.OrderConfirmed, key, event.OrderConfirmedV1{OrderID: o.ID})}
 		case was == Cancelling && moves:
-			return true, []saga.Out{saga.New(ctx, event.OrderCancelled, key, event.OrderCancelledV1{OrderID: o.ID, Reason: cmp.Or(o.Reason, reason)})}
+			return true, []saga.Out{saga.New(ctx, event.OrderCancelled, key, o.because(reason, by).cancelled(o.ID))}
 		case moves || again:
 			why := *o
-			why.Reason = cmp.Or(o.Reason, reason)
+			why.Progress = o.because(reason, by)
 			return moves, requested(ctx, &why)
 		}
 		return false, nil

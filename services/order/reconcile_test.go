@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/sagatest"
 )
@@ -73,14 +74,14 @@ func TestReconcileProgress(t *testing.T) {
 		want Progress
 	}{
 		"confirmed": {Progress{Status: Pending}, held{true, true}, Progress{Status: Confirmed, SettledAt: &one, History: []Entry{found(Confirmed)}}},
-		"given up":  {Progress{Status: Pending}, held{}, Progress{Status: Cancelled, Reason: "looked at", SettledAt: &one, History: []Entry{asked(Cancelled), found(Cancelled)}}},
+		"given up":  {Progress{Status: Pending}, held{}, Progress{Status: Cancelled, Reason: "looked at", ReasonCode: event.CodeReconciled, ReasonParameters: event.Parameters{"by": "the test"}, SettledAt: &one, History: []Entry{asked(Cancelled), found(Cancelled)}}},
 		"not reserved, misled by what was heard": {
 			Progress{Status: Confirmed, SettledAt: &one, History: misled}, held{paid: true},
-			Progress{Status: Cancelling, Reason: "looked at", History: append(slices.Clip(misled), asked(Cancelling), found(Cancelling))},
+			Progress{Status: Cancelling, Reason: "looked at", ReasonCode: event.CodeReconciled, ReasonParameters: event.Parameters{"by": "the test"}, History: append(slices.Clip(misled), asked(Cancelling), found(Cancelling))},
 		},
 		"not paid": {
 			Progress{Status: Confirmed, SettledAt: &one}, held{reserved: true},
-			Progress{Status: Cancelled, Reason: "looked at", SettledAt: &one, History: []Entry{asked(Cancelled), found(Cancelled)}},
+			Progress{Status: Cancelled, Reason: "looked at", ReasonCode: event.CodeReconciled, ReasonParameters: event.Parameters{"by": "the test"}, SettledAt: &one, History: []Entry{asked(Cancelled), found(Cancelled)}},
 		},
 		"undone": {
 			Progress{Status: Cancelling, Reason: "mistake"}, held{},

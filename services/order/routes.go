@@ -41,11 +41,11 @@ func paid(e event.PaymentCompletedV1) news {
 }
 
 func notPaid(e event.PaymentFailedV1) news {
-	return news{order: e.OrderID, status: Cancelled, detail: e.Error}
+	return news{order: e.OrderID, status: Cancelled, detail: e.Error, code: e.Code, parameters: e.Parameters}
 }
 
 func notReserved(e event.InventoryReservationFailedV1) news {
-	return news{order: e.OrderID, status: Cancelled, detail: e.Error}
+	return news{order: e.OrderID, status: Cancelled, detail: e.Error, code: e.Code, parameters: e.Parameters}
 }
 
 func refunded(e event.PaymentRefundedV1) news {
@@ -107,5 +107,5 @@ func announce[T any](cause saga.Msg[T], o *lockedOrder) []saga.Out {
 	if o.Status == Confirmed {
 		return saga.Emit(cause, event.OrderConfirmed, event.OrderConfirmedV1{OrderID: o.id})
 	}
-	return saga.Emit(cause, event.OrderCancelled, event.OrderCancelledV1{OrderID: o.id, Reason: o.Reason})
+	return saga.Emit(cause, event.OrderCancelled, o.cancelled(o.id))
 }

@@ -30,7 +30,7 @@ func failed(t testing.TB, id uuid.UUID) broker.Record {
 
 func outOfStock(t testing.TB, id uuid.UUID) broker.Record {
 	return sagatest.Record(t, saga.New(t.Context(), event.InventoryReservationFailed, id.String(),
-		event.InventoryReservationFailedV1{OrderID: id, Error: "out of stock: p-1"}))
+		event.InventoryReservationFailedV1{OrderID: id, Error: "out of stock: p-1", Code: event.CodeOutOfStock, Parameters: event.Parameters{"productId": "p-1"}}))
 }
 
 func stockBack(t testing.TB, id uuid.UUID) broker.Record {
@@ -68,8 +68,8 @@ func TestOrdersSettle(t *testing.T) {
 		completed(t, paid), completed(t, paid), failed(t, declined), stockBack(t, declined), outOfStock(t, short)))
 	want := []string{
 		fmt.Sprintf(`order.confirmed %s {"orderId":"%[1]s"}`, paid),
-		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"declined"}`, declined),
-		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"out of stock: p-1"}`, short),
+		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"declined","code":"","parameters":null}`, declined),
+		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"out of stock: p-1","code":"out-of-stock","parameters":{"productId":"p-1"}}`, short),
 	}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -159,10 +159,10 @@ func TestShuffledAndRepeatedDeliveries(t *testing.T) {
 			wantTold = append(wantTold, fmt.Sprintf(`order.confirmed %s {"orderId":"%[1]s"}`, id))
 		case 1:
 			records, want[id] = append(records, failed(t, id), stockBack(t, id)), Cancelled
-			wantTold = append(wantTold, fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"declined"}`, id))
+			wantTold = append(wantTold, fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"declined","code":"","parameters":null}`, id))
 		case 2:
 			records, want[id] = append(records, outOfStock(t, id)), Cancelled
-			wantTold = append(wantTold, fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"out of stock: p-1"}`, id))
+			wantTold = append(wantTold, fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"out of stock: p-1","code":"out-of-stock","parameters":{"productId":"p-1"}}`, id))
 		}
 	}
 	sagatest.Drain(t, c.db)

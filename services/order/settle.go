@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -23,7 +24,7 @@ type lockedOrder struct {
 
 // Rows are locked in the order of their ids, so that two members who hold news of the same orders wait for each other
 // instead of deadlocking.
-const lockSQL = `SELECT id, created_at, status, reason, history, settled_at
+const lockSQL = `SELECT id, created_at, status, reason, reason_code, reason_parameters, history, settled_at
 FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE`
 
 // lock returns the orders that exist, locked until the end of tx.
@@ -31,7 +32,7 @@ func lock(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]*locke
 	rows, _ := tx.Query(ctx, lockSQL, ids) // the error surfaces in the collector
 	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*lockedOrder, error) {
 		o := &lockedOrder{}
-		err := row.Scan(&o.id, &o.createdAt, &o.Status, &o.Reason, &o.History, &o.SettledAt)
+		err := row.Scan(&o.id, &o.createdAt, &o.Status, &o.Reason, &o.ReasonCode, &o.ReasonParameters, &o.History, &o.SettledAt)
 		o.was = o.Status
 		return o, err
 	})
@@ -47,8 +48,9 @@ func lock(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]*locke
 
 const (
 	saveSQL = `UPDATE orders AS o
-SET status = n.status, reason = n.reason, history = n.history, settled_at = n.settled_at
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS n (id, status, reason, history, settled_at)
+SET status = n.status, reason = n.reason, reason_code = n.reason_code, reason_parameters = n.reason_parameters, history = n.history, settled_at = n.settled_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::timestamptz[])
+    AS n (id, status, reason, reason_code, reason_parameters, history, settled_at)
 WHERE o.id = n.id`
 
 	beginCancellingSQL = `INSERT INTO cancelling (order_id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING`
@@ -60,6 +62,8 @@ func save(ctx context.Context, tx pgx.Tx, orders iter.Seq[*lockedOrder]) error {
 	var (
 		ids, begin, end   []uuid.UUID
 		statuses, reasons []string
+		codes             []string
+		parameters        []event.Parameters
 		histories         [][]Entry
 		settledAt         []*time.Time
 	)
@@ -68,6 +72,7 @@ func save(ctx context.Context, tx pgx.Tx, orders iter.Seq[*lockedOrder]) error {
 			continue
 		}
 		ids, statuses, reasons = append(ids, o.id), append(statuses, string(o.Status)), append(reasons, o.Reason)
+		codes, parameters = append(codes, string(o.ReasonCode)), append(parameters, o.ReasonParameters)
 		histories, settledAt = append(histories, o.History), append(settledAt, o.SettledAt)
 		switch {
 		case o.was == o.Status:
@@ -81,7 +86,7 @@ func save(ctx context.Context, tx pgx.Tx, orders iter.Seq[*lockedOrder]) error {
 		return nil
 	}
 	var b pgx.Batch
-	b.Queue(saveSQL, ids, statuses, reasons, jsons(histories), settledAt)
+	b.Queue(saveSQL, ids, statuses, reasons, codes, jsons(parameters), jsons(histories), settledAt)
 	if len(begin) > 0 {
 		b.Queue(beginCancellingSQL, begin)
 	}

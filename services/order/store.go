@@ -45,7 +45,7 @@ func jsons[T any](values []T) []string {
 	return out
 }
 
-const columns = `id, user_id, items, amount, currency, status, reason, history, created_at, settled_at`
+const columns = `id, user_id, items, amount, currency, status, reason, reason_code, reason_parameters, history, created_at, settled_at`
 
 const getSQL = `SELECT ` + columns + ` FROM orders WHERE id = $1`
 
@@ -70,7 +70,9 @@ func scanOrder(row pgx.CollectableRow) (o Order, err error) {
 
 // orderFields are where the columns go.
 func orderFields(o *Order) []any {
-	return []any{&o.ID, &o.UserID, &o.Items, &o.Amount, &o.Currency, &o.Status, &o.Reason, &o.History, &o.CreatedAt, &o.SettledAt}
+	return []any{
+		&o.ID, &o.UserID, &o.Items, &o.Amount, &o.Currency, &o.Status, &o.Reason, &o.ReasonCode, &o.ReasonParameters, &o.History, &o.CreatedAt, &o.SettledAt,
+	}
 }
 
 // filter selects a page of orders, newest first. Empty fields select all.

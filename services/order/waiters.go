@@ -184,7 +184,7 @@ func (all *waiters) run(ctx context.Context, db *pgxpool.Pool, log *slog.Logger)
 }
 
 // Of the orders that are waited for, only those are returned that have changed since.
-const lookSQL = `SELECT o.id, o.status, o.reason, o.history, o.settled_at
+const lookSQL = `SELECT o.id, o.status, o.reason, o.reason_code, o.reason_parameters, o.history, o.settled_at
 FROM unnest($1::uuid[], $2::int[]) AS w (id, lines) JOIN orders AS o ON o.id = w.id
 WHERE jsonb_array_length(o.history) > w.lines`
 
@@ -199,7 +199,7 @@ func (all *waiters) look(ctx context.Context, db *pgxpool.Pool) error {
 	var id uuid.UUID
 	var p Progress
 	rows, _ := db.Query(ctx, lookSQL, ids, lines) // the error surfaces in the reader
-	if _, err := pgx.ForEachRow(rows, []any{&id, &p.Status, &p.Reason, &p.History, &p.SettledAt}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&id, &p.Status, &p.Reason, &p.ReasonCode, &p.ReasonParameters, &p.History, &p.SettledAt}, func() error {
 		all.tell(id, p)
 		p = Progress{} // what was told is kept by others
 		return nil

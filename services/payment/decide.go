@@ -16,7 +16,7 @@ const (
 	// halvesSQL tells whether a transfer of an order lacks an entry.
 	halvesSQL = `SELECT EXISTS (SELECT FROM entries WHERE order_id = $1 GROUP BY transfer_id HAVING sum(amount) <> 0)`
 
-	failPaymentSQL = `UPDATE payments SET id = $2, status = 'FAILED', reason = $3 WHERE order_id = $1`
+	failPaymentSQL = `UPDATE payments SET id = $2, status = 'FAILED', reason = $3, reason_code = $4, reason_parameters = 'null' WHERE order_id = $1`
 )
 
 // settledByHand is why a payment failed that a person has decided not to be one.
@@ -60,7 +60,7 @@ func (r *repairer) decide(ctx context.Context, seen string, paid bool, e event.I
 				return nil, &refusedError{*refusal}
 			}
 		}
-		p := r.cashier.rule.attempt(clock.NewID(), e).failed(settledByHand)
+		p := r.cashier.rule.attempt(clock.NewID(), e).failed(settledByHand).because(event.CodeDecidedByOperator, nil)
 		if paid {
 			var refusal *Refusal
 			if p, refusal = r.cashier.charge(books, p.ID, e); refusal != nil {
@@ -76,7 +76,7 @@ func (r *repairer) decide(ctx context.Context, seen string, paid bool, e event.I
 		case paid:
 			b.Queue(repayPaymentSQL, p.OrderID, p.ID, p.UserID, p.Amount, p.Currency)
 		default:
-			b.Queue(failPaymentSQL, p.OrderID, p.ID, p.Reason)
+			b.Queue(failPaymentSQL, p.OrderID, p.ID, p.Reason, string(p.ReasonCode))
 		}
 		if !paid {
 			return nil, nil

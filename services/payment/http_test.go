@@ -32,7 +32,9 @@ func TestPaymentsOverHTTP(t *testing.T) {
 		want       map[string]any
 	}{
 		{"completed", "/payments/" + order(1).String(), 200, payment(1, map[string]any{"status": "COMPLETED"})},
-		{"failed", "/payments/" + order(2).String(), 200, payment(2, map[string]any{"status": "FAILED", "reason": "user mallory is declined"})},
+		{"failed", "/payments/" + order(2).String(), 200, payment(2, map[string]any{
+			"status": "FAILED", "reason": "user mallory is declined", "reasonCode": "declined", "reasonParameters": map[string]any{"userId": "mallory"},
+		})},
 		{"none", "/payments/" + order(3).String(), 404, map[string]any{
 			"type": web.TypePrefix + "not-found", "title": "Not found", "status": 404.0,
 			"detail": "order " + order(3).String() + " has no payment; if it is new, its event may be on its way",

@@ -106,7 +106,7 @@ func cancelled(t *testing.T, n int) broker.Record {
 // payments reads every payment, by order.
 func (b bundle) payments() map[uuid.UUID]Payment {
 	b.Helper()
-	rows, _ := b.db.Query(b.Context(), `SELECT order_id, id, user_id, amount, currency, status, reason FROM payments`)
+	rows, _ := b.db.Query(b.Context(), `SELECT order_id, id, user_id, amount, currency, status, reason, reason_code, reason_parameters FROM payments`)
 	ps, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Payment])
 	if err != nil {
 		b.Fatal(err)

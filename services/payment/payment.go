@@ -8,6 +8,7 @@ package payment
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -34,6 +35,9 @@ type Payment struct {
 	Currency string    `json:"currency" doc:"ISO 4217" example:"EUR"`
 	Status   Status    `json:"status" enum:"COMPLETED,FAILED,REFUNDED"`
 	Reason   string    `json:"reason,omitempty" doc:"why the payment failed; nothing was charged then"`
+
+	ReasonCode       event.Code       `json:"reasonCode,omitempty" example:"insufficient-balance" doc:"the same for programs"`
+	ReasonParameters event.Parameters `json:"reasonParameters,omitempty" doc:"what the code is about"`
 }
 
 // Rule says which payments are declined.
@@ -42,47 +46,58 @@ type Rule struct {
 	Users []string // whatever these users pay
 }
 
-// decline returns the reason to decline a payment, or nothing to accept it.
-func (r Rule) decline(user string, amount int64) string {
+// decline returns the reason to decline a payment, and what it is about, or nothing to accept it.
+func (r Rule) decline(user string, amount int64) (reason string, about event.Parameters) {
 	switch {
 	case slices.Contains(r.Users, user):
-		return fmt.Sprintf("user %s is declined", user)
+		return fmt.Sprintf("user %s is declined", user), event.Parameters{"userId": user}
 	case r.Above > 0 && amount > r.Above:
-		return fmt.Sprintf("amount %d is above the limit of %d", amount, r.Above)
+		return fmt.Sprintf("amount %d is above the limit of %d", amount, r.Above), event.Parameters{"amount": digits(amount), "limit": digits(r.Above)}
 	}
-	return ""
+	return "", nil
 }
+
+func digits(n int64) string { return strconv.FormatInt(n, 10) }
 
 // attempt is the payment for an order whose items are reserved.
 func (r Rule) attempt(id uuid.UUID, e event.InventoryReservedV1) Payment {
 	p := Payment{OrderID: e.OrderID, ID: id, UserID: e.UserID, Amount: e.Amount, Currency: e.Currency, Status: Completed}
-	if p.Reason = r.decline(e.UserID, e.Amount); p.Reason != "" {
-		p.Status = Failed
+	if reason, about := r.decline(e.UserID, e.Amount); reason != "" {
+		return p.failed(reason).because(event.CodeDeclined, about)
 	}
 	return p
 }
 
 // charge is the payment for an order whose items are reserved, with the user's money moved to the merchant unless it failed: then it says
-// why, too.
+// why, too. An order that costs nothing moves nothing: its payment has no entries.
 func (c *cashier) charge(b *books, id uuid.UUID, e event.InventoryReservedV1) (Payment, *Refusal) {
 	p := c.rule.attempt(id, e)
 	if p.Status == Failed {
 		return p, &Refusal{paymentDeclined, p.Reason}
 	}
 	if !c.bank.user(e.UserID) {
-		p = p.failed(fmt.Sprintf("account %s is not a user's", e.UserID))
+		p = p.failed(fmt.Sprintf("account %s is not a user's", e.UserID)).because(event.CodeNotAUsersAccount, event.Parameters{"accountId": e.UserID})
 		return p, &Refusal{paymentDeclined, p.Reason}
 	}
-	refusal := b.transfer(Transfer{
+	if e.Amount == 0 {
+		return p, nil
+	}
+	t := Transfer{
 		ID: id, Kind: Charge, From: e.UserID, To: c.bank.merchantOf(e.Currency), Amount: e.Amount, Currency: e.Currency, Order: e.OrderID,
-	})
-	if refusal != nil {
-		return p.failed(refusal.Reason), refusal
+	}
+	if refusal := b.transfer(t); refusal != nil {
+		return p.failed(refusal.Reason).because(refusal.code(), b.about(refusal, t)), refusal
 	}
 	return p, nil
 }
 
+// failed is the payment that failed, for a reason whose code [Payment.because] adds.
 func (p Payment) failed(reason string) Payment {
 	p.Status, p.Reason = Failed, reason
+	return p
+}
+
+func (p Payment) because(code event.Code, about event.Parameters) Payment {
+	p.ReasonCode, p.ReasonParameters = code, about
 	return p
 }

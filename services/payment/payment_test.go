@@ -2,6 +2,7 @@ package payment
 
 import (
 	"math"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,7 +33,11 @@ func TestRule(t *testing.T) {
 			id := uuid.New()
 			want := Payment{OrderID: order(1), ID: id, UserID: tt.user, Amount: tt.amount, Currency: "EUR", Status: Completed}
 			if tt.want != "" {
-				want.Status, want.Reason = Failed, tt.want
+				want.Status, want.Reason, want.ReasonCode = Failed, tt.want, event.CodeDeclined
+				want.ReasonParameters = event.Parameters{"amount": strconv.FormatInt(tt.amount, 10), "limit": "1000"}
+				if tt.user == "mallory" {
+					want.ReasonParameters = event.Parameters{"userId": "mallory"}
+				}
 			}
 			got := tt.rule.attempt(id, event.InventoryReservedV1{OrderID: order(1), UserID: tt.user, Amount: tt.amount, Currency: "EUR"})
 			if diff := cmp.Diff(want, got); diff != "" {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -46,9 +47,10 @@ const noCharge = "no charge in the ledger"
 
 // settle makes a payment what the ledger says, and its refund with it. What was answered to its cancellation goes: it was about another status.
 func (r *repairer) settle(b *pgx.Batch, s stored, is Status) {
-	reason := ""
+	var reason string
+	var code event.Code
 	if is == Failed {
-		reason = noCharge
+		reason, code = noCharge, event.CodeNoCharge
 	}
 	switch {
 	case s.state == "" || s.state == refundStates[is]:
@@ -57,7 +59,7 @@ func (r *repairer) settle(b *pgx.Batch, s stored, is Status) {
 	default:
 		b.Queue(dropRefundSQL, s.OrderID)
 	}
-	b.Queue(setStatusSQL, s.OrderID, string(is), reason)
+	b.Queue(setStatusSQL, s.OrderID, string(is), reason, string(code))
 	r.cashier.keys.Forget(b, refundKey(s.OrderID))
 }
 

@@ -31,7 +31,8 @@ const (
     WHERE e.order_id = p.order_id AND e.transfer_id = p.id AND e.amount > 0 AND e.kind <> 'correction' LIMIT 1
 ) AS c ON true`
 
-	readForRefundSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, r.order_id IS NOT NULL AND r.state = 'WAITING' AS waits,
+	readForRefundSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, p.reason_code, p.reason_parameters,
+    r.order_id IS NOT NULL AND r.state = 'WAITING' AS waits,
     coalesce(c.account_id, ''), coalesce(c.counterparty, '')
 FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id` + creditedJoin + ` WHERE p.order_id = ANY($1)`
 
@@ -48,6 +49,9 @@ type answer struct {
 	Amount    int64     `json:"amount,omitempty"`   // paid back
 	Currency  string    `json:"currency,omitempty"` // empty in answers of the previous version
 	Reason    string    `json:"reason,omitempty"`   // why nothing was paid: nothing is to be paid back
+
+	ReasonCode       event.Code       `json:"reasonCode,omitempty"`
+	ReasonParameters event.Parameters `json:"reasonParameters,omitempty"`
 }
 
 // refundAll undoes the payments of orders, whatever has become of each: what was paid is paid back, what failed has failed, and of an
@@ -68,7 +72,7 @@ func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 			asked, keys = append(asked, m), append(keys, refundKey(m.Data.OrderID))
 		}
 	}
-	var later map[uuid.UUID]string
+	var later map[uuid.UUID]*Refusal
 	answers, err := c.keys.DoAll(ctx, tx, keys, func(fresh []int) (results []*idempotency.Result, err error) {
 		some := make([]saga.Msg[event.OrderCancelRequestedV1], len(fresh))
 		for n, i := range fresh {
@@ -83,7 +87,7 @@ func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 	var outs []saga.Out
 	for _, m := range msgs {
 		order := m.Data.OrderID
-		stored, reason := answers[place[order]], later[order]
+		stored, refusal := answers[place[order]], later[order]
 		switch {
 		case stored != nil:
 			var a answer
@@ -91,8 +95,8 @@ func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 				return nil, fmt.Errorf("read the answer to the refund of order %s: %w", order, err)
 			}
 			outs = append(outs, a.tell(m)...)
-		case reason != "":
-			outs = append(outs, saga.Emit(m, event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: order, Error: reason})...)
+		case refusal != nil:
+			outs = append(outs, saga.Emit(m, event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: order, Error: refusal.Reason, Code: refusal.code()})...)
 			delete(later, order)
 		}
 	}
@@ -101,7 +105,9 @@ func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 
 func (a answer) tell(m saga.Msg[event.OrderCancelRequestedV1]) []saga.Out {
 	if a.Reason != "" {
-		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: m.Data.OrderID, Error: a.Reason})
+		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{
+			OrderID: m.Data.OrderID, Error: a.Reason, Code: a.ReasonCode, Parameters: a.ReasonParameters,
+		})
 	}
 	return saga.Emit(m, event.PaymentRefunded, event.PaymentRefundedV1{OrderID: m.Data.OrderID, PaymentID: a.PaymentID, Amount: a.Amount, Currency: a.Currency})
 }
@@ -113,7 +119,7 @@ func refundKey(order uuid.UUID) idempotency.Key {
 
 // undo does it for orders that have no answer yet, each of which is there once. It returns an answer for each, or none where a refund waits for its
 // next attempt, and why those wait that it was the first attempt for.
-func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCancelRequestedV1]) (results []*idempotency.Result, later map[uuid.UUID]string, err error) {
+func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCancelRequestedV1]) (results []*idempotency.Result, later map[uuid.UUID]*Refusal, err error) {
 	orders := make([]uuid.UUID, len(msgs))
 	for i, m := range msgs {
 		orders[i] = m.Data.OrderID
@@ -145,10 +151,10 @@ func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Ord
 		return nil, nil, err
 	}
 	b.QueuedQueries = append(b.QueuedQueries, moves.QueuedQueries...)
-	later = map[uuid.UUID]string{}
+	later = map[uuid.UUID]*Refusal{}
 	for _, r := range due {
 		if r.refusal != nil {
-			later[r.payment.OrderID] = r.refusal.Reason
+			later[r.payment.OrderID] = r.refusal
 		}
 	}
 	results = make([]*idempotency.Result, len(msgs))
@@ -158,12 +164,12 @@ func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Ord
 		a := answer{PaymentID: p.ID, Amount: p.Amount, Currency: p.Currency}
 		switch {
 		case !ok:
-			mark := Payment{OrderID: m.Data.OrderID, ID: clock.NewID()}.failed("the order was cancelled: " + m.Data.Reason)
+			mark := Payment{OrderID: m.Data.OrderID, ID: clock.NewID()}.failed("the order was cancelled: "+m.Data.Reason).because(event.CodeOrderCancelled, nil)
 			marks = append(marks, mark)
-			a = answer{PaymentID: mark.ID, Reason: mark.Reason}
+			a = answer{PaymentID: mark.ID, Reason: mark.Reason, ReasonCode: mark.ReasonCode}
 		case p.Status == Failed:
-			a = answer{PaymentID: p.ID, Reason: p.Reason}
-		case p.Waits, later[p.OrderID] != "":
+			a = answer{PaymentID: p.ID, Reason: p.Reason, ReasonCode: p.ReasonCode, ReasonParameters: p.ReasonParameters}
+		case p.Waits, later[p.OrderID] != nil:
 			continue
 		}
 		body, err := json.Marshal(a)
@@ -234,7 +240,7 @@ func (r refund) transfer(k bank) Transfer {
 	return t
 }
 
-// payBack moves payments from the merchant to who paid, one after the other, and says of each that cannot be made now why. It returns the statements
+// payBack moves payments from the merchant to who paid, one after the other, and says of each that cannot be made now why. What cost nothing is paid back without a transfer. It returns the statements
 // that write that. They must run before the commit, not with it: a payment that is not to be paid back must keep it from happening.
 func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pgx.Batch, error) {
 	var batch pgx.Batch
@@ -243,6 +249,9 @@ func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pg
 	}
 	w := newWanted()
 	for _, r := range refunds {
+		if r.payment.Amount == 0 {
+			continue
+		}
 		t := r.transfer(c.bank)
 		from, to := accountKey{t.From, t.Currency}, accountKey{t.To, t.Currency}
 		w.open[from], w.debit[from], w.other[to] = true, true, true
@@ -250,14 +259,19 @@ func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pg
 			w.open[to] = true
 		}
 	}
-	b, err := c.bank.load(ctx, tx, w, nil)
-	if err != nil {
-		return nil, err
+	b := newBooks()
+	if len(w.debit) > 0 {
+		var err error
+		if b, err = c.bank.load(ctx, tx, w, nil); err != nil {
+			return nil, err
+		}
 	}
 	var paid []uuid.UUID
 	for i, r := range refunds {
-		refusal := b.transfer(r.transfer(c.bank))
-		if refunds[i].refusal = refusal; refusal == nil {
+		if r.payment.Amount != 0 {
+			refunds[i].refusal = b.transfer(r.transfer(c.bank))
+		}
+		if refunds[i].refusal == nil {
 			paid = append(paid, r.payment.OrderID)
 		}
 	}

@@ -97,7 +97,7 @@ func TestRefundBeforeTheCharge(t *testing.T) {
 	want(t, []string{told}, b.told(b.deliver(cancelled(t, 1))...))
 	want(t, []string{told}, b.told(b.deliver(reserved(t, 1, "ada", 700))...))
 	want(t, []string{told}, b.told(b.deliver(cancelled(t, 1))...))
-	want(t, Payment{OrderID: order(1), ID: b.record(1).ID, Status: Failed, Reason: "the order was cancelled: changed my mind"}, b.record(1).Payment)
+	want(t, Payment{OrderID: order(1), ID: b.record(1).ID, Status: Failed, Reason: "the order was cancelled: changed my mind", ReasonCode: event.CodeOrderCancelled}, b.record(1).Payment)
 	want(t, int64(plenty), b.balance("ada"))
 	b.audit()
 }

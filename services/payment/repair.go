@@ -51,6 +51,8 @@ var refundStates = map[Status]string{Completed: "WAITING", Refunded: "DONE"}
 func (s stored) ledger() Status {
 	switch {
 	case s.stray:
+	case s.charged == 0 && s.returned == 0 && s.Amount == 0 && s.Status != "":
+		return s.Status // of a payment of nothing the ledger knows nothing
 	case s.charged == 0 && s.returned == 0:
 		return Failed
 	case s.charged == s.Amount && s.returned == 0:
@@ -212,9 +214,10 @@ func (e *refusedError) Error() string { return e.Reason }
 const (
 	dropRefundSQL = `DELETE FROM refunds WHERE order_id = $1`
 
-	setStatusSQL = `UPDATE payments SET status = $2, reason = $3 WHERE order_id = $1`
+	setStatusSQL = `UPDATE payments SET status = $2, reason = $3, reason_code = $4, reason_parameters = 'null' WHERE order_id = $1`
 
-	repayPaymentSQL = `UPDATE payments SET id = $2, user_id = $3, amount = $4, currency = $5, status = 'COMPLETED', reason = '', created_at = now() WHERE order_id = $1`
+	repayPaymentSQL = `UPDATE payments SET id = $2, user_id = $3, amount = $4, currency = $5, status = 'COMPLETED', reason = '',
+    reason_code = '', reason_parameters = 'null', created_at = now() WHERE order_id = $1`
 
 	upsertRefundSQL = addRefundsSQL + ` ON CONFLICT (order_id) DO UPDATE SET id = excluded.id, state = excluded.state, attempts = excluded.attempts, last_error = excluded.last_error,
     next_try_at = excluded.next_try_at, cause = excluded.cause, created_at = excluded.created_at, done_at = excluded.done_at`
@@ -237,7 +240,7 @@ func (r *repairer) charge(ctx context.Context, seen string, tell bool, e event.I
 		case "":
 			return nil, s.unclear(e.OrderID)
 		case Completed:
-			b.Queue(setStatusSQL, e.OrderID, string(Completed), "")
+			b.Queue(setStatusSQL, e.OrderID, string(Completed), "", "")
 			return completed(ctx, s.Payment), nil
 		}
 		books, err := r.cashier.bank.load(ctx, tx, r.cashier.wantedBy(e), nil)
@@ -279,7 +282,7 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 			return nil, s.unclear(order)
 		case Failed:
 			r.settle(b, s, is)
-			out = saga.New(ctx, event.PaymentFailed, key, event.PaymentFailedV1{OrderID: order, Error: noCharge})
+			out = saga.New(ctx, event.PaymentFailed, key, event.PaymentFailedV1{OrderID: order, Error: noCharge, Code: event.CodeNoCharge})
 		case Refunded:
 			r.settle(b, s, is)
 		case Completed:
@@ -288,7 +291,7 @@ func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orp
 				return nil, err
 			}
 			if refusal := tried[0].refusal; refusal != nil {
-				out = saga.New(ctx, event.PaymentRefundFailed, key, event.PaymentRefundFailedV1{OrderID: order, Error: refusal.Reason})
+				out = saga.New(ctx, event.PaymentRefundFailed, key, event.PaymentRefundFailedV1{OrderID: order, Error: refusal.Reason, Code: refusal.code()})
 			}
 		}
 		if orphan {

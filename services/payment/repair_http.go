@@ -23,7 +23,7 @@ type (
 		Body struct {
 			Seen     string `json:"seen" enum:"NONE,COMPLETED,REFUNDING,FAILED,REFUNDED" doc:"the payment's status as the sender has seen it"`
 			UserID   string `json:"userId" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 128 characters without control characters" example:"ada" doc:"who pays"`
-			Amount   int64  `json:"amount" minimum:"1" maximum:"1000000000000000" doc:"in minor units" example:"4200"`
+			Amount   int64  `json:"amount" minimum:"0" maximum:"1000000000000000" doc:"in minor units" example:"4200"`
 			Currency string `json:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217"`
 			Tell     bool   `json:"tell,omitempty" doc:"if it was seen as COMPLETED, and is, payment.completed is told again, for an order that has not heard it"`
 		}
@@ -41,7 +41,7 @@ type (
 			Seen     string `json:"seen" enum:"NONE,COMPLETED,REFUNDING,FAILED,REFUNDED" doc:"the payment's status as the sender has seen it"`
 			Paid     bool   `json:"paid" doc:"what was decided: true, the order is paid, once; false, it is not, and what it paid is paid back"`
 			UserID   string `json:"userId" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 128 characters without control characters" example:"ada" doc:"who pays"`
-			Amount   int64  `json:"amount" minimum:"1" maximum:"1000000000000000" doc:"of the order, in minor units" example:"4200"`
+			Amount   int64  `json:"amount" minimum:"0" maximum:"1000000000000000" doc:"of the order, in minor units" example:"4200"`
 			Currency string `json:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217"`
 		}
 	}

@@ -121,7 +121,7 @@ func (c *cashier) wantedBy(charges ...event.InventoryReservedV1) *wanted {
 	w := newWanted()
 	for _, e := range charges {
 		w.other[accountKey{c.bank.merchantOf(e.Currency), e.Currency}] = true
-		if payer := (accountKey{e.UserID, e.Currency}); c.bank.user(e.UserID) {
+		if payer := (accountKey{e.UserID, e.Currency}); c.bank.user(e.UserID) && e.Amount > 0 {
 			w.debit[payer], w.open[payer] = true, true
 		}
 	}
@@ -131,7 +131,7 @@ func (c *cashier) wantedBy(charges ...event.InventoryReservedV1) *wanted {
 // outcome tells what came of the attempt to charge, which stays a fact when the money is paid back later.
 func outcome(m saga.Msg[event.InventoryReservedV1], p Payment) []saga.Out {
 	if p.Status == Failed {
-		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: p.OrderID, Error: p.Reason})
+		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{OrderID: p.OrderID, Error: p.Reason, Code: p.ReasonCode, Parameters: p.ReasonParameters})
 	}
 	return saga.Emit(m, event.PaymentCompleted, event.PaymentCompletedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount, Currency: p.Currency})
 }

@@ -41,9 +41,9 @@ func TestChargeOrDecline(t *testing.T) {
 		order(3).String() + ": user mallory is declined",
 	}, b.told(outs...))
 	want(t, map[uuid.UUID]Payment{
-		order(1): {order(1), paid[order(1)].ID, "u-1", 1000, "EUR", Completed, ""},
-		order(2): {order(2), paid[order(2)].ID, "u-1", 1001, "EUR", Failed, "amount 1001 is above the limit of 1000"},
-		order(3): {order(3), paid[order(3)].ID, "mallory", 1, "EUR", Failed, "user mallory is declined"},
+		order(1): {order(1), paid[order(1)].ID, "u-1", 1000, "EUR", Completed, "", "", nil},
+		order(2): {order(2), paid[order(2)].ID, "u-1", 1001, "EUR", Failed, "amount 1001 is above the limit of 1000", event.CodeDeclined, event.Parameters{"amount": "1001", "limit": "1000"}},
+		order(3): {order(3), paid[order(3)].ID, "mallory", 1, "EUR", Failed, "user mallory is declined", event.CodeDeclined, event.Parameters{"userId": "mallory"}},
 	}, paid)
 }
 

@@ -2,6 +2,7 @@ package payment
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -18,16 +20,16 @@ import (
 // cancellation. The transaction is then run again and finds the other's outcome. Rows are inserted by order id, so that two
 // transactions with the same orders cannot wait for each other.
 const (
-	addPaymentsSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason)
-SELECT order_id, id, user_id, amount, currency, status, reason
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-    AS attempt (order_id, id, user_id, amount, currency, status, reason)
+	addPaymentsSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason, reason_code, reason_parameters)
+SELECT order_id, id, user_id, amount, currency, status, reason, reason_code, reason_parameters
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[])
+    AS attempt (order_id, id, user_id, amount, currency, status, reason, reason_code, reason_parameters)
 ORDER BY order_id`
 
-	readPaymentsSQL = `SELECT order_id, id, user_id, amount, currency, status, reason FROM payments WHERE order_id = ANY($1)`
+	readPaymentsSQL = `SELECT order_id, id, user_id, amount, currency, status, reason, reason_code, reason_parameters FROM payments WHERE order_id = ANY($1)`
 
-	findPaymentSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, p.created_at,
-    r.id, r.state, r.attempts, r.last_error, r.next_try_at, r.done_at
+	findPaymentSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, p.reason_code, p.reason_parameters,
+    p.created_at, r.id, r.state, r.attempts, r.last_error, r.next_try_at, r.done_at
 FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id WHERE p.order_id = $1`
 )
 
@@ -60,12 +62,23 @@ func queuePayments(b *pgx.Batch, added []Payment) {
 	}
 	orders, ids := make([]uuid.UUID, n), make([]uuid.UUID, n)
 	users, currencies, statuses, reasons := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	codes, parameters := make([]string, n), make([]string, n)
 	amounts := make([]int64, n)
 	for i, p := range added {
 		orders[i], ids[i], users[i], amounts[i] = p.OrderID, p.ID, p.UserID, p.Amount
 		currencies[i], statuses[i], reasons[i] = p.Currency, string(p.Status), p.Reason
+		codes[i], parameters[i] = string(p.ReasonCode), encode(p.ReasonParameters)
 	}
-	b.Queue(addPaymentsSQL, orders, ids, users, amounts, currencies, statuses, reasons)
+	b.Queue(addPaymentsSQL, orders, ids, users, amounts, currencies, statuses, reasons, codes, parameters)
+}
+
+// encode is the parameters as JSON.
+func encode(p event.Parameters) string {
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // a map of text
+	}
+	return string(text)
 }
 
 // Record is a payment as it is stored.
@@ -92,8 +105,8 @@ func findPayment(ctx context.Context, db *pgxpool.Pool, order uuid.UUID) (Record
 	var state, lastError *string
 	var attempts *int
 	var nextTry, done *time.Time
-	err := db.QueryRow(ctx, findPaymentSQL, order).Scan(&p.OrderID, &p.ID, &p.UserID, &p.Amount, &p.Currency, &p.Status, &p.Reason, &p.CreatedAt,
-		&id, &state, &attempts, &lastError, &nextTry, &done)
+	err := db.QueryRow(ctx, findPaymentSQL, order).Scan(&p.OrderID, &p.ID, &p.UserID, &p.Amount, &p.Currency, &p.Status, &p.Reason,
+		&p.ReasonCode, &p.ReasonParameters, &p.CreatedAt, &id, &state, &attempts, &lastError, &nextTry, &done)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Record{}, false, nil

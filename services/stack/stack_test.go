@@ -134,10 +134,12 @@ func start(t *testing.T, env map[string]string) (banner string, stop func()) {
 
 // order is what the tests look at of an order.
 type order struct {
-	ID        string     `json:"orderId"`
-	Status    string     `json:"status"`
-	Reason    string     `json:"reason"`
-	SettledAt *time.Time `json:"settledAt"`
+	ID               string            `json:"orderId"`
+	Status           string            `json:"status"`
+	Reason           string            `json:"reason"`
+	ReasonCode       string            `json:"reasonCode"`
+	ReasonParameters map[string]string `json:"reasonParameters"`
+	SettledAt        *time.Time        `json:"settledAt"`
 }
 
 // call sends a request and reads the answer into v.
@@ -226,6 +228,10 @@ func TestStack(t *testing.T) {
 	if declined.Status != "CANCELLED" || !strings.Contains(declined.Reason, "declined-user") {
 		t.Errorf("the declined user's order is %s (%s)", declined.Status, declined.Reason)
 	}
+	cheap := place(t, url, `{"userId":"ada","items":[{"productId":"coffee-beans","quantity":2}],"amount":1,"currency":"EUR"}`)
+	if cheap.Status != "CANCELLED" || cheap.ReasonCode != "price-mismatch" || cheap.ReasonParameters["amount"] != "2500" {
+		t.Errorf("beans for a cent are %s (%s, %s %v)", cheap.Status, cheap.Reason, cheap.ReasonCode, cheap.ReasonParameters)
+	}
 	stock := func() {
 		t.Helper()
 		eventually(t, "the stock is what the orders have left", func() error {
@@ -239,7 +245,7 @@ func TestStack(t *testing.T) {
 
 	stop()
 	_, stop = start(t, env)
-	for _, before := range []order{confirmed, refused, declined} {
+	for _, before := range []order{confirmed, refused, declined, cheap} {
 		if now := settled(t, url, before.ID); now.Status != before.Status || now.Reason != before.Reason || !now.SettledAt.Equal(*before.SettledAt) {
 			t.Errorf("after the restart the order is %+v, was %+v", now, before)
 		}
