@@ -19,6 +19,7 @@ type metrics struct {
 	inFlight  prometheus.Gauge
 	watermark prometheus.Gauge
 	repairs   *prometheus.CounterVec
+	braked    *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -42,6 +43,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		watermark: gauge("converge_check_watermark_age_seconds", "How long ago an order must have changed for the last check to judge it."),
 		repairs:   counters("converge_repairs_total", "Repairs that were tried, by what came of them.", "kind", "state"),
 	}
+	m.braked = gauges("converge_check_braked", "1: the last check repairs nothing before somebody confirms it, for it found too much, or another database.", "scope")
+	for _, scope := range []string{scopeAll, scopeRecent} {
+		m.braked.WithLabelValues(scope)
+	}
 	for _, result := range []string{clean, found, failed} {
 		m.checks.WithLabelValues(result) // a rate needs the zero
 	}
@@ -49,7 +54,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.findings.WithLabelValues(scopeAll, string(kind))
 		m.found.WithLabelValues(string(kind))
 	}
-	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs)
+	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs, m.braked)
 	return m
 }
 
@@ -113,7 +118,12 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 	if scope == scopeAll {
 		scopes = append(scopes, scopeRecent)
 	}
+	braked := 0.0
+	if report.Braked != "" {
+		braked = 1
+	}
 	for _, s := range scopes {
+		m.braked.WithLabelValues(s).Set(braked)
 		for _, kind := range Kinds() {
 			m.findings.WithLabelValues(s, string(kind)).Set(float64(open[kind]))
 		}

@@ -17,7 +17,12 @@ type Request struct {
 	Order  uuid.UUID // only this order; zero: all of Since
 	Since  time.Time // orders placed since then; zero: from the first one on, and the services' own audits and dead letters, too
 	Repair bool
-	By     string // who asks, for the record; default "checker"
+
+	// Confirm says that somebody has looked at why the brake holds: what is found is repaired all the same, and databases that are not what they
+	// were are what they should be from now on. A check of one order accepts no database.
+	Confirm bool
+
+	By string // who asks, for the record; default "checker"
 }
 
 // Report is what a check found.
@@ -28,6 +33,7 @@ type Report struct {
 	Watermark time.Time    `json:"watermark" doc:"what changed since then was not judged"`
 	Checked   int64        `json:"checked" doc:"orders that were compared"`
 	InFlight  int64        `json:"inFlight" doc:"orders that differ and are on their way"`
+	Braked    string       `json:"braked,omitempty" doc:"why nothing is repaired before somebody confirms it; none: what is found may be repaired"`
 	Findings  []Finding    `json:"findings" nullable:"false" doc:"by kind, then by id"`
 	More      int          `json:"more,omitempty" doc:"findings beyond those that are listed"`
 	Kinds     map[Kind]int `json:"kinds,omitempty" doc:"how many findings there are of each kind, with those that are not listed"`
@@ -68,13 +74,14 @@ const (
 	ChargeWithoutPayment Kind = "charge-without-payment" // the ledger's charge is of no payment: its row is lost
 	OutboxStuck          Kind = "outbox-stuck"
 	DeadLetters          Kind = "dead-letters"
+	DatabaseChanged      Kind = "database-changed" // a service answers from another database than before, or from an older copy
 )
 
 // Kinds lists them all.
 func Kinds() []Kind {
 	return []Kind{
 		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
-		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, OutboxStuck, DeadLetters,
+		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, OutboxStuck, DeadLetters, DatabaseChanged,
 	}
 }
 
