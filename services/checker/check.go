@@ -38,6 +38,13 @@ type Config struct {
 	// it from being repaired.
 	Journal func(context.Context, Finding) (end func(f Finding, after any), err error)
 
+	// Seen returns the databases that services have answered from, by service, and Saw remembers one, in place of the one that is known if it is
+	// accepted. nil: databases are not compared with what they were.
+	Seen func(context.Context) (map[string]facts.Identity, error)
+	Saw  func(ctx context.Context, service string, is facts.Identity, accept bool) error
+
+	Acknowledged func(context.Context) ([]Acknowledgement, error) // what somebody knows of; nil: nothing
+
 	Log  *slog.Logger // default discards
 	HTTP *http.Client // default one that does not wait long for who is not there
 
@@ -74,9 +81,12 @@ func (c *Checker) Check(ctx context.Context, r Request) (Report, error) {
 	k.repairer = repairer{k.peers, clip(cmp.Or(r.By, "checker")), c.cfg.MaxRepairs}
 	k.report = Report{At: c.cfg.now().UTC(), Since: r.Since, Order: r.Order}
 	began := time.Now()
-	err := k.run(ctx)
+	err := inTurn(ctx, k.identify, k.run)
 	found := append(k.others, k.findings()...)
 	k.sayHeld(found)
+	if err == nil {
+		err = k.markAcknowledged(ctx, found)
+	}
 	k.report.tell(found, k.dropped)
 	k.report.Cost = Cost{k.meter.requests.Load(), k.meter.bytes.Load(), k.meter.rows.Load(), time.Since(began).Milliseconds()}
 	return k.report, err

@@ -49,6 +49,7 @@ type handlers struct {
 
 // register adds the checker's operations to an API.
 func (h *handlers) register(api huma.API) {
+	h.registerAcknowledgements(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "check", Method: http.MethodPost, Path: "/checks", Summary: "Check that the services agree",
 		Description: "Compares what order, inventory and payment hold, and answers when that is done. Without repair nothing is changed. " +

@@ -20,6 +20,7 @@ type metrics struct {
 	watermark prometheus.Gauge
 	repairs   *prometheus.CounterVec
 	braked    *prometheus.GaugeVec
+	known     *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -44,6 +45,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		repairs:   counters("converge_repairs_total", "Repairs that were tried, by what came of them.", "kind", "state"),
 	}
 	m.braked = gauges("converge_check_braked", "1: the last check repairs nothing before somebody confirms it, for it found too much, or another database.", "scope")
+	m.known = gauges("converge_check_acknowledged", "Findings of the last check that somebody knows of. converge_check_findings does not count them.", "scope", "kind")
 	for _, scope := range []string{scopeAll, scopeRecent} {
 		m.braked.WithLabelValues(scope)
 	}
@@ -52,9 +54,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	for _, kind := range Kinds() {
 		m.findings.WithLabelValues(scopeAll, string(kind))
+		m.known.WithLabelValues(scopeAll, string(kind))
 		m.found.WithLabelValues(string(kind))
 	}
-	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs, m.braked)
+	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs, m.braked, m.known)
 	return m
 }
 
@@ -94,7 +97,7 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 		result = found
 	}
 	m.checks.WithLabelValues(result).Inc()
-	open := map[Kind]int{}
+	open, known := map[Kind]int{}, map[Kind]int{}
 	for _, f := range report.Findings {
 		m.found.WithLabelValues(string(f.Kind)).Inc()
 		switch f.Repair.State {
@@ -109,6 +112,12 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 	}
 	if report.More > 0 { // of those that are not listed none was repaired
 		maps.Copy(open, report.Kinds)
+	}
+	for _, f := range report.Findings {
+		if f.Acknowledged != nil && (report.More > 0 || f.Repair.State != Done) {
+			open[f.Kind]--
+			known[f.Kind]++
+		}
 	}
 	scope := scopeOf(request)
 	if scope == scopeOrder {
@@ -126,6 +135,7 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 		m.braked.WithLabelValues(s).Set(braked)
 		for _, kind := range Kinds() {
 			m.findings.WithLabelValues(s, string(kind)).Set(float64(open[kind]))
+			m.known.WithLabelValues(s, string(kind)).Set(float64(known[kind]))
 		}
 	}
 	m.duration.WithLabelValues(scope).Set(float64(report.Cost.DurationMs) / 1000)

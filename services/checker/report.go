@@ -92,6 +92,8 @@ type Finding struct {
 	Kind    Kind      `json:"kind"`
 	Detail  string    `json:"detail"`
 	Repair  Repair    `json:"repair"`
+
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty" doc:"somebody knows of it: it alarms nobody until then"`
 }
 
 func (f Finding) String() string { return string(f.Kind) + " at " + f.subject() + ": " + f.Detail }

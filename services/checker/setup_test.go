@@ -56,7 +56,8 @@ type bundle struct {
 	flows []func(service int) (facts.Flow, error) // what services answer to the first questions for flow, by round
 	round three[int]
 	rules three[[]facts.Breach]
-	extra http.Handler // what is no question for facts; nil: 404
+	known three[*facts.Identity] // which databases the services say they have; nil: they do not say
+	extra http.Handler           // what is no question for facts; nil: 404
 }
 
 func setup(t *testing.T) *bundle {
@@ -93,6 +94,12 @@ func (b *bundle) serve(service int, genuine http.Handler) http.HandlerFunc {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			} else {
 				answer(w, f)
+			}
+		case "/facts/identity":
+			if is := b.known[service]; is != nil {
+				answer(w, is)
+			} else {
+				http.NotFound(w, r)
 			}
 		case "/facts/audit":
 			answer(w, facts.Breaches{Breaches: append([]facts.Breach{}, b.rules[service]...)})
