@@ -59,12 +59,13 @@ func (r *records) acknowledged(ctx context.Context) ([]Acknowledgement, error) {
 	return all, nil
 }
 
-// withdraw takes an acknowledgement back. One that is not there is as good as withdrawn.
-func (r *records) withdraw(ctx context.Context, id uuid.UUID) error {
-	if _, err := r.db.Exec(ctx, withdrawSQL, id); err != nil {
-		return fmt.Errorf("withdraw the acknowledgement %s: %w", id, err)
+// withdraw takes an acknowledgement back. It returns whether there was one.
+func (r *records) withdraw(ctx context.Context, id uuid.UUID) (bool, error) {
+	tag, err := r.db.Exec(ctx, withdrawSQL, id)
+	if err != nil {
+		return false, fmt.Errorf("withdraw the acknowledgement %s: %w", id, err)
 	}
-	return nil
+	return tag.RowsAffected() > 0, nil
 }
 
 // markAcknowledged says at each finding whether somebody knows of it.

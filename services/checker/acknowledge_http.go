@@ -33,6 +33,11 @@ type (
 	withdrawInput struct {
 		ID uuid.UUID `path:"id"`
 	}
+	withdrawOutput struct {
+		Body struct {
+			Withdrawn bool `json:"withdrawn" doc:"false: there was none, or not any more"`
+		}
+	}
 )
 
 // latestUntil is the last moment that every database and every reader of JSON can tell.
@@ -51,7 +56,7 @@ func (h *handlers) registerAcknowledgements(api huma.API) {
 	}, h.acknowledgements)
 	huma.Register(api, huma.Operation{
 		OperationID: "withdraw-acknowledgement", Method: http.MethodDelete, Path: "/acknowledgements/{id}", Summary: "Take an acknowledgement back",
-		Description: "One that is not there is as good as taken back.", DefaultStatus: http.StatusNoContent, Errors: errs,
+		Description: "One that is not there is as good as taken back.", Errors: errs,
 	}, h.withdraw)
 }
 
@@ -89,9 +94,12 @@ func (h *handlers) acknowledgements(ctx context.Context, _ *struct{}) (*acknowle
 	return out, nil
 }
 
-func (h *handlers) withdraw(ctx context.Context, in *withdrawInput) (*struct{}, error) {
-	if err := h.records.withdraw(ctx, in.ID); err != nil {
+func (h *handlers) withdraw(ctx context.Context, in *withdrawInput) (*withdrawOutput, error) {
+	withdrawn, err := h.records.withdraw(ctx, in.ID)
+	if err != nil {
 		return nil, web.Fault(ctx, err)
 	}
-	return nil, nil //nolint:nilnil // there is nothing to answer
+	out := &withdrawOutput{}
+	out.Body.Withdrawn = withdrawn
+	return out, nil
 }

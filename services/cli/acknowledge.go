@@ -89,7 +89,8 @@ func withdraw(ctx context.Context, c *call) error {
 	kind, subject := c.flags.Arg(0), c.flags.Arg(1)
 	for _, a := range all {
 		if string(a.Kind) == kind && a.Subject == subject {
-			if err := ask(ctx, http.MethodDelete, base+"/acknowledgements/"+a.ID.String(), nil, http.StatusNoContent, nil); err != nil {
+			var out struct{ Withdrawn bool }
+			if err := ask(ctx, http.MethodDelete, base+"/acknowledgements/"+a.ID.String(), nil, http.StatusOK, &out); err != nil {
 				return fmt.Errorf("withdraw: %w", err)
 			}
 		}

@@ -66,7 +66,7 @@ func rebuild(ctx context.Context, c *call) error {
 	return nil
 }
 
-// ask sends a request, with a JSON body or none, and reads the answer; into nil if there is none.
+// ask sends a request, with a JSON body or none, and reads the answer.
 func ask(ctx context.Context, method, url string, body any, want int, into any) error {
 	var payload io.Reader
 	if body != nil {
@@ -94,9 +94,6 @@ func ask(ctx context.Context, method, url string, body any, want int, into any) 
 	}
 	if res.StatusCode != want {
 		return refused(url, res.Status, answer)
-	}
-	if into == nil {
-		return nil
 	}
 	return json.Unmarshal(answer, into)
 }
