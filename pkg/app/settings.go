@@ -55,6 +55,15 @@ func (s *Settings) Int(name string, def, least, most int, help string) int {
 	})
 }
 
+// Float reads a number from least to most, both included.
+func (s *Settings) Float(name string, def, least, most float64, help string) float64 {
+	return read(s, name, strconv.FormatFloat(def, 'g', -1, 64), help, spec[float64]{
+		parse: func(v string) (float64, error) { return strconv.ParseFloat(v, 64) },
+		valid: func(x float64) bool { return least <= x && x <= most },
+		want:  fmt.Sprintf("a number from %g to %g", least, most),
+	})
+}
+
 // Duration reads a Go duration such as "250ms" or "1h30m" from least to most, both included.
 func (s *Settings) Duration(name string, def, least, most time.Duration, help string) time.Duration {
 	return read(s, name, def.String(), help, spec[time.Duration]{

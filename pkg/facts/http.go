@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/broker"
@@ -50,6 +51,8 @@ type Server struct {
 	// Audit holds the database to its rules in place of [Audit] with Rules, where those would read too much; full: everything is read now, whatever was
 	// audited before. nil: Rules are.
 	Audit func(ctx context.Context, full bool) ([]Breach, error)
+
+	Restored func(ctx context.Context, tx pgx.Tx) error // see [Identified]
 
 	// Stopping ends when the service stops. What is asked then is not answered any more: who asks can ask again, and a look at millions of rows
 	// must not hold up the stop. nil: never.
@@ -129,8 +132,9 @@ func (anyID) Schema(huma.Registry) *huma.Schema {
 
 func (q SpanQuery) span() Span { return Span(q) }
 
-// Register adds the operations to an API.
+// Register adds the operations to an API, with those of [Identified].
 func (s Server) Register(api huma.API) {
+	Identified{DB: s.DB, Restored: s.Restored}.Register(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "digest-facts", Method: http.MethodGet, Path: "/facts/digest", Summary: "Digest what is held, by spans of the ids' times",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},

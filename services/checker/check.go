@@ -27,12 +27,23 @@ type Config struct {
 	CancellingAfter time.Duration // one that is CANCELLING for longer is; default 10 min
 	OutboxAfter     time.Duration // an event that is not published for longer is; default 1 min
 
+	BrakeShare float64 // of the orders that were compared, no larger share is repaired before somebody confirms it; default 0.01
+	BrakeFloor int     // but for so few; default 20
+	MaxRepairs int     // one check makes no more repairs, confirmed or not; default 200
+
 	Letters func(context.Context) ([]Letter, error) // the dead letters; nil: none are looked at
 	Redrive func(context.Context, []Letter) error   // puts them back where they came from; nil: that is an operator's to do
 
 	// Journal writes down what is about to be repaired, and is then told how that ended, and what there is after it; nil: nobody does. Its error keeps
 	// it from being repaired.
 	Journal func(context.Context, Finding) (end func(f Finding, after any), err error)
+
+	// Seen returns the databases that services have answered from, by service, and Saw remembers one, in place of the one that is known if it is
+	// accepted. nil: databases are not compared with what they were.
+	Seen func(context.Context) (map[string]facts.Identity, error)
+	Saw  func(ctx context.Context, service string, is facts.Identity, accept bool) error
+
+	Acknowledged func(context.Context) ([]Acknowledgement, error) // what somebody knows of; nil: nothing
 
 	Log  *slog.Logger // default discards
 	HTTP *http.Client // default one that does not wait long for who is not there
@@ -49,6 +60,9 @@ func New(cfg Config) *Checker {
 	cfg.PendingAfter = cmp.Or(cfg.PendingAfter, 20*time.Minute)
 	cfg.CancellingAfter = cmp.Or(cfg.CancellingAfter, 10*time.Minute)
 	cfg.OutboxAfter = cmp.Or(cfg.OutboxAfter, time.Minute)
+	cfg.BrakeShare = cmp.Or(cfg.BrakeShare, brakeShare)
+	cfg.BrakeFloor = cmp.Or(cfg.BrakeFloor, brakeFloor)
+	cfg.MaxRepairs = cmp.Or(cfg.MaxRepairs, maxRepairs)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.HTTP = cmp.Or(cfg.HTTP, newClient())
 	if cfg.now == nil {
@@ -65,11 +79,14 @@ func (c *Checker) Check(ctx context.Context, r Request) (Report, error) {
 	k.peers = three[*peer]{
 		k.peer("order", c.cfg.OrderURL, "confirmed"), k.peer("inventory", c.cfg.InventoryURL, "reserved"), k.peer("payment", c.cfg.PaymentURL, "paid"),
 	}
-	k.repairer = repairer{k.peers, clip(cmp.Or(r.By, "checker"))}
+	k.repairer = repairer{k.peers, clip(cmp.Or(r.By, "checker")), c.cfg.MaxRepairs}
 	k.report = Report{At: c.cfg.now().UTC(), Since: r.Since, Order: r.Order}
 	began := time.Now()
-	err := k.run(ctx)
-	k.report.tell(append(k.others, k.findings()...), k.dropped)
+	err := inTurn(ctx, k.identify, k.run)
+	found := append(k.others, k.findings()...)
+	k.sayHeld(found)
+	err = cmp.Or(err, k.markAcknowledged(ctx, found))
+	k.report.tell(found, k.dropped)
 	k.report.Cost = Cost{k.meter.requests.Load(), k.meter.bytes.Load(), k.meter.rows.Load(), time.Since(began).Milliseconds()}
 	return k.report, err
 }
@@ -87,6 +104,7 @@ type check struct {
 	faulty  []faulty           // by id
 	others  []Finding          // of what is no order, and of the services' own rules
 	dropped map[Kind]int       // findings that were not kept
+	due     int                // orders that the checker is to repair, with those that were not kept
 }
 
 func (k *check) peer(name, url, set string) *peer {
@@ -224,6 +242,10 @@ func (k *check) flow(ctx context.Context) (flow three[facts.Flow], lag time.Dura
 
 // keep keeps an order with flaws, up to a number.
 func (k *check) keep(id uuid.UUID, h Held, flaws []flaw) {
+	p := planFor(h, flaws)
+	if p.todo() {
+		k.due++
+	}
 	switch {
 	case len(flaws) == 0:
 	case len(k.faulty) == maxFindings:
@@ -231,7 +253,6 @@ func (k *check) keep(id uuid.UUID, h Held, flaws []flaw) {
 			k.dropped[f.kind]++
 		}
 	default:
-		p := planFor(h, flaws)
 		repair := Repair{Action: p.String(), State: None, Before: &h}
 		if p.todo() {
 			repair.State = Planned
@@ -242,17 +263,18 @@ func (k *check) keep(id uuid.UUID, h Held, flaws []flaw) {
 
 // repairOrders carries out the plans of the first orders.
 func (k *check) repairOrders(ctx context.Context) error {
-	if !k.Repair {
+	k.brakeOrders()
+	if k.held() {
 		return nil
 	}
-	repaired, lost := 0, 0
+	lost := 0
 	for i := range k.faulty {
 		f := &k.faulty[i]
 		switch {
 		case !f.plan.todo():
 			continue
-		case repaired == maxRepairs:
-			f.repair.Detail = fmt.Sprintf("not yet: one check repairs %d orders", maxRepairs)
+		case k.repairer.left == 0:
+			f.repair.Detail = fmt.Sprintf("not yet: one check makes %d repairs", k.cfg.MaxRepairs)
 			continue
 		case lost == maxLost:
 			f.repair.Detail = "not yet: the services do not answer"
@@ -265,7 +287,8 @@ func (k *check) repairOrders(ctx context.Context) error {
 		var answered bool
 		f.repair, answered = k.repairer.order(ctx, f.id, f.held, f.plan)
 		end(f.repair, f.repair.After)
-		repaired, lost = repaired+1, lost+1
+		lost++
+		k.repairer.left--
 		if answered {
 			lost = 0
 		}

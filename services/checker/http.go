@@ -24,6 +24,7 @@ type (
 			Since   time.Time `json:"since,omitzero" doc:"check the orders that were placed since then; without it all of them, the stock and the ledger, too" example:"2026-11-25T00:00:00Z"`
 			Full    bool      `json:"full,omitempty" doc:"of a check of everything: read what was audited before again, too; it may take long"`
 			Repair  bool      `json:"repair,omitempty" doc:"repair what is found; otherwise only tell"`
+			Confirm bool      `json:"confirm,omitempty" doc:"somebody has looked at why the brake holds (braked): repair all the same, and take the databases that answer for the right ones"`
 			By      string    `json:"by,omitempty" maxLength:"100" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of up to 100 characters without control characters" doc:"who asks, for the record"`
 		}
 	}
@@ -49,11 +50,13 @@ type handlers struct {
 
 // register adds the checker's operations to an API.
 func (h *handlers) register(api huma.API) {
+	h.registerAcknowledgements(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "check", Method: http.MethodPost, Path: "/checks", Summary: "Check that the services agree",
 		Description: "Compares what order, inventory and payment hold, and answers when that is done. A part that cannot look, an audit for example, does not keep " +
 			"the others from it, and is in failed: such a check is not a clean one. If none can look, it is a 503 of the type cannot-look. Without repair nothing is changed. " +
-			"With it, what is found is repaired by the services' own commands, each of which looks again before it changes anything; twice is as good as once.",
+			"With it, what is found is repaired by the services' own commands, each of which looks again before it changes anything; twice is as good as once. " +
+			"More findings than are likely, and a database that is not the one it was, are not repaired before somebody confirms it.",
 		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.check)
 	huma.Register(api, huma.Operation{
@@ -74,7 +77,7 @@ func (h *handlers) check(ctx context.Context, in *checkInput) (*checkOutput, err
 	if b.By == "" {
 		b.By = "somebody"
 	}
-	record, err := h.runner.check(ctx, Request{Order: b.OrderID, Since: b.Since, Full: b.Full, Repair: b.Repair, By: b.By})
+	record, err := h.runner.check(ctx, Request{Order: b.OrderID, Since: b.Since, Full: b.Full, Repair: b.Repair, Confirm: b.Confirm, By: b.By})
 	switch {
 	case errors.Is(err, ErrUnknownOrder):
 		return nil, web.NotFound("no service knows of order %s", b.OrderID)

@@ -20,6 +20,8 @@ type metrics struct {
 	inFlight  prometheus.Gauge
 	watermark prometheus.Gauge
 	repairs   *prometheus.CounterVec
+	braked    *prometheus.GaugeVec
+	known     *prometheus.GaugeVec
 	sight     *sight
 }
 
@@ -45,14 +47,20 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		repairs:   counters("converge_repairs_total", "Repairs that were tried, by what came of them.", "kind", "state"),
 		sight:     newSight(),
 	}
+	m.braked = gauges("converge_check_braked", "1: the last check repairs nothing before somebody confirms it, for it found too much, or another database.", "scope")
+	m.known = gauges("converge_check_acknowledged", "Findings of the last check that somebody knows of. converge_check_findings does not count them.", "scope", "kind")
+	for _, scope := range []string{scopeAll, scopeRecent} {
+		m.braked.WithLabelValues(scope)
+	}
 	for _, result := range []string{clean, found, failed} {
 		m.checks.WithLabelValues(result) // a rate needs the zero
 	}
 	for _, kind := range Kinds() {
 		m.findings.WithLabelValues(scopeAll, string(kind))
+		m.known.WithLabelValues(scopeAll, string(kind))
 		m.found.WithLabelValues(string(kind))
 	}
-	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs, m.sight)
+	r.MustRegister(m.findings, m.found, m.checks, m.duration, m.orders, m.success, m.inFlight, m.watermark, m.repairs, m.braked, m.known, m.sight)
 	return m
 }
 
@@ -95,7 +103,7 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 		return
 	}
 	m.sight.saw(report)
-	open := map[Kind]int{}
+	open, known := map[Kind]int{}, map[Kind]int{}
 	for _, f := range report.Findings {
 		m.found.WithLabelValues(string(f.Kind)).Inc()
 		switch f.Repair.State {
@@ -111,6 +119,12 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 	if report.More > 0 { // of those that are not listed none was repaired
 		maps.Copy(open, report.Kinds)
 	}
+	for _, f := range report.Findings {
+		if f.Acknowledged != nil && (report.More > 0 || f.Repair.State != Done) {
+			open[f.Kind]--
+			known[f.Kind]++
+		}
+	}
 	scope := scopeOf(request)
 	if scope == scopeOrder {
 		return
@@ -119,10 +133,16 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 	if scope == scopeAll {
 		scopes = append(scopes, scopeRecent)
 	}
+	braked := 0.0
+	if report.Braked != "" {
+		braked = 1
+	}
 	for _, s := range scopes {
+		m.braked.WithLabelValues(s).Set(braked)
 		for _, kind := range Kinds() {
 			if scope == scopeRecent || slices.Contains(report.Looked, partOf(kind)) {
 				m.findings.WithLabelValues(s, string(kind)).Set(float64(open[kind]))
+				m.known.WithLabelValues(s, string(kind)).Set(float64(known[kind]))
 			}
 		}
 	}

@@ -32,12 +32,13 @@ func (k *check) audit(ctx context.Context) (first error) {
 			k.others = append(k.others, breached(b))
 		}
 	}
+	k.brakeAudits()
 	return first
 }
 
 // recount has a service put right what breaks its own rules.
 func (k *check) recount(ctx context.Context, service int) error {
-	if !k.Repair {
+	if k.held() {
 		return nil
 	}
 	if err := k.repairer.breaches(ctx, service, k.others, k.begin); err != nil {
@@ -102,6 +103,7 @@ func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Findi
 	if i := slices.IndexFunc(letters, func(l Letter) bool { return l.Redriven }); i >= 0 {
 		fresh = letters[:i] // those behind it wait with it, or nobody would know which were redriven
 	}
+	fresh = fresh[:min(len(fresh), k.cfg.MaxRepairs)]
 	again := 0
 	for _, l := range letters {
 		if l.Redriven {
@@ -117,7 +119,7 @@ func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Findi
 		return f, nil
 	}
 	f.Repair = Repair{Action: actionRedrive, State: Planned}
-	if !k.Repair {
+	if k.held() {
 		return f, nil
 	}
 	end, err := k.begin(ctx, f)

@@ -108,9 +108,9 @@ func unsettled(f faulty) bool {
 	return slices.Contains(f.plan.steps, stepReserve) && f.repair.State != Done
 }
 
-// wait has what was not repaired say why, if it was to be.
+// wait has what was not repaired say why, if it was to be and the brake does not hold it back.
 func (k *check) wait(why string) {
-	if !k.Repair {
+	if k.held() {
 		return
 	}
 	for i := range k.faulty {

@@ -39,7 +39,7 @@ func (r *records) store(ctx context.Context, record Record) error {
 	if err == nil {
 		var b pgx.Batch // which is one transaction
 		b.Queue(storeCheckSQL, record.ID, record.By, record.Repair, len(record.Findings)+record.More, report)
-		b.Queue(sawSQL, record.saw(), record.At)
+		b.Queue(lookedSQL, record.saw(), record.At)
 		err = r.db.SendBatch(ctx, &b).Close()
 	}
 	if err != nil {
@@ -138,12 +138,13 @@ const (
 	keepClean  = 7 * 24 * time.Hour // checks that found nothing
 )
 
-// prune forgets checks that found nothing, until ctx ends, and then returns nil. A fault is made up for the next time.
+// prune forgets checks that found nothing, and acknowledgements whose time was over as long ago, until ctx ends, and then returns nil. A fault is made up for the next time.
 func (r *records) prune(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
 	for {
 		_, _ = r.db.Exec(ctx, pruneChecksSQL, facts.FirstOf(clock.Now().Add(-keepClean)))
+		_, _ = r.db.Exec(ctx, pruneAcknowledgedSQL, clock.Now().Add(-keepClean))
 		select {
 		case <-ctx.Done():
 			return nil

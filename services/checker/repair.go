@@ -16,9 +16,6 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// maxRepairs is how many orders one check puts right: a mistake of the checker's, or of who set it up, does no more harm than that.
-const maxRepairs = 200
-
 // maxLost is after how many orders in a row that a service gave no answer for the rest is left to the next check.
 const maxLost = 3
 
@@ -26,6 +23,7 @@ const maxLost = 3
 type repairer struct {
 	peers three[*peer]
 	by    string
+	left  int // repairs that the check may still make: a mistake of the checker's, or of who set it up, does no more harm than that
 }
 
 // patient is an order that is being put right.
@@ -216,17 +214,16 @@ func recountedBy(kind Kind, service int) bool {
 	return slices.ContainsFunc(recounts, func(r recountable) bool { return r.kind == kind && r.service == service })
 }
 
-// breaches has a service put right what broke its own rules. begin writes each down.
+// breaches has a service put right what broke its own rules. begin writes each down. Payment itself refuses to count anew what goes by a transfer
+// that is not whole: only that.
 func (r *repairer) breaches(ctx context.Context, service int, found []Finding, begin func(context.Context, ...Finding) (func(Repair, any), error)) error {
-	unclear := false
 	for _, rule := range recounts {
 		for i := range found {
 			f := &found[i]
 			switch {
 			case f.Kind != rule.kind || rule.service != service:
-			case unclear && (f.Kind == BalanceMismatch || f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment):
-				f.Repair.State = Refused
-				f.Repair.Detail = "a transfer is not whole yet: balances tell what it lacks, and payments go by it"
+			case r.left == 0:
+				f.Repair.Detail = "not yet: one check makes only so many repairs"
 			default:
 				end, err := begin(ctx, *f)
 				if err != nil {
@@ -235,7 +232,7 @@ func (r *repairer) breaches(ctx context.Context, service int, found []Finding, b
 				var after json.RawMessage
 				f.Repair, after = r.recount(ctx, rule.service, rule.path+url.PathEscape(f.subject()))
 				end(f.Repair, after)
-				unclear = unclear || f.Kind == TransferUnbalanced && f.Repair.State != Done
+				r.left--
 			}
 		}
 	}

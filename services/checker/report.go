@@ -18,7 +18,12 @@ type Request struct {
 	Since  time.Time // orders placed since then; zero: from the first one on, and the services' own audits and dead letters, too
 	Full   bool      // of a check of everything: what was audited before is read again, too
 	Repair bool
-	By     string // who asks, for the record; default "checker"
+
+	// Confirm says that somebody has looked at why the brake holds: what is found is repaired all the same, and databases that are not what they
+	// were are what they should be from now on. A check of one order accepts no database.
+	Confirm bool
+
+	By string // who asks, for the record; default "checker"
 }
 
 // Report is what a check found.
@@ -31,6 +36,7 @@ type Report struct {
 	Failed    []Failure    `json:"failed,omitempty" doc:"parts that could not look: what they would have found is not known, and the check is not a clean one"`
 	Checked   int64        `json:"checked" doc:"orders that were compared"`
 	InFlight  int64        `json:"inFlight" doc:"orders that differ and are on their way"`
+	Braked    string       `json:"braked,omitempty" doc:"why nothing is repaired before somebody confirms it; none: what is found may be repaired"`
 	Findings  []Finding    `json:"findings" nullable:"false" doc:"by kind, then by id"`
 	More      int          `json:"more,omitempty" doc:"findings beyond those that are listed"`
 	Kinds     map[Kind]int `json:"kinds,omitempty" doc:"how many findings there are of each kind, with those that are not listed"`
@@ -73,6 +79,7 @@ const (
 	LedgerChanged        Kind = "ledger-changed"         // entries are not those that were audited
 	OutboxStuck          Kind = "outbox-stuck"
 	DeadLetters          Kind = "dead-letters"
+	DatabaseChanged      Kind = "database-changed" // a service answers from another database than before, or from an older copy
 )
 
 // Kinds lists them all.
@@ -80,6 +87,7 @@ func Kinds() []Kind {
 	return []Kind{
 		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
 		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, LedgerChanged, OutboxStuck, DeadLetters,
+		DatabaseChanged,
 	}
 }
 
@@ -90,6 +98,8 @@ type Finding struct {
 	Kind    Kind      `json:"kind"`
 	Detail  string    `json:"detail"`
 	Repair  Repair    `json:"repair"`
+
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty" doc:"somebody knows of it: it alarms nobody until then"`
 }
 
 func (f Finding) String() string { return string(f.Kind) + " at " + f.subject() + ": " + f.Detail }

@@ -28,6 +28,10 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			"an order that is PENDING for longer is stuck; more than order's ORDER_DEADLINE"),
 		CancellingAfter: s.Duration("CHECK_CANCELLING_AFTER", 10*time.Minute, time.Second, 30*24*time.Hour, "an order that is CANCELLING for longer is stuck"),
 		OutboxAfter:     s.Duration("CHECK_OUTBOX_AFTER", time.Minute, time.Second, 24*time.Hour, "an event that waits in an outbox for longer is stuck"),
+		BrakeShare: s.Float("CHECK_BRAKE_SHARE", brakeShare, 0.0001, 1,
+			"a larger share of the compared orders is not repaired before somebody confirms it (converge check -repair -confirm)"),
+		BrakeFloor: s.Int("CHECK_BRAKE_FLOOR", brakeFloor, 1, 1_000_000, "so few are repaired whatever share they are"),
+		MaxRepairs: s.Int("CHECK_MAX_REPAIRS", maxRepairs, 1, 1_000_000, "one check makes no more repairs, also when they are confirmed"),
 	}
 	plan := schedule{
 		every:    s.Duration("CHECK_EVERY", time.Minute, 0, 24*time.Hour, "how often to check the orders of CHECK_WINDOW; 0: only when asked"),

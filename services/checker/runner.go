@@ -170,7 +170,7 @@ func (r *runner) do(ctx context.Context, request Request) (Record, error) {
 		}
 	}
 	cfg := r.cfg
-	cfg.Journal = r.records.journal(record)
+	cfg.Journal, cfg.Seen, cfg.Saw, cfg.Acknowledged = r.records.journal(record), r.records.seen, r.records.saw, r.records.acknowledged
 	var err error
 	record.Report, err = New(cfg).Check(ctx, request)
 	r.metrics.checked(request, record.Report, err, r.now())

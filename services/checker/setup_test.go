@@ -56,8 +56,9 @@ type bundle struct {
 	flows []func(service int) (facts.Flow, error) // what services answer to the first questions for flow, by round
 	round three[int]
 	rules three[[]facts.Breach]
-	blind three[bool]  // whose audits fail
-	extra http.Handler // what is no question for facts; nil: 404
+	blind three[bool]            // whose audits fail
+	known three[*facts.Identity] // which databases the services say they have; nil: they do not say
+	extra http.Handler           // what is no question for facts; nil: 404
 }
 
 func setup(t *testing.T) *bundle {
@@ -94,6 +95,12 @@ func (b *bundle) serve(service int, genuine http.Handler) http.HandlerFunc {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			} else {
 				answer(w, f)
+			}
+		case "/facts/identity":
+			if is := b.known[service]; is != nil {
+				answer(w, is)
+			} else {
+				http.NotFound(w, r)
 			}
 		case "/facts/audit":
 			if b.blind[service] {

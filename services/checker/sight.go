@@ -77,7 +77,7 @@ func (s *sight) Collect(out chan<- prometheus.Metric) {
 const recallEvery = time.Minute
 
 const (
-	sawSQL = `INSERT INTO looks (part, at) SELECT unnest($1::text[]), $2::timestamptz
+	lookedSQL = `INSERT INTO looks (part, at) SELECT unnest($1::text[]), $2::timestamptz
 ON CONFLICT (part) DO UPDATE SET at = greatest(looks.at, excluded.at)`
 
 	readLooksSQL = `SELECT part, at FROM looks`

@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os/user"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,12 +29,14 @@ func check(ctx context.Context, c *call) error {
 	since := c.flags.String("since", "", "check the orders that were placed since then: a time such as 2026-11-25T00:00:00Z, or a duration such as 2h (default: all, and the stock and the ledger)")
 	full := c.flags.Bool("full", false, "read what was audited before again, too; without it that is done in turns, within a day")
 	repair := c.flags.Bool("repair", false, "repair what is found; without it nothing is changed")
+	confirm := c.flags.Bool("confirm", false, "say that you have looked at why nothing is repaired: repair all the same, and take the databases that answer for the right ones")
+	all := c.flags.Bool("all", false, "print all findings, and not only the first 20")
 	url := c.flags.String("url", "", "URL of the checker (default: where it listens unless told otherwise)")
 	asJSON := c.flags.Bool("json", false, "print the check as JSON")
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
-	body := map[string]any{"repair": *repair, "by": whoAmI()}
+	body := map[string]any{"repair": *repair, "confirm": *confirm, "by": whoAmI()}
 	switch {
 	case *full && (*order != "" || *since != ""):
 		return errors.New("-full is of a check of everything, without -order and -since")
@@ -69,11 +70,12 @@ func check(ctx context.Context, c *call) error {
 		enc.SetIndent("", "  ")
 		err = enc.Encode(record)
 	} else {
-		err = printCheck(c.out, record)
+		err = printCheck(c.out, record, *all)
 	}
+	unknown := func(f checker.Finding) bool { return f.Acknowledged == nil }
 	switch {
 	case err != nil:
-	case len(record.Findings) > 0:
+	case slices.ContainsFunc(record.Findings, unknown) || record.More > 0:
 		err = ErrFound
 	case len(record.Failed) > 0:
 		err = ErrBlind
@@ -99,54 +101,6 @@ func whoAmI() string {
 		return "converge check, " + u.Username
 	}
 	return "converge check"
-}
-
-func printCheck(w io.Writer, r checker.Record) error {
-	if len(r.Findings) > 0 {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "FOUND\tAT\tDETAIL\tREPAIR")
-		for _, f := range r.Findings {
-			at := f.Subject
-			if f.OrderID != uuid.Nil {
-				at = f.OrderID.String()
-			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Kind, at, f.Detail, repairText(f.Repair))
-		}
-		if err := table.Flush(); err != nil {
-			return err
-		}
-	}
-	if r.More > 0 {
-		fmt.Fprintf(w, "and %d more\n", r.More)
-	}
-	what := fmt.Sprintf("%d orders", r.Checked)
-	if r.Checked == 1 {
-		what = "1 order"
-	}
-	_, err := fmt.Fprintf(w, "%s checked in %s (%d requests, %d bytes; %d rows digested), %d on their way; what changed since %s was not judged.\n",
-		what, time.Duration(r.Cost.DurationMs)*time.Millisecond, r.Cost.Requests, r.Cost.Bytes, r.Cost.Rows, r.InFlight, r.Watermark.Format(time.RFC3339))
-	for _, f := range r.Failed {
-		fmt.Fprintf(w, "%s could not look: %s\n", f.Part, f.Detail)
-	}
-	if err == nil && len(r.Findings) == 0 && len(r.Failed) == 0 {
-		_, err = fmt.Fprintln(w, "The services agree.")
-	}
-	return err
-}
-
-// repairText says what is to be done, or was, in few words.
-func repairText(r checker.Repair) string {
-	text := r.Action
-	switch r.State {
-	case checker.Planned:
-		text = "would " + text
-	case checker.Done, checker.Refused, checker.Failed:
-		text += " " + strings.ToLower(string(r.State))
-	}
-	if r.Detail != "" {
-		text += ": " + r.Detail
-	}
-	return text
 }
 
 // addressOf is where a service answers: at the URL, or where it listens unless told otherwise.

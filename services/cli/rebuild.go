@@ -22,10 +22,7 @@ var readSides = []string{"search", "analytics"}
 func rebuild(ctx context.Context, c *call) error {
 	url := c.flags.String("url", "", "URL of the service (default: where it listens unless told otherwise)")
 	partial := c.flags.Bool("partial", false, "rebuild although the topics no longer hold all there was")
-	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") { // rebuild search -partial reads better than the other way round
-		c.args = append(c.args[1:len(c.args):len(c.args)], c.args[0])
-	}
-	if err := c.parse(1, 1); err != nil {
+	if err := c.parseAfter(1); err != nil {
 		return err
 	}
 	name := c.flags.Arg(0)

@@ -20,7 +20,9 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Setup: func(rt *app.Runtime) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
 			(&repairer{db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
-			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules}.Register(rt.Web.API)
+			facts.Server{
+				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules, Restored: raiseVersions,
+			}.Register(rt.Web.API)
 			return nil
 		},
 	})

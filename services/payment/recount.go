@@ -23,6 +23,9 @@ func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, er
 	}
 	for seen := ""; ; {
 		f, changed, err := r.command(ctx, order, seen, there, func(tx pgx.Tx, s stored, b *pgx.Batch) ([]saga.Out, error) {
+			if err := refuseHalf(ctx, tx, order); err != nil {
+				return nil, err
+			}
 			switch is := s.ledger(); {
 			case s.status == facts.None && !s.stray:
 				return nil, &refusedError{Refusal{noPayment, "the order has no payment"}}
@@ -82,8 +85,12 @@ const (
 // balanceLow is the constraint that no balance is below zero that may not be.
 const balanceLow = "accounts_not_below_zero"
 
-// recountBalance makes the balance of the account with this id what its entries say. ok is false where there is no such account.
+// recountBalance makes the balance of the account with this id what its entries say, unless a transfer of its is not whole. ok is false where there is no
+// such account.
 func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok bool, err error) {
+	if err := r.refuseUnwhole(ctx, id); err != nil {
+		return a, false, err
+	}
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lockForRecountSQL, []string{id})
 		if err != nil {

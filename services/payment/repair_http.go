@@ -93,6 +93,7 @@ func (r *repairer) register(api huma.API) {
 	}, r.serveRecount)
 	huma.Register(api, huma.Operation{
 		OperationID: "recount-account", Method: http.MethodPost, Path: "/accounts/{id}/recount", Summary: "Make an account's balance what its entries say", Errors: errs,
+		Description: "If the account is on a side of a transfer that is not whole, it is a 409 of the type unclear: the balance tells what that lacks. Reads all entries.",
 	}, r.serveRecountAccount)
 	huma.Register(api, huma.Operation{
 		OperationID: "recount-transfer", Method: http.MethodPost, Path: "/transfers/{id}/recount", Summary: "Make a transfer whole that has half of its entries", Errors: errs,

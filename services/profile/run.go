@@ -5,6 +5,7 @@ import (
 
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/facts"
 )
 
 // Run runs the service until ctx ends, with settings from getenv.
@@ -15,6 +16,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Migrations: migrations.For("profile"),
 		Setup: func(rt *app.Runtime) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
+			facts.Identified{DB: rt.Pool, Restored: raiseVersions}.Register(rt.Web.API)
 			return nil
 		},
 	})

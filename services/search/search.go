@@ -40,8 +40,10 @@ func productDocument(e event.ProductUpdatedV1) Document {
 	return Document{Kind: Product, ID: e.ProductID, Version: e.Version, Title: e.Name, Price: &e.Price, Currency: &e.Currency, Stock: &stock}
 }
 
-// newest keeps of each document the newest version, in the order of kinds and ids.
+// newest keeps of each document the newest version, of equal ones the one that came last, in the order of kinds and ids. A version exists twice where
+// an older copy of its database was restored: then the later one is what there is.
 func newest(docs []Document) []Document {
+	slices.Reverse(docs)
 	slices.SortStableFunc(docs, func(a, b Document) int {
 		if c := strings.Compare(string(a.Kind)+"/"+a.ID, string(b.Kind)+"/"+b.ID); c != 0 {
 			return c

@@ -24,9 +24,10 @@ CROSS JOIN generations_of($1) AS g
 ORDER BY g, d.n
 ON CONFLICT (generation, kind, id) DO UPDATE SET version = excluded.version, title = excluded.title, detail = excluded.detail,
     price = excluded.price, currency = excluded.currency, stock = excluded.stock, folded = excluded.folded, grams = excluded.grams
-WHERE old.version < excluded.version`
+WHERE old.version <= excluded.version`
 
-// save writes documents down where they are newer than what is there.
+// save writes documents down where they are newer than what is there. Of equal versions the one that came later stays: a key's records are in order, and
+// in a rebuild, too, but for what comes while its partition is read again. The same record once more writes the same.
 func save(ctx context.Context, tx pgx.Tx, to readside.Target, docs []Document) error {
 	n := len(docs)
 	kinds, ids, versions, titles, details := make([]string, n), make([]string, n), make([]int64, n), make([]string, n), make([]string, n)
