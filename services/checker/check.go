@@ -231,7 +231,7 @@ func (k *check) keep(id uuid.UUID, h Held, flaws []flaw) {
 		}
 	default:
 		p := planFor(h, flaws)
-		repair := Repair{Action: p.String(), State: None, Before: &h}
+		repair := Repair{Action: p.String(), State: None, Detail: p.advice, Before: &h}
 		if p.todo() {
 			repair.State = Planned
 		}

@@ -50,7 +50,9 @@ const (
 	ConfirmedNotReserved Kind = "confirmed-not-reserved"
 	ConfirmedNotPaid     Kind = "confirmed-not-paid"
 	PaidNotConfirmed     Kind = "paid-not-confirmed"
-	PaidWrongAmount      Kind = "paid-wrong-amount"
+	PaidWrongAmount      Kind = "paid-wrong-amount" // or currency
+	PaidWrongUser        Kind = "paid-wrong-user"
+	ReservedWrongItems   Kind = "reserved-wrong-items"
 	ReservedForCancelled Kind = "reserved-for-cancelled"
 	PaidForCancelled     Kind = "paid-for-cancelled"
 	ReservedWithoutOrder Kind = "reserved-without-order"
@@ -59,13 +61,15 @@ const (
 	StuckCancelling      Kind = "stuck-cancelling"
 )
 
-// What is found elsewhere. The first five are the services' own rules; one that has another rule is reported with its kind, too.
+// What is found elsewhere. The first seven are the services' own rules; one that has another rule is reported with its kind, too.
 const (
 	StockMismatch        Kind = "stock-mismatch"
 	TransferUnbalanced   Kind = "transfer-unbalanced"
 	BalanceMismatch      Kind = "balance-mismatch"
 	PaymentMismatch      Kind = "payment-mismatch"
 	ChargeWithoutPayment Kind = "charge-without-payment" // the ledger's charge is of no payment: its row is lost
+	EntriesMismatch      Kind = "entries-mismatch"       // a transfer's entries do not tell of one transfer
+	AccountMismatch      Kind = "account-mismatch"       // an account is not what its name and its entries say
 	OutboxStuck          Kind = "outbox-stuck"
 	DeadLetters          Kind = "dead-letters"
 )
@@ -74,7 +78,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
-		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, OutboxStuck, DeadLetters,
+		PaidWrongUser, ReservedWrongItems, StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, EntriesMismatch, AccountMismatch, OutboxStuck, DeadLetters,
 	}
 }
 
@@ -137,7 +141,8 @@ func (h Held) same(o Held) bool {
 		if a == nil || b == nil {
 			return a == b
 		}
-		return a.Member == b.Member && a.Status == b.Status && a.Amount == b.Amount && a.Currency == b.Currency && a.ChangedAt.Equal(b.ChangedAt)
+		return a.Member == b.Member && a.Status == b.Status && a.Amount == b.Amount && a.Currency == b.Currency && a.ChangedAt.Equal(b.ChangedAt) &&
+			a.Items == b.Items && (a.UserID == nil) == (b.UserID == nil) && (a.UserID == nil || *a.UserID == *b.UserID)
 	}
 	return same(h.Order, o.Order) && same(h.Reservation, o.Reservation) && same(h.Payment, o.Payment)
 }
