@@ -79,6 +79,9 @@ const balanceLow = "accounts_not_below_zero"
 
 // recountBalance makes an account's balance what its entries say. ok is false where there is no such account.
 func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok bool, err error) {
+	if err := r.refuseUnmirrored(ctx, id); err != nil {
+		return a, false, err
+	}
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lockForRecountSQL, []string{id})
 		if err != nil || tag.RowsAffected() == 0 {
