@@ -63,12 +63,14 @@ func (s Source) moneySQL() string {
 }
 
 // ItemsSQL is the SQL of ItemsText, of a jsonb column of lines with productId and quantity. What is no list of lines has a text as well, which no
-// list has: damage must differ, and not stop the digest. A single line, which most orders have, is not sorted.
+// list has: damage must differ, and not stop the digest. One or two lines, which most orders have, are put in order without a sort.
 func ItemsSQL(column string) string {
 	line := func(i string) string {
-		return `'[' || coalesce(to_json(` + i + ` ->> 'productId')::text, 'null') || ',' || coalesce((` + i + ` -> 'quantity')::text, 'null') || ']'`
+		return `'[' || coalesce((` + i + ` -> 'productId')::text, 'null') || ',' || coalesce((` + i + ` -> 'quantity')::text, 'null') || ']'`
 	}
-	return strings.NewReplacer("{items}", column, "{first}", line("("+column+" -> 0)"), "{line}", line("i")).Replace(
+	return strings.NewReplacer("{items}", column, "{first}", line(column+" -> 0"), "{second}", line(column+" -> 1"), "{line}", line("i")).Replace(
 		`CASE WHEN jsonb_typeof({items}) <> 'array' THEN {items}::text WHEN jsonb_array_length({items}) = 1 THEN '[' || {first} || ']'
+    WHEN jsonb_array_length({items}) = 2 THEN CASE WHEN ({items} -> 0 ->> 'productId') COLLATE "C" <= ({items} -> 1 ->> 'productId') COLLATE "C"
+        THEN '[' || {first} || ',' || {second} || ']' ELSE '[' || {second} || ',' || {first} || ']' END
     ELSE (SELECT '[' || coalesce(string_agg({line}, ',' ORDER BY i ->> 'productId' COLLATE "C", i), '') || ']' FROM jsonb_array_elements({items}) AS i) END`)
 }

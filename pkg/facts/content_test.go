@@ -39,6 +39,8 @@ func TestTextsOfContent(t *testing.T) {
 	items := map[string][]facts.Item{
 		`[]`:                                 {},
 		`[{"productId":"p-1","quantity":2}]`: {{ProductID: "p-1", Quantity: 2}},
+		`[{"productId":"b","quantity":2},{"productId":"B","quantity":1}]`:                                                {{"b", 2}, {"B", 1}},
+		`[{"productId":"B","quantity":1},{"productId":"b","quantity":2}]`:                                                {{"B", 1}, {"b", 2}},
 		`[{"quantity":1,"productId":"b"},{"productId":"a","quantity":1000000,"price":7},{"productId":"B","quantity":3}]`: {{"a", 1000000}, {"b", 1}, {"B", 3}},
 		`[{"productId":"p-10","quantity":1},{"productId":"p_1","quantity":1},{"productId":"p.1","quantity":1}]`:          {{"p.1", 1}, {"p_1", 1}, {"p-10", 1}},
 	}
