@@ -35,8 +35,12 @@ type Source struct {
 	Open   string // condition: the row is on its way to another state; empty: none ever is
 	Amount string // what the members are summed up by; empty: nothing
 
-	// Facts selects id, member, status, amount, currency, changed_at, detail of rows, without a WHERE. Key is the column of the ids in it,
-	// where it is not ID. changed_at is when the row became what it is.
+	// What is held of the members, where two services must hold the same of it.
+	Currency, User string // with Amount: the columns of who pays in which currency; empty: that is not digested
+	Items          string // the jsonb column of the lines; empty: that is not digested
+
+	// Facts selects id, member, status, amount, currency, changed_at, detail, user, items of rows, without a WHERE. Key is the column of the ids in
+	// it, where it is not ID. changed_at is when the row became what it is. user is NULL where there is none to tell; items is [ItemsSQL] or empty.
 	Facts string
 	Key   string
 }
@@ -49,10 +53,17 @@ type Bucket struct {
 	Hash   string `json:"hash" doc:"XOR of the first 8 bytes of the SHA-256 of the 16 bytes of each member's id, in hexadecimal"`
 	Amount int64  `json:"amount,omitempty" doc:"sum of the members' amounts, in minor units, whatever their currency"`
 	Open   int64  `json:"open,omitempty" doc:"rows that are on their way to another state"`
+	Money  string `json:"money,omitempty" doc:"as hash, of each member's id and who pays how much; none: the service does not say"`
+	Items  string `json:"items,omitempty" doc:"as hash, of each member's id and the lines of products and units; none: the service does not say"`
 }
 
-// Agrees tells whether two buckets of a span hold the same members.
-func (b Bucket) Agrees(o Bucket) bool { return b.Count == o.Count && b.Hash == o.Hash }
+// Agrees tells whether two buckets of a span hold the same members, and the same of them as far as both say: a service of an earlier version says
+// less.
+func (b Bucket) Agrees(o Bucket) bool {
+	return b.Count == o.Count && b.Hash == o.Hash && agree(b.Money, o.Money) && agree(b.Items, o.Items)
+}
+
+func agree(a, b string) bool { return a == "" || b == "" || a == b }
 
 // Fact is what a service holds of one thing.
 type Fact struct {
@@ -63,6 +74,8 @@ type Fact struct {
 	Currency  string    `json:"currency,omitempty"`
 	ChangedAt time.Time `json:"changedAt" doc:"when it became so"`
 	Detail    string    `json:"detail,omitempty" doc:"for people"`
+	UserID    *string   `json:"userId,omitempty" doc:"who pays; none: the service does not say"`
+	Items     string    `json:"items,omitempty" doc:"lines of product and units, as JSON; none: the service does not say"`
 }
 
 // HashOf is a member's part of a digest.
@@ -94,17 +107,29 @@ func TimeOf(id uuid.UUID) time.Time {
 
 // DigestSQL is the statement of [Source.Digest]: from, to, the width of a bucket in milliseconds, and how many at most.
 func (s Source) DigestSQL() string {
-	open, amount := "0", "0"
+	open, amount, money, items := "0", "0", "NULL::bigint", "NULL::bigint"
 	if s.Open != "" {
 		open = "count(*) FILTER (WHERE " + s.Open + ")"
 	}
 	if s.Amount != "" {
 		amount = "coalesce(sum(" + s.Amount + ") FILTER (WHERE " + s.Member + "), 0)::bigint"
 	}
-	return strings.NewReplacer("{table}", s.Table, "{id}", s.ID, "{member}", s.Member, "{open}", open, "{amount}", amount).Replace(
+	if s.User != "" {
+		money = s.xorSQL(contentSQL(s.ID, s.moneySQL()))
+	}
+	if s.Items != "" {
+		items = s.xorSQL(contentSQL(s.ID, ItemsSQL(s.Items)))
+	}
+	return strings.NewReplacer("{table}", s.Table, "{id}", s.ID, "{member}", s.Member, "{open}", open, "{amount}", amount,
+		"{hash}", s.xorSQL("substr(sha256(uuid_send("+s.ID+")), 1, 8)::bigint"), "{money}", money, "{items}", items).Replace(
 		`SELECT substr(uuid_send({id}), 1, 6)::bigint / $3::bigint * $3::bigint AS start, count(*), count(*) FILTER (WHERE {member}),
-    coalesce(bit_xor(substr(sha256(uuid_send({id})), 1, 8)::bigint) FILTER (WHERE {member}), 0), {amount}, {open}
+    {hash}, {amount}, {open}, {money}, {items}
 FROM {table} WHERE {id} >= $1 AND {id} < $2 GROUP BY 1 ORDER BY 1 LIMIT $4`)
+}
+
+// xorSQL is the SQL of the XOR of the members' hashes.
+func (s Source) xorSQL(hash string) string {
+	return "coalesce(bit_xor(" + hash + ") FILTER (WHERE " + s.Member + "), 0)"
 }
 
 // A digest reads all rows of its range: for that, scans and hashing are the right plan, which the pool's settings rule out.
@@ -118,8 +143,10 @@ func (s Source) Digest(ctx context.Context, db *pgxpool.Pool, span Span, width t
 		rows, _ := tx.Query(ctx, s.DigestSQL(), span.From, span.To, max(1, width.Milliseconds()), maxBuckets+1) // the error surfaces in the collector
 		buckets, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Bucket, err error) {
 			var hash int64
-			err = row.Scan(&b.Start, &b.Rows, &b.Count, &hash, &b.Amount, &b.Open)
+			var money, items *int64
+			err = row.Scan(&b.Start, &b.Rows, &b.Count, &hash, &b.Amount, &b.Open, &money, &items)
 			b.Hash = Hex(uint64(hash)) //nolint:gosec // 64 bits
+			b.Money, b.Items = told(money), told(items)
 			return b, err
 		})
 		return err
@@ -128,6 +155,14 @@ func (s Source) Digest(ctx context.Context, db *pgxpool.Pool, span Span, width t
 		return nil, fmt.Errorf("digest what is %s: %w", s.Set, err)
 	}
 	return buckets, nil
+}
+
+// told is a hash that a service may not have: then it is empty.
+func told(hash *int64) string {
+	if hash == nil {
+		return ""
+	}
+	return Hex(uint64(*hash)) //nolint:gosec // 64 bits
 }
 
 // report runs fn in a transaction whose statements are planned for reading much.

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { brokertest.Main(m) }
 
 var things = facts.Source{
 	Set: "kept", Table: "things", ID: "id", Member: "status = 'KEPT'", Open: "status = 'OPEN'", Amount: "amount",
-	Facts: `SELECT id, status = 'KEPT', status, amount, 'EUR', changed_at, '' FROM things`,
+	Facts: `SELECT id, status = 'KEPT', status, amount, 'EUR', changed_at, '', NULL::text, '' FROM things`,
 }
 
 func setup(t *testing.T) *pgxpool.Pool {

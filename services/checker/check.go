@@ -253,7 +253,7 @@ func (k *check) keep(id uuid.UUID, h Held, flaws []flaw) {
 			k.dropped[f.kind]++
 		}
 	default:
-		repair := Repair{Action: p.String(), State: None, Before: &h}
+		repair := Repair{Action: p.String(), State: None, Detail: p.advice, Before: &h}
 		if p.todo() {
 			repair.State = Planned
 		}

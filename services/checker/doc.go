@@ -2,7 +2,8 @@
 // themselves (pkg/facts), never their databases, and changes nothing but through their commands.
 //
 // What must be: the orders that are CONFIRMED, those whose reservation is RESERVED and those whose payment is COMPLETED are three equal
-// sets, at equal amounts. While events are on their way they are not equal, and nothing is wrong. So it matters when to judge.
+// sets, and hold the same of each order: who pays how much, and which items. While events are on their way they are not equal, and nothing
+// is wrong. So it matters when to judge.
 //
 // # The rule
 //

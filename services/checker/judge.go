@@ -42,11 +42,11 @@ func judge(h Held, t terms) (flaws []flaw, inFlight bool) {
 	return flaws, len(flaws) == 0
 }
 
-// differs tells whether there is something to judge: the order is not in all sets or in none, or at another amount than it was paid, or not
-// settled. It is what a difference of digests comes from.
+// differs tells whether there is something to judge: the order is not in all sets or in none, or who was to pay what, or the items, are not the same
+// everywhere, or it is not settled. It is what a difference of digests comes from.
 func (h Held) differs() bool {
 	confirmed := h.Order != nil && h.Order.Member
-	return confirmed != h.reserved() || confirmed != h.paid() || h.wrongAmount() || h.open()
+	return confirmed != h.reserved() || confirmed != h.paid() || h.wrongAmount() || h.wrongUser() || h.wrongItems() || h.open()
 }
 
 func (h Held) open() bool {
@@ -55,6 +55,15 @@ func (h Held) open() bool {
 
 func (h Held) wrongAmount() bool {
 	return h.Order != nil && h.Order.Member && h.paid() && (h.Order.Amount != h.Payment.Amount || h.Order.Currency != h.Payment.Currency)
+}
+
+// wrongUser and wrongItems tell nothing where a service does not say whose or which: one of an earlier version.
+func (h Held) wrongUser() bool {
+	return h.Order != nil && h.Order.Member && h.paid() && h.Order.UserID != nil && h.Payment.UserID != nil && *h.Order.UserID != *h.Payment.UserID
+}
+
+func (h Held) wrongItems() bool {
+	return h.Order != nil && h.Order.Member && h.reserved() && h.Order.Items != "" && h.Reservation.Items != "" && h.Order.Items != h.Reservation.Items
 }
 
 // flaws are what is wrong if nothing is on its way.
@@ -77,6 +86,12 @@ func (h Held) flaws(t terms) (found []flaw) {
 		add(!h.reserved(), ConfirmedNotReserved, "a confirmed order has nothing reserved")
 		add(!h.paid(), ConfirmedNotPaid, "a confirmed order is not paid")
 		add(h.wrongAmount(), PaidWrongAmount, "a confirmed order is paid with another amount")
+		if h.wrongUser() {
+			add(true, PaidWrongUser, "a confirmed order of %q is paid by %q", *h.Order.UserID, *h.Payment.UserID)
+		}
+		if h.wrongItems() {
+			add(true, ReservedWrongItems, "a confirmed order of %s has %s reserved", h.Order.Items, h.Reservation.Items)
+		}
 	case statusCancelled:
 		add(h.reserved(), ReservedForCancelled, "stock is reserved for a cancelled order")
 		add(h.paid() && !waits, PaidForCancelled, "a cancelled order is paid")

@@ -35,7 +35,7 @@ func partOf(kind Kind) Part {
 	switch kind {
 	case StockMismatch:
 		return AuditOf("inventory")
-	case TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, LedgerChanged:
+	case TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, EntriesMismatch, AccountMismatch, LedgerChanged:
 		return AuditOf("payment")
 	case DeadLetters:
 		return PartLetters

@@ -23,6 +23,7 @@ const (
 type plan struct {
 	steps  []step
 	reason string // what order is told, and its user if it cancels
+	advice string // to the person whom it is left to
 }
 
 // todo tells whether any of it is the checker's to do.
@@ -36,8 +37,8 @@ func planFor(h Held, flaws []flaw) plan {
 	if len(flaws) == 0 {
 		return plan{}
 	}
-	if slices.ContainsFunc(flaws, func(f flaw) bool { return f.kind == PaidWrongAmount }) {
-		return plan{steps: []step{stepOperator}} // nothing says which of the two amounts is right
+	if advice := adviceFor(h, flaws); advice != "" {
+		return plan{steps: []step{stepOperator}, advice: advice}
 	}
 	var p plan
 	add := func(due bool, s step) {

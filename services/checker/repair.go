@@ -44,6 +44,9 @@ type draft struct {
 	} `json:"items"`
 	Amount   int64  `json:"amount"`
 	Currency string `json:"currency"`
+	History  []struct {
+		Status string `json:"status"`
+	} `json:"history"`
 }
 
 // order carries out a plan, step by step, until one is not done. Each step says what was seen of what it changes, so that it changes nothing
@@ -188,7 +191,7 @@ func (r *repairer) ordered(ctx context.Context, o *patient) (d draft, err error)
 	if o.user = d.UserID; d.Status != o.held.Order.Status {
 		return draft{}, &refusal{Status: http.StatusConflict, Type: web.TypePrefix + facts.TypeChanged, Detail: "the order is " + d.Status + " by now"}
 	}
-	return d, nil
+	return d, d.contradicted(o)
 }
 
 // recountable is a kind that a service puts right with a command: to count anew.

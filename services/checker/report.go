@@ -59,7 +59,9 @@ const (
 	ConfirmedNotReserved Kind = "confirmed-not-reserved"
 	ConfirmedNotPaid     Kind = "confirmed-not-paid"
 	PaidNotConfirmed     Kind = "paid-not-confirmed"
-	PaidWrongAmount      Kind = "paid-wrong-amount"
+	PaidWrongAmount      Kind = "paid-wrong-amount" // or currency
+	PaidWrongUser        Kind = "paid-wrong-user"
+	ReservedWrongItems   Kind = "reserved-wrong-items"
 	ReservedForCancelled Kind = "reserved-for-cancelled"
 	PaidForCancelled     Kind = "paid-for-cancelled"
 	ReservedWithoutOrder Kind = "reserved-without-order"
@@ -77,6 +79,8 @@ const (
 	PaymentMismatch      Kind = "payment-mismatch"
 	ChargeWithoutPayment Kind = "charge-without-payment" // the ledger's charge is of no payment: its row is lost
 	LedgerChanged        Kind = "ledger-changed"         // entries are not those that were audited
+	EntriesMismatch      Kind = "entries-mismatch"       // a transfer's entries do not tell of one transfer
+	AccountMismatch      Kind = "account-mismatch"       // an account is not what its name and its entries say
 	OutboxStuck          Kind = "outbox-stuck"
 	DeadLetters          Kind = "dead-letters"
 	DatabaseChanged      Kind = "database-changed" // a service answers from another database than before, or from an older copy
@@ -86,8 +90,8 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
-		StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, LedgerChanged, OutboxStuck, DeadLetters,
-		DatabaseChanged,
+		PaidWrongUser, ReservedWrongItems, StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment,
+		EntriesMismatch, AccountMismatch, LedgerChanged, OutboxStuck, DeadLetters, DatabaseChanged,
 	}
 }
 
@@ -152,7 +156,8 @@ func (h Held) same(o Held) bool {
 		if a == nil || b == nil {
 			return a == b
 		}
-		return a.Member == b.Member && a.Status == b.Status && a.Amount == b.Amount && a.Currency == b.Currency && a.ChangedAt.Equal(b.ChangedAt)
+		return a.Member == b.Member && a.Status == b.Status && a.Amount == b.Amount && a.Currency == b.Currency && a.ChangedAt.Equal(b.ChangedAt) &&
+			a.Items == b.Items && (a.UserID == nil) == (b.UserID == nil) && (a.UserID == nil || *a.UserID == *b.UserID)
 	}
 	return same(h.Order, o.Order) && same(h.Reservation, o.Reservation) && same(h.Payment, o.Payment)
 }

@@ -25,22 +25,26 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // schemaSQL is what matters of the three services' tables. They share a database here, which nobody can tell from outside.
 const schemaSQL = `
-CREATE TABLE orders (id uuid PRIMARY KEY, status text NOT NULL, amount bigint NOT NULL, currency text NOT NULL, changed_at timestamptz NOT NULL);
-CREATE TABLE reservations (order_id uuid PRIMARY KEY, status text NOT NULL, changed_at timestamptz NOT NULL);
-CREATE TABLE payments (order_id uuid PRIMARY KEY, status text NOT NULL, amount bigint NOT NULL, currency text NOT NULL, changed_at timestamptz NOT NULL);`
+CREATE TABLE orders (id uuid PRIMARY KEY, status text NOT NULL, amount bigint NOT NULL, currency text NOT NULL, changed_at timestamptz NOT NULL,
+    user_id text NOT NULL DEFAULT 'u-1', items jsonb NOT NULL DEFAULT '[{"productId":"p-2","quantity":1},{"productId":"p-1","quantity":3}]');
+CREATE TABLE reservations (order_id uuid PRIMARY KEY, status text NOT NULL, changed_at timestamptz NOT NULL,
+    items jsonb NOT NULL DEFAULT '[{"productId":"p-1","quantity":3},{"productId":"p-2","quantity":1}]');
+CREATE TABLE payments (order_id uuid PRIMARY KEY, status text NOT NULL, amount bigint NOT NULL, currency text NOT NULL, changed_at timestamptz NOT NULL,
+    user_id text NOT NULL DEFAULT 'u-1');`
 
 var sources = three[facts.Source]{
 	{
 		Set: "confirmed", Table: "orders", ID: "id", Member: "status = 'CONFIRMED'", Open: "status IN ('PENDING', 'CANCELLING')", Amount: "amount",
-		Facts: `SELECT id, status = 'CONFIRMED', status, amount, currency, changed_at, '' FROM orders`,
+		Currency: "currency", User: "user_id", Items: "items",
+		Facts: `SELECT id, status = 'CONFIRMED', status, amount, currency, changed_at, '', user_id, ` + facts.ItemsSQL("items") + ` FROM orders`,
 	},
 	{
-		Set: "reserved", Table: "reservations", ID: "order_id", Member: "status = 'RESERVED'",
-		Facts: `SELECT order_id, status = 'RESERVED', status, 0::bigint, '', changed_at, '' FROM reservations`, Key: "order_id",
+		Set: "reserved", Table: "reservations", ID: "order_id", Member: "status = 'RESERVED'", Items: "items",
+		Facts: `SELECT order_id, status = 'RESERVED', status, 0::bigint, '', changed_at, '', NULL::text, ` + facts.ItemsSQL("items") + ` FROM reservations`, Key: "order_id",
 	},
 	{
-		Set: "paid", Table: "payments", ID: "order_id", Member: "status IN ('COMPLETED', 'REFUNDING')", Amount: "amount",
-		Facts: `SELECT order_id, status IN ('COMPLETED', 'REFUNDING'), status, amount, currency, changed_at, '' FROM payments`, Key: "order_id",
+		Set: "paid", Table: "payments", ID: "order_id", Member: "status IN ('COMPLETED', 'REFUNDING')", Amount: "amount", Currency: "currency", User: "user_id",
+		Facts: `SELECT order_id, status IN ('COMPLETED', 'REFUNDING'), status, amount, currency, changed_at, '', user_id, '' FROM payments`, Key: "order_id",
 	},
 }
 

@@ -129,9 +129,9 @@ func TestPlanted(t *testing.T) {
 			for i, p := range set {
 				if p.undo != nil {
 					p.undo(g, at[i])
-					s.repaired(t)
 				}
 			}
+			s.repaired(t)
 			s.clean(t)
 		})
 		if !ok {

@@ -183,6 +183,27 @@ func plants() []planted {
 			},
 		},
 		{
+			name: "another user paid", kinds: []string{"paid-wrong-user"}, base: confirmed, repair: "NONE",
+			plant: func(g *garden, o order) string {
+				g.exec(g.payment, unchargeSQL, o.ID)
+				g.exec(g.payment, `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason, created_at) VALUES ($1, $2, $3, $4, 'EUR', 'COMPLETED', '', now() - interval '1 hour')`,
+					o.ID, oldID(), g.user, o.Amount)
+				g.exec(g.payment, chargeSQL, o.ID, o.Amount)
+				return o.ID
+			},
+			undo: func(g *garden, at string) { g.exec(g.payment, unchargeSQL, at) },
+		},
+		{
+			name: "fewer units are reserved than were ordered", kinds: []string{"reserved-wrong-items"}, base: confirmed, repair: "NONE",
+			plant: func(g *garden, o order) string {
+				g.exec(g.inventory, dropSQL, o.ID)
+				g.exec(g.inventory, `UPDATE reservations SET items = jsonb_set(items, '{0,quantity}', '1') WHERE order_id = $1`, o.ID)
+				g.exec(g.inventory, holdSQL, o.ID)
+				return o.ID
+			},
+			undo: func(g *garden, at string) { g.exec(g.inventory, dropSQL, at) }, // and the order's own are reserved again
+		},
+		{
 			name: "units are reserved for nobody", kinds: []string{"stock-mismatch"}, repair: done,
 			plant: func(g *garden, _ order) string {
 				g.exec(g.inventory, `UPDATE products SET reserved = reserved + 1, available = available - 1 WHERE id = $1`, g.product)

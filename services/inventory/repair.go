@@ -17,8 +17,8 @@ import (
 
 // source is what inventory holds of orders: their reservations that are RESERVED.
 var source = facts.Source{
-	Set: "reserved", Table: "reservations", ID: "order_id", Member: "status = 'RESERVED'",
-	Facts: `SELECT order_id, status = 'RESERVED', status, 0, '', coalesce(released_at, created_at), reason FROM reservations`,
+	Set: "reserved", Table: "reservations", ID: "order_id", Member: "status = 'RESERVED'", Items: "items",
+	Facts: `SELECT order_id, status = 'RESERVED', status, 0, '', coalesce(released_at, created_at), reason, NULL::text, ` + facts.ItemsSQL("items") + ` FROM reservations`,
 }
 
 // rules are what must hold between products, reservations and movements. What is on the shelf is available or reserved: there is no shipping yet. Joined

@@ -228,9 +228,11 @@ func TestFactsOverHTTP(t *testing.T) {
 	}
 	b.want([]string{"RESERVED true, 2 h ago", "RELEASED false, 1 h ago", "REFUSED false, 2 h ago", "RESERVED true, 0 h ago"}, got)
 
+	held := func(n int, items string) uint64 { return facts.ContentHash(order(n), items) }
 	_, digest := request(t, server, http.MethodGet, "/facts/digest?widthMs=1000&to="+order(9).String(), "")
 	want := map[string]any{"set": "reserved", "buckets": []any{map[string]any{
 		"start": float64(facts.TimeOf(order(0)).UnixMilli() / 1000 * 1000), "rows": 4.0, "count": 2.0, "hash": facts.Hex(facts.HashOf(order(0)) ^ facts.HashOf(order(3))),
+		"items": facts.Hex(held(0, `[["tea",2]]`) ^ held(3, `[["tea",1]]`)),
 	}}}
 	if diff := cmp.Diff(want, digest); diff != "" {
 		t.Errorf("digest (-want +got):\n%s", diff)

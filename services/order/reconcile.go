@@ -18,13 +18,20 @@ import (
 // source is what order holds of orders: those that are CONFIRMED. An order became what it is with the last line of its history.
 var source = facts.Source{
 	Set: "confirmed", Table: "orders", ID: "id", Member: "status = 'CONFIRMED'", Open: "status IN ('PENDING', 'CANCELLING')", Amount: "amount",
-	Facts: `SELECT id, status = 'CONFIRMED', status, amount, currency, coalesce((history -> -1 ->> 'at')::timestamptz, created_at), reason FROM orders`,
+	Currency: "currency", User: "user_id", Items: "items",
+	Facts: `SELECT id, status = 'CONFIRMED', status, amount, currency, coalesce((history -> -1 ->> 'at')::timestamptz, created_at), reason, user_id, ` +
+		facts.ItemsSQL("items") + ` FROM orders`,
 }
 
 // fact is the order as source tells it.
 func (o *Order) fact() facts.Fact {
+	items := make([]facts.Item, len(o.Items))
+	for i, item := range o.Items {
+		items[i] = facts.Item(item)
+	}
 	f := facts.Fact{
 		ID: o.ID, Member: o.Status == Confirmed, Status: string(o.Status), Amount: o.Amount, Currency: o.Currency, ChangedAt: o.CreatedAt, Detail: o.Reason,
+		UserID: &o.UserID, Items: facts.ItemsText(items),
 	}
 	if n := len(o.History); n > 0 {
 		f.ChangedAt = o.History[n-1].At

@@ -303,14 +303,17 @@ func TestReconcileRacesWithCancel(t *testing.T) {
 func TestDigestOfOrders(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
-	var hash uint64
+	const lines = `[["p-1",2],["p-2",1]]`
+	var hash, money, items uint64
 	for _, status := range []Status{Pending, Confirmed, Confirmed, Cancelling, Cancelled} {
 		if o := c.brought(t, status); status == Confirmed {
 			hash ^= facts.HashOf(o.ID)
+			money ^= facts.ContentHash(o.ID, facts.MoneyText(4200, "EUR", "u-1"))
+			items ^= facts.ContentHash(o.ID, lines)
 		}
 	}
 	got, err := source.Digest(t.Context(), c.db, facts.Span{To: uuid.Max}, 1<<40*time.Millisecond)
-	want := []facts.Bucket{{Start: 1 << 40, Rows: 5, Count: 2, Hash: facts.Hex(hash), Amount: 8400, Open: 2}}
+	want := []facts.Bucket{{Start: 1 << 40, Rows: 5, Count: 2, Hash: facts.Hex(hash), Amount: 8400, Open: 2, Money: facts.Hex(money), Items: facts.Hex(items)}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
@@ -318,8 +321,9 @@ func TestDigestOfOrders(t *testing.T) {
 	if err != nil || len(list) != 5 {
 		t.Fatal(list, err)
 	}
+	user := "u-1"
 	for i, status := range []Status{Pending, Confirmed, Confirmed, Cancelling, Cancelled} {
-		want := facts.Fact{ID: list[i].ID, Member: status == Confirmed, Status: string(status), Amount: 4200, Currency: "EUR", ChangedAt: at(0)}
+		want := facts.Fact{ID: list[i].ID, Member: status == Confirmed, Status: string(status), Amount: 4200, Currency: "EUR", ChangedAt: at(0), UserID: &user, Items: lines}
 		if diff := cmp.Diff(want, list[i]); diff != "" {
 			t.Errorf("fact of %s (-want +got):\n%s", status, diff)
 		}

@@ -4,9 +4,9 @@ import "github.com/converge-dev/converge/pkg/facts"
 
 // source is what payment holds of orders: their payments that are COMPLETED. One whose refund waits still is.
 var source = facts.Source{
-	Set: "paid", Table: "payments", ID: "order_id", Member: "status = 'COMPLETED'", Amount: "amount", Key: "p.order_id",
+	Set: "paid", Table: "payments", ID: "order_id", Member: "status = 'COMPLETED'", Amount: "amount", Currency: "currency", User: "user_id", Key: "p.order_id",
 	Facts: `SELECT p.order_id, p.status = 'COMPLETED', CASE r.state WHEN 'WAITING' THEN '` + refunding + `' ELSE p.status END, p.amount, p.currency,
-    greatest(p.created_at, r.created_at, r.done_at), CASE r.state WHEN 'WAITING' THEN r.last_error ELSE p.reason END
+    greatest(p.created_at, r.created_at, r.done_at), CASE r.state WHEN 'WAITING' THEN r.last_error ELSE p.reason END, p.user_id, ''
 FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id`,
 }
 
@@ -58,4 +58,6 @@ WHERE coalesce(c.amount, 0) <> CASE p.status WHEN 'FAILED' THEN 0 ELSE p.amount 
     WHERE e.order_id IS NOT NULL AND e.transfer_id IS DISTINCT FROM p.id AND e.transfer_id IS DISTINCT FROM r.id GROUP BY e.order_id, e.transfer_id, p.status
 ) SELECT order_id::text, coalesce('payment ' || status, 'no payment') || ', charged beside it ' || sum(amount) FROM stray
 GROUP BY order_id, status HAVING sum(amount) <> 0 OR status IS NULL AND bool_or(amount <> 0) ORDER BY 1 LIMIT $1`},
+
+	entriesRule, accountsRule,
 }

@@ -91,6 +91,9 @@ func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok
 	if err := r.refuseUnwhole(ctx, id); err != nil {
 		return a, false, err
 	}
+	if err := r.refuseUnmirrored(ctx, id); err != nil {
+		return a, false, err
+	}
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, lockForRecountSQL, []string{id})
 		if err != nil {

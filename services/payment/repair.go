@@ -39,6 +39,7 @@ type stored struct {
 	returned int64  // of its refund's
 	traced   int64  // by the ledger, of the order's other transfers
 	stray    bool   // the ledger holds more of the order: of other transfers, or of a payment that is lost and that it does not say
+	alien    bool   // what was charged is another order's, by the ledger
 
 	refundable refundable
 	trace      trace // all that the ledger holds of the order
@@ -50,7 +51,7 @@ var refundStates = map[Status]string{Completed: "WAITING", Refunded: "DONE"}
 // ledger is the payment's status by what was moved; empty where only a person can say. Nothing was charged for a payment that is not there.
 func (s stored) ledger() Status {
 	switch {
-	case s.stray:
+	case s.stray, s.alien:
 	case s.charged == 0 && s.returned == 0 && s.Amount == 0 && s.Status != "":
 		return s.Status // of a payment of nothing the ledger knows nothing
 	case s.charged == 0 && s.returned == 0:
@@ -66,7 +67,9 @@ func (s stored) ledger() Status {
 // unclear refuses what cannot be decided here, and names the command for a person.
 func (s stored) unclear(order uuid.UUID) error {
 	what := fmt.Sprintf("of %d, %d were charged and %d paid back", s.Amount, s.charged, s.returned)
-	if s.stray {
+	if s.alien {
+		what = fmt.Sprintf("what its payment, %s, says was charged was charged for another order, by the ledger", s.status)
+	} else if s.stray {
 		what = fmt.Sprintf("the ledger holds %d of the order that its payment, %s, does not tell of", s.traced, s.status)
 	}
 	return &refusedError{Refusal{unclear, fmt.Sprintf("%s: only a person can say what is right, with POST /payments/%s/decide", what, order)}}
@@ -99,6 +102,13 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	p, there := payments[order]
 	if t := traces[order]; !there && len(t) > 0 {
 		l, ok := t.restore()
+		if ok {
+			other, err := shared(ctx, tx, order, t)
+			if err != nil {
+				return s, err
+			}
+			ok = !other
+		}
 		if !ok {
 			s.stray, s.traced = true, t.paid()
 			return s, nil
@@ -117,6 +127,9 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	s.Payment, s.refundable = p.Payment, p
 	s.traced = traces[order].paid(s.ID, s.refund)
 	s.stray = s.traced != 0
+	if s.alien, err = alien(ctx, tx, s); err != nil {
+		return s, err
+	}
 	if s.status = string(s.Status); s.state == "WAITING" {
 		s.status = refunding
 	}

@@ -67,7 +67,7 @@ func (a *auditor) audit(ctx context.Context, full bool) (found []facts.Breach, e
 	if err := a.db.QueryRow(ctx, summedUpToSQL).Scan(&after); err != nil {
 		return nil, fmt.Errorf("read how many spans are closed: %w", err)
 	}
-	steps := []func(context.Context) ([]facts.Breach, error){a.news, func(ctx context.Context) ([]facts.Breach, error) { return a.walkPayments(ctx, last) }}
+	steps := []func(context.Context) ([]facts.Breach, error){a.news, func(ctx context.Context) ([]facts.Breach, error) { return a.walkPayments(ctx, last) }, a.accounts}
 	if open := last - after*a.width; full || open > a.small && open > last/2 {
 		steps = []func(context.Context) ([]facts.Breach, error){a.all}
 	}
@@ -79,6 +79,11 @@ func (a *auditor) audit(ctx context.Context, full bool) (found []facts.Breach, e
 		found = append(found, some...)
 	}
 	return distinct(found), nil
+}
+
+// accounts holds all accounts to what their names and first entries say of them.
+func (a *auditor) accounts(ctx context.Context) ([]facts.Breach, error) {
+	return facts.Audit(ctx, a.db, []facts.Rule{accountsRule})
 }
 
 // all holds everything to the rules.

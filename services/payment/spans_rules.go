@@ -43,6 +43,10 @@ FROM (
 ) AS m LEFT JOIN transfers t ON t.id = m.transfer_id
 WHERE m.rest = 0 AND m.amount <> CASE WHEN t.refusal = '' THEN t.amount ELSE 0 END ORDER BY 2 LIMIT $1`
 
+	// newMirrorsSQL is entriesRule of some entries.
+	newMirrorsSQL = `SELECT 'entries-mismatch', transfer_id::text, ` + unmirroredText + `
+FROM entries WHERE n > $2 AND n <= $3 GROUP BY transfer_id HAVING ` + unmirrored + ` ORDER BY 2 LIMIT $1`
+
 	ordersOfEntriesSQL = `WITH wanted AS MATERIALIZED (
     SELECT DISTINCT order_id FROM entries WHERE n > $2 AND n <= $3 AND order_id IS NOT NULL
 )` + ofOrders
@@ -125,9 +129,10 @@ func (a *auditor) news(ctx context.Context) (found []facts.Breach, err error) {
 	return append(found, some...), err
 }
 
-// rangeOf holds the orders of some entries, by their numbers, to their payments, and the deposits and transfers to their records.
+// rangeOf holds the orders of some entries, by their numbers, to their payments, the deposits and transfers to their records, and entries to their
+// other halves, where both are among them.
 func (a *auditor) rangeOf(ctx context.Context, after, upto int64) (found []facts.Breach, err error) {
-	for _, sql := range []string{ordersOfEntriesSQL, recordsSQL} {
+	for _, sql := range []string{ordersOfEntriesSQL, recordsSQL, newMirrorsSQL} {
 		some, err := breachesOf(ctx, a.db, sql, mostBreaches, after, upto)
 		if err != nil {
 			return nil, fmt.Errorf("hold the entries from %d on to the rules: %w", after+1, err)
