@@ -46,15 +46,15 @@ func TestCorrectedTransferIsWhole(t *testing.T) {
 		transfer func(bundle) string
 		side     string
 		posted   map[string]any
-		recount  string // whose balance is counted anew then
+		recount  string // what is counted anew then: a balance, or a transfer, whose record is lost, too
 		moved    int64  // the user's balance, from what it was before the planting
 	}{
 		"an entry that only its account knows, to nobody yet": {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"suspense.EUR","amount":5`, side1("suspense.EUR", "correction", -5), "", 5},
 		"an entry that only its account knows, from nobody":   {fmt.Sprintf(onlyIts, -5), ofStray, `"credit":"suspense.EUR","amount":5`, side1("suspense.EUR", "correction", 5), "", -5},
-		"an entry that only its account knows, as it says":    {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"merchant.EUR","amount":5`, side1("merchant.EUR", "transfer", -5), "", 5},
+		"an entry that only its account knows, as it says":    {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"merchant.EUR","amount":5`, side1("merchant.EUR", "transfer", -5), "/transfers/" + stray, 5},
 		"an entry that only its account knows, taken back":    {fmt.Sprintf(onlyIts, 5), ofStray, `"debit":"u-1","amount":5`, side1("u-1", "correction", -5), "", 0},
-		"the payer's half and a balance":                      {half("u-1"), ofPayment, `"debit":"u-1","amount":100`, side1("u-1", "charge", -100), "u-1", 0},
-		"the merchant's half and a balance":                   {half("merchant.EUR"), ofPayment, `"credit":"merchant.EUR","amount":100`, side1("merchant.EUR", "charge", 100), "u-1", 0},
+		"the payer's half and a balance":                      {half("u-1"), ofPayment, `"debit":"u-1","amount":100`, side1("u-1", "charge", -100), "/accounts/u-1", 0},
+		"the merchant's half and a balance":                   {half("merchant.EUR"), ofPayment, `"credit":"merchant.EUR","amount":100`, side1("merchant.EUR", "charge", 100), "/accounts/u-1", 0},
 		"one that lost a part": {
 			`UPDATE entries SET amount = -90 WHERE account_id = 'u-1' AND kind = 'charge'`, ofPayment, `"debit":"u-1","amount":10`, side1("u-1", "charge", -10), "", 0,
 		},
@@ -89,7 +89,7 @@ func TestCorrectedTransferIsWhole(t *testing.T) {
 			want(t, any([]any{tc.posted}), done["entries"])
 			want(t, entries, b.entries()[:len(entries)])
 			if tc.recount != "" {
-				if w := b.post("/accounts/"+tc.recount+"/recount", `{}`); w.Code != http.StatusOK {
+				if w := b.post(tc.recount+"/recount", `{}`); w.Code != http.StatusOK {
 					t.Errorf("recount: %d %s", w.Code, w.Body)
 				}
 			}

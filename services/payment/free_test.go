@@ -18,13 +18,13 @@ func TestFreeOrder(t *testing.T) {
 		t.Fatalf("it says %v", b.told(first...))
 	}
 	paid := sagatest.Decode(t, event.PaymentCompleted, first[0])
-	want(t, event.PaymentCompletedV1{OrderID: order(1), PaymentID: b.record(1).ID}, paid)
+	want(t, event.PaymentCompletedV1{OrderID: order(1), PaymentID: b.record(1).ID, Currency: "EUR"}, paid)
 	want(t, b.told(first...), b.told(b.deliver(reserved(t, 1, "ada", 0))...))
 	want(t, []string{order(2).String() + ": user mallory is declined"}, b.told(b.deliver(reserved(t, 2, "mallory", 0))...))
 	b.audit()
 
 	back := b.deliver(cancelled(t, 1), cancelled(t, 2))
-	want(t, event.PaymentRefundedV1{OrderID: order(1), PaymentID: paid.PaymentID}, sagatest.Decode(t, event.PaymentRefunded, back[0]))
+	want(t, event.PaymentRefundedV1{OrderID: order(1), PaymentID: paid.PaymentID, Currency: "EUR"}, sagatest.Decode(t, event.PaymentRefunded, back[0]))
 	want(t, Refunded, b.record(1).Status)
 	want(t, "DONE", b.record(1).Refund.State)
 	want(t, b.told(back[0]), b.told(b.deliver(cancelled(t, 1))...))
