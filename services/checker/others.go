@@ -55,7 +55,10 @@ func (k *check) recount(ctx context.Context, service int) error {
 // breached is what a service found with itself. What no command puts right is for an operator.
 func breached(b facts.Breach) Finding {
 	f := Finding{Kind: Kind(b.Kind), Subject: b.Subject, Detail: b.Detail, Repair: Repair{Action: string(stepOperator), State: None}}
-	if slices.ContainsFunc(recounts, func(r recountable) bool { return r.kind == f.Kind }) {
+	switch {
+	case f.Subject == "":
+		f.Subject = `""` // a row has lost its name: no command reaches it
+	case slices.ContainsFunc(recounts, func(r recountable) bool { return r.kind == f.Kind }):
 		f.Repair = Repair{Action: actionRecount, State: Planned}
 	}
 	if id, err := uuid.Parse(b.Subject); err == nil && (f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment) {

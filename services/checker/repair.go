@@ -224,7 +224,7 @@ func (r *repairer) breaches(ctx context.Context, service int, found []Finding, b
 		for i := range found {
 			f := &found[i]
 			switch {
-			case f.Kind != rule.kind || rule.service != service:
+			case f.Kind != rule.kind || rule.service != service || f.Repair.State != Planned:
 			case r.left == 0:
 				f.Repair.Detail = "not yet: one check makes only so many repairs"
 			default:

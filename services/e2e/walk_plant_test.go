@@ -44,6 +44,17 @@ func names(columns []column) string {
 	return strings.Join(all, ", ")
 }
 
+// values are the columns of a row that was made from JSON, which tells no JSON null from an SQL NULL.
+func values(columns []column) string {
+	all := make([]string, len(columns))
+	for i, c := range columns {
+		if all[i] = c.name; c.typ == "jsonb" {
+			all[i] = "coalesce(" + c.name + ", 'null')"
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 // planting is what was planted.
 type planting struct {
 	ground
@@ -205,7 +216,8 @@ func (w *walk) does(t *testing.T, g ground, sql string, args ...any) bool {
 }
 
 func (g ground) insert() string {
-	return fmt.Sprintf(`INSERT INTO %[1]s (%[2]s) OVERRIDING SYSTEM VALUE SELECT %[2]s FROM jsonb_populate_record(NULL::%[1]s, $1::text::jsonb)`, g.table, names(g.columns))
+	return fmt.Sprintf(`INSERT INTO %[1]s (%[2]s) OVERRIDING SYSTEM VALUE SELECT %[3]s FROM jsonb_populate_record(NULL::%[1]s, $1::text::jsonb)`,
+		g.table, names(g.columns), values(g.columns))
 }
 
 func text(row map[string]any) string {
@@ -302,8 +314,8 @@ func (w *walk) putBack(t *testing.T, p *planting) {
 	case moved && there(p.before): // the checker has put it back already
 		w.exec(p.db, `DELETE FROM `+p.table+` t WHERE `+p.same(1), text(p.after))
 	case p.op == "change" && there(p.after):
-		w.exec(p.db, fmt.Sprintf(`UPDATE %[1]s t SET (%[2]s) = (SELECT %[2]s FROM jsonb_populate_record(NULL::%[1]s, $2::text::jsonb)) WHERE %[3]s`,
-			p.table, names(p.settable(t)), p.same(1)), text(p.after), text(p.before))
+		w.exec(p.db, fmt.Sprintf(`UPDATE %[1]s t SET (%[2]s) = (SELECT %[4]s FROM jsonb_populate_record(NULL::%[1]s, $2::text::jsonb)) WHERE %[3]s`,
+			p.table, names(p.settable(t)), p.same(1), values(p.settable(t))), text(p.after), text(p.before))
 	case !there(p.before):
 		w.exec(p.db, p.insert(), text(p.before))
 	}

@@ -29,7 +29,7 @@ func TestWalk(t *testing.T) {
 	t.Logf("%s=%d %s=%d", walkSeed, seed, walkSteps, steps)
 	w := &walk{spine: s, garden: s.garden(t), random: rand.New(rand.NewPCG(uint64(seed), 0))} //nolint:gosec // of no secret
 	w.sow(t)
-	s.clean(t)
+	w.ripen(t)
 	grounds := w.survey(t)
 	var tally map[string]int
 	for tally = map[string]int{}; tally["planted"] < steps; {
@@ -51,6 +51,23 @@ func TestWalk(t *testing.T) {
 		}
 	}
 	t.Logf("%d places to plant at: %v", len(grounds), tally)
+}
+
+// ripen waits until all orders are old enough to be compared, and agree.
+func (w *walk) ripen(t *testing.T) {
+	t.Helper()
+	var sown int64
+	if err := w.garden.order.QueryRow(t.Context(), `SELECT count(*) FROM orders`).Scan(&sown); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all orders are compared", func() error {
+		c, err := w.check(t.Context(), false)
+		if err == nil && c.Checked < sown {
+			err = fmt.Errorf("%d of %d are", c.Checked, sown)
+		}
+		return err
+	})
+	w.clean(t)
 }
 
 func number(t *testing.T, name string, otherwise int) int {
@@ -128,7 +145,7 @@ func (w *walk) reap(t *testing.T, p *planting) (outcome string, err error) {
 		return "failed", err
 	}
 	if len(found) == 0 {
-		why := p.passes()
+		why := p.passes(t)
 		if why == "" {
 			return "not found", fmt.Errorf("the checker finds nothing")
 		}
@@ -187,6 +204,12 @@ func (w *walk) look(t *testing.T) (found []finding, err error) {
 		var c checked
 		if c, err = w.check(t.Context(), false); err != nil {
 			return err
+		}
+		if len(c.Failed) > 0 {
+			return fmt.Errorf("a part of the check could not look: %v", c.Failed)
+		}
+		if len(c.Failed) > 0 {
+			return fmt.Errorf("a part of the check could not look: %v", c.Failed)
 		}
 		if found = c.Findings; c.InFlight > 0 {
 			return fmt.Errorf("%d are, found: %s", c.InFlight, say(found))

@@ -13,6 +13,20 @@ FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id`,
 // refunding is the status, to others, of a payment whose refund waits.
 const refunding = "REFUNDING"
 
+// What a record of a transfer, t, says is held to what its entries, m, say of it, where both of these are there.
+const (
+	sidesColumns = `min(account_id) FILTER (WHERE amount < 0 AND kind <> 'correction') AS payer, min(account_id) FILTER (WHERE amount > 0 AND kind <> 'correction') AS payee,
+        min(kind) FILTER (WHERE kind <> 'correction') AS kind`
+
+	otherSides = `t.refusal = '' AND (m.kind <> t.kind OR split_part(m.payer, E'\t', 1) <> t.from_account OR split_part(m.payee, E'\t', 1) <> t.to_account
+    OR (SELECT currency FROM accounts WHERE id = m.payer) <> t.currency)`
+
+	recordText = `coalesce(t.kind || ' of ' || t.amount || ' ' || t.currency || ' from ' || t.from_account || ' to ' || t.to_account || coalesce(', ' || nullif(t.refusal, ''), ''), 'no record')
+    || ', entries moved '`
+
+	sidesText = `coalesce(' as a ' || m.kind || ' from ' || m.payer || ' to ' || m.payee, '')`
+)
+
 // rules are what must hold of the ledger, at any moment. A transfer moved as much as the larger of its sides, less what was corrected of it.
 // Entries are grouped once: in two steps, PostgreSQL guesses that there are 200 transfers, and joins a million by loops.
 var rules = []facts.Rule{
@@ -31,12 +45,12 @@ WHERE a.id IS NULL OR a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0)
 	{Kind: "transfer-mismatch", SQL: `WITH moved AS (
     SELECT transfer_id, sum(amount) AS rest, bool_or(kind <> 'correction') AS own,
         greatest(sum(amount) FILTER (WHERE amount > 0 AND kind <> 'correction'), -sum(amount) FILTER (WHERE amount < 0 AND kind <> 'correction'))
-            - coalesce(abs(sum(amount) FILTER (WHERE kind = 'correction')), 0) AS amount
+            - coalesce(abs(sum(amount) FILTER (WHERE kind = 'correction')), 0) AS amount, ` + sidesColumns + `
     FROM entries WHERE kind IN ('deposit', 'transfer', 'correction') GROUP BY 1
-) SELECT coalesce(t.id, m.transfer_id)::text, coalesce(t.kind || ' of ' || t.amount || ' from ' || t.from_account || ' to ' || t.to_account || coalesce(', ' || nullif(t.refusal, ''), ''), 'no record')
-    || ', entries moved ' || coalesce(m.amount, 0)
+) SELECT coalesce(t.id, m.transfer_id)::text, ` + recordText + ` || coalesce(m.amount, 0) || ` + sidesText + `
 FROM transfers t FULL JOIN moved m ON m.transfer_id = t.id
-WHERE coalesce(m.rest, 0) = 0 AND (t.id IS NOT NULL OR m.own) AND coalesce(m.amount, 0) <> CASE WHEN t.refusal = '' THEN t.amount ELSE 0 END ORDER BY 1 LIMIT $1`},
+WHERE coalesce(m.rest, 0) = 0 AND (t.id IS NOT NULL OR m.own) AND (coalesce(m.amount, 0) <> CASE WHEN t.refusal = '' THEN t.amount ELSE 0 END OR ` + otherSides + `)
+ORDER BY 1 LIMIT $1`},
 
 	{Kind: "payment-mismatch", SQL: `WITH moved AS (
     SELECT transfer_id, greatest(sum(amount) FILTER (WHERE amount > 0 AND kind <> 'correction'), -sum(amount) FILTER (WHERE amount < 0 AND kind <> 'correction'))

@@ -22,6 +22,8 @@ WHERE a.id = $1 AND t.refusal = '' AND t.id NOT IN (SELECT transfer_id FROM entr
 	accountsOfTransferSQL = `SELECT a.id FROM transfers t JOIN accounts a ON ` + ownerColumn + ` IN (t.from_account, t.to_account) AND a.currency = t.currency
 WHERE t.id = $1`
 
+	currencyOfSQL = `SELECT currency FROM accounts WHERE id = $1`
+
 	restoreTransferSQL = `INSERT INTO transfers (id, kind, from_account, to_account, amount, currency)
 SELECT $1, $2, $3, ` + ownerColumn + `, $5, a.currency FROM accounts a WHERE a.id = $4 RETURNING currency`
 )
@@ -60,19 +62,22 @@ func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry
 	if len(moved) == 1 {
 		one = moved[0]
 	}
+	var currency string
+	if err := tx.QueryRow(ctx, currencyOfSQL, one.From).Scan(&currency); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
 	switch {
 	case recorded && t.Type != "" && len(moved) == 0, !recorded && one.Kind != Deposit && one.Kind != Move:
 		return nil
 	case recorded && t.Type == "" && len(found) == 0:
 		return putBack(ctx, tx, t.Transfer, b)
 	case !recorded && len(found) == 2:
-		var currency string
 		return tx.QueryRow(ctx, restoreTransferSQL, id, string(one.Kind), ownerOf(one.From), one.To, one.Amount).Scan(&currency)
-	case recorded && t.Type == "" && ownerOf(one.From) == t.From && ownerOf(one.To) == t.To && one.Amount == t.Amount:
+	case recorded && t.Type == "" && one.Kind == t.Kind && currency == t.Currency && ownerOf(one.From) == t.From && ownerOf(one.To) == t.To && one.Amount == t.Amount:
 		return nil
 	}
-	return &refusedError{Refusal{unclear, fmt.Sprintf("its record is of %d from %s to %s %s, and its entries moved %d from %s to %s: only a person can say what is right",
-		t.Amount, t.From, t.To, t.Type, one.Amount, labelOf(one.From), labelOf(one.To))}}
+	return &refusedError{Refusal{unclear, fmt.Sprintf("its record is of a %s of %d %s from %s to %s %s, and its entries moved %d %s as a %s from %s to %s: only a person can say what is right",
+		t.Kind, t.Amount, t.Currency, t.From, t.To, t.Type, one.Amount, currency, one.Kind, labelOf(one.From), labelOf(one.To))}}
 }
 
 // putBack adds to b the entries of a transfer that are both lost, if the balances of both accounts, which are locked, hold what it moved.

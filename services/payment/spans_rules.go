@@ -35,13 +35,12 @@ WHERE a.id IS NULL OR a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0)
 	summedUpToSQL = `SELECT summed FROM audit_horizon`
 
 	// recordsSQL holds the deposits and transfers of some entries to their records.
-	recordsSQL = `SELECT 'transfer-mismatch', m.transfer_id::text, coalesce(t.kind || ' of ' || t.amount || ' from ' || t.from_account || ' to ' || t.to_account || coalesce(', ' || nullif(t.refusal, ''), ''), 'no record')
-    || ', entries moved ' || m.amount
+	recordsSQL = `SELECT 'transfer-mismatch', m.transfer_id::text, ` + recordText + ` || m.amount || ` + sidesText + `
 FROM (
-    SELECT transfer_id, sum(amount) AS rest, greatest(sum(amount) FILTER (WHERE amount > 0), -sum(amount) FILTER (WHERE amount < 0)) AS amount
+    SELECT transfer_id, sum(amount) AS rest, greatest(sum(amount) FILTER (WHERE amount > 0), -sum(amount) FILTER (WHERE amount < 0)) AS amount, ` + sidesColumns + `
     FROM entries WHERE n > $2 AND n <= $3 AND kind IN ('deposit', 'transfer') GROUP BY transfer_id
 ) AS m LEFT JOIN transfers t ON t.id = m.transfer_id
-WHERE m.rest = 0 AND m.amount <> CASE WHEN t.refusal = '' THEN t.amount ELSE 0 END ORDER BY 2 LIMIT $1`
+WHERE m.rest = 0 AND (m.amount <> CASE WHEN t.refusal = '' THEN t.amount ELSE 0 END OR ` + otherSides + `) ORDER BY 2 LIMIT $1`
 
 	// newMirrorsSQL is entriesRule of some entries.
 	newMirrorsSQL = `SELECT 'entries-mismatch', transfer_id::text, ` + unmirroredText + `
