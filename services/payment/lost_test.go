@@ -42,26 +42,26 @@ func TestLostRows(t *testing.T) {
 		},
 		{
 			"the record of a deposit", `DELETE FROM transfers`,
-			[]string{"transfer-mismatch " + depositID.String() + ": no record, entries moved 70"},
+			[]string{"transfer-mismatch " + depositID.String() + ": no record, entries moved 70 as a deposit from external.EUR to u-1"},
 			[]step{{deposit, 200}, {deposit, 200}}, true,
 		},
 		{
 			"the entries of a deposit", `DELETE FROM entries WHERE kind = 'deposit'`,
 			[]string{
 				"balance-mismatch external.EUR: balance -1000000070 and pending 0, entries -1000000000", "balance-mismatch u-1: balance 999999900 and pending 70, entries 999999900",
-				"transfer-mismatch " + depositID.String() + ": deposit of 70 from external.EUR to u-1, entries moved 0",
+				"transfer-mismatch " + depositID.String() + ": deposit of 70 EUR from external.EUR to u-1, entries moved 0",
 			},
 			[]step{{"/accounts/u-1/recount", 409}, {"/accounts/external.EUR/recount", 409}, {deposit, 200}, {deposit, 200}, {"/accounts/u-1/recount", 200}}, true,
 		},
 		{
 			"the entries of a deposit, which nobody holds", `WITH gone AS (DELETE FROM entries WHERE kind = 'deposit' RETURNING account_id, amount)
 				INSERT INTO pending (account_id, amount) SELECT account_id, -amount FROM gone`,
-			[]string{"transfer-mismatch " + depositID.String() + ": deposit of 70 from external.EUR to u-1, entries moved 0"},
+			[]string{"transfer-mismatch " + depositID.String() + ": deposit of 70 EUR from external.EUR to u-1, entries moved 0"},
 			[]step{{deposit, 409}, {"/accounts/u-1/recount", 409}}, false,
 		},
 		{
 			"the record of a deposit is another", `UPDATE transfers SET amount = 71`,
-			[]string{"transfer-mismatch " + depositID.String() + ": deposit of 71 from external.EUR to u-1, entries moved 70"},
+			[]string{"transfer-mismatch " + depositID.String() + ": deposit of 71 EUR from external.EUR to u-1, entries moved 70 as a deposit from external.EUR to u-1"},
 			[]step{{deposit, 409}}, false,
 		},
 		{
