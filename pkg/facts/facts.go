@@ -135,6 +135,7 @@ func (s Source) xorSQL(hash string) string {
 // A digest reads all rows of its range: for that, scans and hashing are the right plan, which the pool's settings rule out.
 var planSQL = []string{
 	`SET LOCAL enable_seqscan = on`, `SET LOCAL enable_hashjoin = on`, `SET LOCAL enable_mergejoin = on`, `SET LOCAL plan_cache_mode = force_custom_plan`,
+	`SET LOCAL max_parallel_workers_per_gather = 2`,
 }
 
 // Digest digests a span in buckets of a width, which are multiples of it since 1970. Empty ones are left out. It returns the first 10,001 at most.

@@ -38,8 +38,9 @@ func ApplicationName(name string) Option {
 //
 // Statements are planned once, and by their keys. Left alone, PostgreSQL plans a statement while its table is small, scans
 // all of it, and goes on to when it no longer is, until the next automatic ANALYZE; or, told to plan each execution, spends
-// more on planning a small batch than on running it. A query that is better off with a scan or a hash join, such as a
-// report, says so with SET LOCAL in its transaction.
+// more on planning a small batch than on running it. Nor does a statement start parallel workers: of a large table that was not
+// analyzed yet, PostgreSQL expects thousands of rows for a few keys, and starting workers takes a hundred times as long as reading them.
+// A query that is better off with a scan, a hash join or workers, such as a report, says so with SET LOCAL in its transaction.
 //
 // Neither end waits for long for one that is gone: a machine that does not answer costs ten seconds, and so does a client that
 // does nothing within a transaction, whose locks the server releases then. These bounds can be set in the URL, as in
@@ -49,6 +50,7 @@ func Configure(c *pgxpool.Config) {
 	params["timezone"] = "UTC"
 	params["plan_cache_mode"] = "force_generic_plan"
 	params["enable_seqscan"], params["enable_hashjoin"], params["enable_mergejoin"] = "off", "off", "off"
+	params["max_parallel_workers_per_gather"] = "0"
 	bound(c)
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		pgxuuid.Register(conn.TypeMap()) // arrays of ids are most of what statements get, and go as text without it

@@ -292,3 +292,27 @@ func TestBatcherDoesNotRepeatFaults(t *testing.T) {
 		t.Errorf("ran %d times", runs.Load())
 	}
 }
+
+// A few rows are read by their keys alone, however many there are and however little is known of them: by an index, without workers.
+func TestStatementsArePlannedByTheirKeys(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, "keys", func(ctx context.Context, pool *pgxpool.Pool) error {
+		_, err := pool.Exec(ctx, `CREATE TABLE t (n int PRIMARY KEY, key text) WITH (autovacuum_enabled = off); CREATE INDEX ON t (key);
+			INSERT INTO t SELECT i, 'key ' || i || repeat('.', 100) FROM generate_series(1, 200000) AS i`)
+		return err
+	})
+	err := pg.InTx(t.Context(), db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `PREPARE look (text[]) AS SELECT n FROM t WHERE key = ANY($1) AND NOT EXISTS (SELECT FROM t AS next WHERE next.n = t.n + 1) ORDER BY n`); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(t.Context(), `EXPLAIN EXECUTE look (ARRAY['key 7'])`) // the error surfaces in the collector
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if plan := strings.Join(lines, "\n"); !strings.Contains(plan, "Index") || strings.Contains(plan, "Gather") {
+			t.Errorf("planned as\n%s", plan)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

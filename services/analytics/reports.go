@@ -51,6 +51,7 @@ func report[T any](ctx context.Context, db *pgxpool.Pool, sql string, from, to t
 		var b pgx.Batch
 		b.Queue(`SET LOCAL enable_seqscan = on`)
 		b.Queue(`SET LOCAL enable_hashjoin = on`)
+		b.Queue(`SET LOCAL max_parallel_workers_per_gather = 2`)
 		if err := pg.Defer(ctx, tx, &b); err != nil {
 			return err
 		}

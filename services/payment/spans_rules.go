@@ -95,7 +95,8 @@ const (
 )
 
 // reportPlan is how sums of much are planned: by hashes, and by the index of the entries' numbers.
-var reportPlan = []string{`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`, `SET LOCAL enable_hashjoin = on`, `SET LOCAL plan_cache_mode = force_custom_plan`}
+var reportPlan = []string{`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`, `SET LOCAL enable_hashjoin = on`, `SET LOCAL plan_cache_mode = force_custom_plan`,
+	`SET LOCAL max_parallel_workers_per_gather = 2`}
 
 // news holds what has come since the closed spans, and all balances, to the rules.
 func (a *auditor) news(ctx context.Context) (found []facts.Breach, err error) {
