@@ -49,6 +49,12 @@ func TestPrintCheck(t *testing.T) {
 			}
 		}
 	}
+	further := record(1, 0)
+	further.Findings[0].Subject, further.Findings[0].Detail = "ada\tUSD", "ada\tUSD has less"
+	var table strings.Builder
+	if err := printCheck(&table, further, false); err != nil || !strings.Contains(table.String(), "  ada in USD  ada in USD has less  would recount") {
+		t.Errorf("a further account: %v\n%s", err, table.String())
+	}
 	r := record(1, 0)
 	r.Braked = "300 of 300 orders are to be repaired"
 	r.Findings[0].Acknowledged = &checker.Acknowledgement{Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), By: "ada", Note: "the count goes on"}

@@ -23,9 +23,6 @@ WHERE a.id = $1 AND t.refusal = '' AND t.id NOT IN (SELECT transfer_id FROM entr
 WHERE t.id = $1`
 
 	currencyOfSQL = `SELECT currency FROM accounts WHERE id = $1`
-
-	restoreTransferSQL = `INSERT INTO transfers (id, kind, from_account, to_account, amount, currency)
-SELECT $1, $2, $3, ` + ownerColumn + `, $5, a.currency FROM accounts a WHERE a.id = $4 RETURNING currency`
 )
 
 // refuseLoss refuses to count an account anew from entries of which some are lost, or one whose row is.
@@ -36,7 +33,7 @@ func refuseLoss(ctx context.Context, tx pgx.Tx, id string, there bool) error {
 			return err
 		}
 		return &refusedError{Refusal{unclear, fmt.Sprintf(
-			"there are entries of account %s, and its row is lost: only a person can say whether it was frozen. Open it again with POST /accounts, freeze it if it was, and count anew", id)}}
+			"there are entries of account %s, and its row is lost: only a person can say whether it was frozen. Open it again with POST /accounts, freeze it if it was, and count anew", labelOf(id))}}
 	}
 	var lost uuid.UUID
 	switch err := tx.QueryRow(ctx, lostOfAccountSQL, id).Scan(&lost); {
@@ -45,7 +42,7 @@ func refuseLoss(ctx context.Context, tx pgx.Tx, id string, there bool) error {
 	case err != nil:
 		return err
 	}
-	return &refusedError{Refusal{unclear, fmt.Sprintf("the entries of transfer %s are lost, which account %s holds by its record: count that anew first", lost, id)}}
+	return &refusedError{Refusal{unclear, fmt.Sprintf("the entries of transfer %s are lost, which account %s holds by its record: count that anew first", lost, labelOf(id))}}
 }
 
 // restoreTransfer makes a transfer's record and its entries agree, where one of them is lost: entries are added to b. found sum to zero, or are none.
@@ -62,22 +59,23 @@ func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry
 	if len(moved) == 1 {
 		one = moved[0]
 	}
-	var currency string
-	if err := tx.QueryRow(ctx, currencyOfSQL, one.From).Scan(&currency); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return err
-	}
 	switch {
 	case recorded && t.Type != "" && len(moved) == 0, !recorded && one.Kind != Deposit && one.Kind != Move:
 		return nil
 	case recorded && t.Type == "" && len(found) == 0:
 		return putBack(ctx, tx, t.Transfer, b)
-	case !recorded && len(found) == 2:
-		return tx.QueryRow(ctx, restoreTransferSQL, id, string(one.Kind), ownerOf(one.From), one.To, one.Amount).Scan(&currency)
-	case recorded && t.Type == "" && one.Kind == t.Kind && currency == t.Currency && ownerOf(one.From) == t.From && ownerOf(one.To) == t.To && one.Amount == t.Amount:
+	}
+	if err := tx.QueryRow(ctx, currencyOfSQL, found[0].account).Scan(&one.Currency); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	switch {
+	case !recorded && len(found) == 2 && one.Currency != "":
+		return tx.QueryRow(ctx, addTransferSQL, id, string(one.Kind), one.From, one.To, one.Amount, one.Currency).Scan(&t.CreatedAt)
+	case recorded && t.Type == "" && one.Kind == t.Kind && one.Currency == t.Currency && one.From == t.From && one.To == t.To && one.Amount == t.Amount:
 		return nil
 	}
 	return &refusedError{Refusal{unclear, fmt.Sprintf("its record is of a %s of %d %s from %s to %s %s, and its entries moved %d %s as a %s from %s to %s: only a person can say what is right",
-		t.Kind, t.Amount, t.Currency, t.From, t.To, t.Type, one.Amount, currency, one.Kind, labelOf(one.From), labelOf(one.To))}}
+		t.Kind, t.Amount, t.Currency, t.From, t.To, t.Type, one.Amount, one.Currency, one.Kind, one.From, one.To)}}
 }
 
 // putBack adds to b the entries of a transfer that are both lost, if the balances of both accounts, which are locked, hold what it moved.

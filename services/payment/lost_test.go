@@ -131,3 +131,37 @@ func TestLostAccount(t *testing.T) {
 	}
 	b.audit()
 }
+
+// The record of a transfer between further accounts names their owners and its own currency, also where it is put back; and one that says just that is right.
+func TestLostRecordBetweenFurtherAccounts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.deposit("u-1", 10)
+	b.deposit("u-2", 10)
+	for _, one := range []Transfer{
+		{ID: uuid.New(), Kind: Deposit, From: "external.USD", To: "u-1", Amount: 70, Currency: "USD"},
+		{ID: uuid.New(), Kind: Deposit, From: "external.USD", To: "u-2", Amount: 70, Currency: "USD"},
+		{ID: uuid.New(), Kind: Move, From: "u-1", To: "u-2", Amount: 7, Currency: "USD"},
+	} {
+		if refusal := b.move(one); refusal != "" {
+			t.Fatalf("%s: %s", one.Kind, refusal)
+		}
+		record := func() (r [4]string) {
+			t.Helper()
+			err := b.db.QueryRow(t.Context(), `SELECT kind, from_account, to_account, amount || ' ' || currency FROM transfers WHERE id = $1`, one.ID).Scan(&r[0], &r[1], &r[2], &r[3])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		was := record()
+		for _, damage := range []string{`SELECT $1::uuid`, `DELETE FROM transfers WHERE id = $1`} {
+			b.exec(damage, one.ID)
+			if w := b.post("/transfers/"+one.ID.String()+"/recount", `{}`); w.Code != http.StatusOK {
+				t.Errorf("%s after %s: %d %s", one.Kind, damage, w.Code, w.Body)
+			}
+			want(t, was, record())
+			b.clean()
+		}
+	}
+}
