@@ -48,9 +48,20 @@ const VersionStep = 1_000_000
 type Identified struct {
 	DB *pgxpool.Pool
 
-	// Restored is called in the transaction that raises the epoch, and makes what was published since the copy was made harmless: it has versions
-	// grow by [VersionStep]. nil: nothing has a version.
+	// Restored is called in the transaction that raises the epoch, and makes what was published since the copy was made harmless: see
+	// [RaiseVersions]. nil: nothing has a version.
 	Restored func(ctx context.Context, tx pgx.Tx) error
+}
+
+// RaiseVersions is an [Identified.Restored] for a table whose rows have versions: all grow beyond those that were published after the copy was made that
+// the database was restored from. The next change is then newer to who listens than what it had heard, and not one of the versions that exist twice.
+func RaiseVersions(table string) func(ctx context.Context, tx pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `UPDATE `+pgx.Identifier{table}.Sanitize()+` SET version = version + $1`, int64(VersionStep)); err != nil {
+			return fmt.Errorf("raise the versions of %s: %w", table, err)
+		}
+		return nil
+	}
 }
 
 type restoredInput struct {

@@ -28,10 +28,7 @@ func TestIdentity(t *testing.T) {
 		return err
 	})
 	server := web.New(web.Config{Service: "facts"})
-	facts.Identified{DB: db, Restored: func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE things SET version = version + $1`, int64(facts.VersionStep))
-		return err
-	}}.Register(server.API)
+	facts.Identified{DB: db, Restored: facts.RaiseVersions("things")}.Register(server.API)
 	ask := func(method, path, body string, status int) (is facts.Identity) {
 		t.Helper()
 		req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))

@@ -113,8 +113,8 @@ type bucket struct {
 	three[facts.Bucket]
 }
 
-// differs tells whether the span needs to be looked into: where two sets differ, or what was ordered and what was paid, or where an order
-// is not settled, which no comparison of sets would show. (Amounts are compared in sum: two that are wrong by the same to either side pass.)
+// differs tells whether the span needs to be looked into: where two sets differ, or what is held of their members, or where an order is not settled,
+// which no comparison of sets would show. Of services of an earlier version, which tell amounts in sum, two that are wrong by the same to either side pass.
 func (b bucket) differs() bool {
 	order, reservation, payment := b.three[orders], b.three[reservations], b.three[payments]
 	return !order.Agrees(reservation) || !order.Agrees(payment) || order.Amount != payment.Amount || order.Open > 0

@@ -70,7 +70,7 @@ const (
 	StuckCancelling      Kind = "stuck-cancelling"
 )
 
-// What is found elsewhere. The first seven are the services' own rules; one that has another rule is reported with its kind, too.
+// What is found elsewhere. The first nine are the services' own rules; one that has another rule is reported with its kind, too.
 const (
 	StockMismatch        Kind = "stock-mismatch"
 	TransferUnbalanced   Kind = "transfer-unbalanced"

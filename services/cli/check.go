@@ -97,10 +97,19 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 
 // whoAmI is who asks, for the record.
 func whoAmI() string {
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		return "converge check, " + u.Username
+	const command = "converge check"
+	if name := operator(command); name != command {
+		return command + ", " + name
 	}
-	return "converge check"
+	return command
+}
+
+// operator is who uses the command, for the record, or the command itself where nobody knows.
+func operator(command string) string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return command
 }
 
 // addressOf is where a service answers: at the URL, or where it listens unless told otherwise.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os/user"
 	"text/tabwriter"
 
 	"github.com/google/uuid"
@@ -28,7 +27,7 @@ func correctLedger(ctx context.Context, c *call) error {
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
-	body := map[string]any{"amount": *amount, "currency": *currency, "note": *note, "by": operator(), "dryRun": *dry}
+	body := map[string]any{"amount": *amount, "currency": *currency, "note": *note, "by": operator("converge ledger correct"), "dryRun": *dry}
 	for field, text := range map[string]string{"debit": *debit, "credit": *credit} {
 		if text != "" {
 			body[field] = text
@@ -76,12 +75,4 @@ func correctLedger(ctx context.Context, c *call) error {
 	}
 	_, err = fmt.Fprintf(c.out, "Correction %s %s.\n", record.ID, done)
 	return err
-}
-
-// operator is who uses the command, for the record.
-func operator() string {
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		return u.Username
-	}
-	return "converge ledger correct"
 }

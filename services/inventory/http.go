@@ -16,12 +16,6 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// The types of the problems with a condition.
-const (
-	typeConflict = "version-conflict"      // 412: the product is another by now
-	typeBlind    = "precondition-required" // 428: a change must name what it replaces
-)
-
 // Product is a product and where its units are: Available and Reserved add up to Stock.
 type Product struct {
 	ID        string    `json:"productId" example:"sku-1"`
@@ -126,9 +120,9 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 }
 
 func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error) {
-	c, ok := web.ParseCondition(in.IfMatch, in.IfNoneMatch)
-	if !ok {
-		return nil, web.Invalid(web.Field("header.If-None-Match", "expected no If-Match beside *", in.IfNoneMatch))
+	c, err := web.ParseCondition(in.IfMatch, in.IfNoneMatch)
+	if err != nil {
+		return nil, err
 	}
 	d, said := Draft{Name: in.Body.Name, Price: in.Body.Price, Currency: in.Body.Currency}, in.Body.Stock != nil
 	if said {
@@ -139,14 +133,13 @@ func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error)
 	case err != nil:
 		return nil, web.Fault(ctx, err)
 	case v == blind:
-		return nil, web.Problem(http.StatusPreconditionRequired, typeBlind, "Precondition required",
-			fmt.Sprintf("%s exists: say with If-Match what this replaces", in.ID), web.Field("header.If-Match", "expected the ETag of a GET", nil))
+		return nil, web.PreconditionRequired(fmt.Sprintf("%s exists: say with If-Match what this replaces", in.ID))
 	case v == conflict:
 		detail := fmt.Sprintf("%s is another by now", in.ID)
 		if p.ID == "" {
 			detail = fmt.Sprintf("there is no product %s yet", in.ID)
 		}
-		return nil, web.Problem(http.StatusPreconditionFailed, typeConflict, "Another version", detail+"; read it, and decide again")
+		return nil, web.VersionConflict(detail)
 	case v == moves:
 		return nil, web.Invalid(web.Field("body.stock",
 			fmt.Sprintf("expected none: %s exists, and POST /products/%s/movements changes its stock, which is %d", in.ID, in.ID, p.Stock), d.Stock))

@@ -21,7 +21,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
 			(&repairer{db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
 			facts.Server{
-				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules, Restored: raiseVersions,
+				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules, Restored: facts.RaiseVersions("products"),
 			}.Register(rt.Web.API)
 			return nil
 		},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,6 +12,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/converge-dev/converge/pkg/facts"
 )
 
 const (
@@ -57,7 +58,7 @@ func newSweeper(c *canceller, deadline time.Duration, log *slog.Logger) *sweeper
 	late := deadline + lateness
 	return &sweeper{
 		canceller: c, log: cmp.Or(log, slog.New(slog.DiscardHandler)), rows: sliceRows,
-		walks: []*walk{{name: "first", age: deadline}, {name: "late", age: late, after: idAt(c.now().Add(-late))}},
+		walks: []*walk{{name: "first", age: deadline}, {name: "late", age: late, after: facts.FirstOf(c.now().Add(-late))}},
 	}
 }
 
@@ -96,7 +97,7 @@ func (s *sweeper) sweep(ctx context.Context) (cancelled int, err error) {
 
 // walk goes on to the youngest order of the walk's age, slice by slice. It moves on when a slice is done with.
 func (s *sweeper) walk(ctx context.Context, w *walk) (cancelled int, err error) {
-	until := idAt(s.canceller.now().Add(-w.age))
+	until := facts.FirstOf(s.canceller.now().Add(-w.age))
 	for bytes.Compare(w.after[:], until[:]) < 0 {
 		pending, next, err := overdue(ctx, s.canceller.db, w.after, until, s.rows)
 		if err != nil {
@@ -115,14 +116,6 @@ func (s *sweeper) walk(ctx context.Context, w *walk) (cancelled int, err error) 
 		}
 	}
 	return cancelled, nil
-}
-
-// idAt is less than every UUIDv7 of that millisecond and later, and more than those before.
-func idAt(at time.Time) (id uuid.UUID) {
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(max(0, at.UnixMilli())))
-	copy(id[:6], ms[2:])
-	return id
 }
 
 // The last row of a full slice is returned for its id even if it is not PENDING.

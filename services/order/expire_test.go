@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/converge-dev/converge/pkg/broker"
+	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/saga"
 	"github.com/converge-dev/converge/pkg/sagatest"
 )
@@ -92,7 +93,7 @@ func TestExpiryOfWhatIsCommittedLate(t *testing.T) {
 	c.set(began.Add(2 * deadline))
 	c.sweep(t, s)
 	late := newPosting(t.Context(), Draft{UserID: "u-1", Items: []Item{{"p-1", 1}}, Amount: 1, Currency: "EUR"}, "", began)
-	late.order.ID = idAt(began.Add(deadline - time.Second))
+	late.order.ID = facts.FirstOf(began.Add(deadline - time.Second))
 	if _, err := c.placer.place(t.Context(), []posting{late}); err != nil {
 		t.Fatal(err)
 	}

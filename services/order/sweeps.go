@@ -38,7 +38,7 @@ func (s *sweeper) place(ctx context.Context) error {
 	rows, _ := s.canceller.db.Query(ctx, readSweepsSQL, names, ages) // the error surfaces in the reader
 	_, err := pgx.ForEachRow(rows, []any{&name, &upto}, func() error {
 		w := byName[name]
-		w.after = idAt(upto)
+		w.after = facts.FirstOf(upto)
 		w.stored = w.after
 		return nil
 	})

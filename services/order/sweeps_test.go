@@ -8,13 +8,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/clock"
+	"github.com/converge-dev/converge/pkg/facts"
 )
 
 // rowsRead is how many orders a walk's statement reads, from its place up to now, and by which index.
 func rowsRead(t *testing.T, db *pgxpool.Pool, s *sweeper, w *walk) (rows float64, index string) {
 	t.Helper()
 	var text []byte
-	until := idAt(s.canceller.now().Add(-w.age))
+	until := facts.FirstOf(s.canceller.now().Add(-w.age))
 	if err := db.QueryRow(t.Context(), `EXPLAIN (ANALYZE, FORMAT JSON) `+overdueSQL, w.after, until, s.rows).Scan(&text); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func (c client) placedAt(t *testing.T, began time.Time, n int) {
 	t.Helper()
 	for i := range n {
 		p := newPosting(t.Context(), Draft{UserID: "u-1", Items: []Item{{"p-1", 1}}, Amount: 1, Currency: "EUR"}, "", began)
-		p.order.ID = idAt(began.Add(time.Duration(i) * time.Millisecond))
+		p.order.ID = facts.FirstOf(began.Add(time.Duration(i) * time.Millisecond))
 		if _, err := c.placer.place(t.Context(), []posting{p}); err != nil {
 			t.Fatal(err)
 		}

@@ -2,14 +2,11 @@ package payment
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/converge-dev/converge/pkg/facts"
-	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // Both entries of a transfer say the same of it: each names the other's account, and they have one kind and one order. Sums do not show an entry that
@@ -23,10 +20,6 @@ const unmirroredText = `'its entries do not tell of one transfer: '
     || '. A person has to say what it was: entries are not changed, a correction takes back what is wrong'`
 
 const (
-	// unmirroredOfSQL finds such a transfer that touches an account. Transfers are in no index: it reads all entries.
-	unmirroredOfSQL = `SELECT transfer_id FROM entries GROUP BY transfer_id
-HAVING bool_or(account_id = $1 OR counterparty = $1) AND ` + unmirrored + ` ORDER BY 1 LIMIT 1`
-
 	// alienSQL tells whether what a payer was charged with these transfers is of another order.
 	alienSQL = `SELECT EXISTS (SELECT FROM entries WHERE account_id = ANY($1) AND transfer_id = ANY($2) AND order_id <> $3)`
 
@@ -48,29 +41,10 @@ FROM accounts a
 WHERE a.overdraft <> (a.id ~ '^(` + external + `|` + suspense + `)\.[A-Z]{3}$') OR o.currency <> a.currency ORDER BY 1 LIMIT $1`}
 )
 
-// refuseUnmirrored refuses to count an account anew while the entries of a transfer that touches it do not tell the same of it. It needs no lock: entries
-// are never changed, so that such ones come to be by another hand only.
-func (r *repairer) refuseUnmirrored(ctx context.Context, account string) error {
-	var transfer uuid.UUID
-	err := pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = on`); err != nil {
-			return err
-		}
-		return tx.QueryRow(ctx, unmirroredOfSQL, account).Scan(&transfer)
-	})
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look for entries of account %s that are no mirror: %w", account, err)
-	}
-	return &refusedError{Refusal{unclear, fmt.Sprintf("the entries of transfer %s do not tell of one transfer: by them, money of another account would be counted: correct that first", transfer)}}
-}
-
 // alien tells whether what was charged for a payment was charged for another order: its row is a copy, or has got another order. It is not this
 // order's to be paid back.
 func alien(ctx context.Context, tx pgx.Tx, s stored) (yes bool, err error) {
-	return yes, tx.QueryRow(ctx, alienSQL, []string{s.UserID, s.UserID + "\t" + s.Currency}, []uuid.UUID{s.ID}, s.OrderID).Scan(&yes)
+	return yes, tx.QueryRow(ctx, alienSQL, []string{s.UserID, furtherID(s.UserID, s.Currency)}, []uuid.UUID{s.ID}, s.OrderID).Scan(&yes)
 }
 
 // shared tells whether a transfer of a trace is another order's as well, by its other entry.

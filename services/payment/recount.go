@@ -88,10 +88,7 @@ const balanceLow = "accounts_not_below_zero"
 // recountBalance makes the balance of the account with this id what its entries say, unless a transfer of its is not whole. ok is false where there is no
 // such account.
 func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok bool, err error) {
-	if err := r.refuseUnwhole(ctx, id); err != nil {
-		return a, false, err
-	}
-	if err := r.refuseUnmirrored(ctx, id); err != nil {
+	if err := r.refuseBroken(ctx, id); err != nil {
 		return a, false, err
 	}
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {

@@ -12,31 +12,36 @@ import (
 )
 
 // A transfer whose entries do not sum to zero lacks one, or has one too many. Balances show which, so that what it touches stays as it is until
-// it is whole: an account that is on either side of it, a payment whose order it was for. Whatever it does not touch is counted anew all the same.
+// it is whole: an account that is on either side of it, a payment whose order it was for. So it does while both entries do not tell the same of it
+// (mirror.go). Whatever such a transfer does not touch is counted anew all the same.
 
-// unwholeOfSQL finds a transfer that is not whole and has the account on a side. Transfers are in no index: it reads all entries.
-const unwholeOfSQL = `SELECT transfer_id::text FROM entries GROUP BY transfer_id
-HAVING sum(amount) <> 0 AND bool_or(account_id = $1 OR counterparty = $1) ORDER BY 1 LIMIT 1`
+// brokenOfSQL finds a transfer that is not whole, or else one that is no mirror, and has the account on a side. Transfers are in no index: it reads
+// all entries.
+const brokenOfSQL = `SELECT transfer_id::text, sum(amount) <> 0 FROM entries GROUP BY transfer_id
+HAVING bool_or(account_id = $1 OR counterparty = $1) AND (sum(amount) <> 0 OR ` + unmirrored + `) ORDER BY sum(amount) = 0, transfer_id LIMIT 1`
 
-// refuseUnwhole refuses to count an account anew by entries of a transfer that is not whole. It needs no lock: transfers are written whole, and
-// entries are never changed, so that no such transfer comes to be but by another hand.
-func (r *repairer) refuseUnwhole(ctx context.Context, account string) error {
+// refuseBroken refuses to count an account anew by entries of such a transfer. It needs no lock: transfers are written whole, and entries are never
+// changed, so that none comes to be but by another hand.
+func (r *repairer) refuseBroken(ctx context.Context, account string) error {
 	var transfer string
+	var half bool
 	err := pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		var plan pgx.Batch
 		plan.Queue(`SET LOCAL enable_seqscan = on`)
 		if err := pg.Defer(ctx, tx, &plan); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, unwholeOfSQL, account).Scan(&transfer)
+		return tx.QueryRow(ctx, brokenOfSQL, account).Scan(&transfer, &half)
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		return nil
+	case err != nil:
+		return fmt.Errorf("look for transfers of account %s that are not whole: %w", labelOf(account), err)
+	case half:
+		return &refusedError{Refusal{unclear, fmt.Sprintf("transfer %s of account %s is not whole: the balance tells what it lacks", transfer, labelOf(account))}}
 	}
-	if err != nil {
-		return fmt.Errorf("look for transfers of account %s that are not whole: %w", account, err)
-	}
-	return &refusedError{Refusal{unclear, fmt.Sprintf("transfer %s of account %s is not whole: the balance tells what it lacks", transfer, account)}}
+	return &refusedError{Refusal{unclear, fmt.Sprintf("the entries of transfer %s do not tell of one transfer: by them, money of another account would be counted: correct that first", transfer)}}
 }
 
 // refuseHalf refuses to make a payment what a transfer says that is not whole.

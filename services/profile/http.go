@@ -13,12 +13,6 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// The types of the problems with a condition.
-const (
-	typeConflict = "version-conflict"      // 412: the profile has another version
-	typeBlind    = "precondition-required" // 428: a change must name the version that it replaces
-)
-
 type (
 	// UserPath is exported because huma passes over what it embeds otherwise.
 	UserPath struct {
@@ -65,23 +59,22 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 }
 
 func (h handlers) put(ctx context.Context, in *putInput) (*output, error) {
-	c, ok := web.ParseCondition(in.IfMatch, in.IfNoneMatch)
-	if !ok {
-		return nil, web.Invalid(web.Field("header.If-None-Match", "expected no If-Match beside *", in.IfNoneMatch))
+	c, err := web.ParseCondition(in.IfMatch, in.IfNoneMatch)
+	if err != nil {
+		return nil, err
 	}
 	p, v, err := put(ctx, h.db, h.relay, in.ID, in.Body, c)
 	switch {
 	case err != nil:
 		return nil, web.Fault(ctx, err)
 	case v == blind:
-		return nil, web.Problem(http.StatusPreconditionRequired, typeBlind, "Precondition required",
-			fmt.Sprintf("the profile of %s exists: say with If-Match which version this replaces", in.ID), web.Field("header.If-Match", "expected the ETag of a GET", nil))
+		return nil, web.PreconditionRequired(fmt.Sprintf("the profile of %s exists: say with If-Match which version this replaces", in.ID))
 	case v == conflict:
 		detail := fmt.Sprintf("the profile of %s has version %d now", in.ID, p.Version)
 		if p.Version == 0 {
 			detail = fmt.Sprintf("%s has no profile yet", in.ID)
 		}
-		return nil, web.Problem(http.StatusPreconditionFailed, typeConflict, "Another version", detail+"; read it, and decide again")
+		return nil, web.VersionConflict(detail)
 	}
 	out := &output{Status: http.StatusOK, ETag: p.etag(), Body: p}
 	if p.Version == 1 {

@@ -14,7 +14,7 @@ import (
 func TestVersionsGrowBeyondWhatWasPublished(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	facts.Identified{DB: b.db, Restored: raiseVersions}.Register(b.api.(*web.Server).API)
+	facts.Identified{DB: b.db, Restored: facts.RaiseVersions("profiles")}.Register(b.api.(*web.Server).API)
 	b.request("PUT", "/users/ada/profile", `{"name":"Ada"}`)
 	for v := 1; v < 5; v++ {
 		b.request("PUT", "/users/ada/profile", fmt.Sprintf(`{"name":"Ada %d"}`, v+1), "If-Match", fmt.Sprintf(`"%d"`, v))

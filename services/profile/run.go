@@ -16,7 +16,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Migrations: migrations.For("profile"),
 		Setup: func(rt *app.Runtime) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
-			facts.Identified{DB: rt.Pool, Restored: raiseVersions}.Register(rt.Web.API)
+			facts.Identified{DB: rt.Pool, Restored: facts.RaiseVersions("profiles")}.Register(rt.Web.API)
 			return nil
 		},
 	})
