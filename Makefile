@@ -6,7 +6,7 @@
 export VERSION ?= $(shell git describe --always --dirty --tags 2>/dev/null)
 LDFLAGS := -ldflags "-X github.com/converge-dev/converge/pkg/app.version=$(VERSION)"
 
-PACKAGES := ./pkg/... ./migrations/... ./services/...
+PACKAGES := ./pkg/... ./testkit/... ./migrations/... ./services/... ./lab/...
 ARGS ?=
 
 # Tests. Their servers are containers where Docker answers and embedded ones elsewhere; CONVERGE_TEST_SERVERS=docker or
@@ -14,6 +14,7 @@ ARGS ?=
 TEST_FLAGS ?=
 TEST_TIMEOUT ?= 45m
 export CONVERGE_TEST_SERVERS ?=
+export CONVERGE_TEST_KEEPER ?= $(CURDIR)/bin/keeper
 export TESTCONTAINERS_RYUK_DISABLED ?= true
 # Packages tested at once: each may start servers of its own, so no more than four.
 TEST_PARALLEL ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -lt 4 ] && echo "$$n" || echo 4)
@@ -47,6 +48,7 @@ test: go ## Run all tests with the race detector, on containers where Docker ans
 	     else echo "No Docker here: tests run on embedded servers."; fi ;; \
 	esac
 	@[ "$$(go env CGO_ENABLED)" = 1 ] || echo "No C compiler here: tests run without the race detector."
+	@CGO_ENABLED=0 go build -trimpath -o bin/keeper ./testkit/cmd/keeper
 	go test $$([ "$$(go env CGO_ENABLED)" = 1 ] && echo -race) -count=1 -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) $(TEST_FLAGS) $(PACKAGES)
 
 lint: go $(GOLANGCI) ## Run go vet and the linters of .golangci.yml
@@ -61,12 +63,13 @@ verify: go ## Check that documents and dashboards say what the code does
 	@echo "README's graph and the metrics that deploy/ asks for are the code's."
 
 fuzz: go ## Run every fuzz target for a short while (FUZZ_TIME=20s)
-	@grep -rn --include='*_test.go' -E '^func Fuzz' pkg services | sed -E 's|/[^/]*_test\.go:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*| \1|' | sort -u | \
+	@grep -rn --include='*_test.go' -E '^func Fuzz' pkg services lab | sed -E 's|/[^/]*_test\.go:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*| \1|' | sort -u | \
 	while read -r dir target; do \
 	  echo "== $$dir $$target"; go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZ_TIME) "./$$dir" </dev/null || exit 1; \
 	done
 
 cover: go ## Run all tests and print the coverage of every function
+	@CGO_ENABLED=0 go build -trimpath -o bin/keeper ./testkit/cmd/keeper
 	go test -count=1 -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) -coverprofile=coverage.out \
 	  -coverpkg=github.com/converge-dev/converge/... $(PACKAGES)
 	go tool cover -func=coverage.out
@@ -75,20 +78,20 @@ contract: build ## Hold every answer of every service against its OpenAPI descri
 	deploy/contract/run $(ARGS)
 
 bench: go docker ## Measure against real Kafka and PostgreSQL (ARGS=-full: everything, 20 minutes; ARGS=-smoke: that it works)
-	go run ./services/cmd/bench $(ARGS)
+	go run ./lab/cmd/bench $(ARGS)
 
 soak: go docker ## Break a system of its own for a while and check that nothing was lost (ARGS="-duration 1h -seed 1")
-	go run ./services/cmd/soak $(ARGS)
+	go run ./lab/cmd/soak $(ARGS)
 
 compare: go docker ## Hold the system against a synchronous design, all well and not (ARGS=-smoke: that it works)
-	go run ./services/cmd/compare $(ARGS)
+	go run ./lab/cmd/compare $(ARGS)
 
 ##@ Build
 build: go ## Compile every binary into bin/
-	CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./services/cmd/...
+	CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./services/cmd/... ./lab/cmd/... ./testkit/cmd/...
 
 fmt: go $(GOLANGCI) ## Format all Go code
-	$(GOLANGCI) fmt pkg migrations services
+	$(GOLANGCI) fmt pkg testkit migrations services lab
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/app"
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // TestMain runs the tests, or, in a process that the tests of Main start, behaves as told.

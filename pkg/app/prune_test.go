@@ -13,11 +13,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/inbox"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/testkit/brokertest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // Before rows go, how far each group is is noted, a group's whose routes are gone included. While Kafka cannot be asked,

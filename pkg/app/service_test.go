@@ -14,10 +14,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/event"
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/testkit/brokertest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 func getenv(env map[string]string) func(string) string {

@@ -13,9 +13,9 @@ import (
 
 	"github.com/converge-dev/converge/pkg/app"
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/event"
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/brokertest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // mute is a database that takes connections and says nothing, until it is told what to pass them on to.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 func TestMain(m *testing.M) { brokertest.Main(m) }

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // transactional is another client, which writes in transactions.

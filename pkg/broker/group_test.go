@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // peer is a member of a group that commits what it polls. It stops before it gives up what leaves while gate is locked.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // Where a group begins in a partition whose log holds the records 2 to 4 of five.

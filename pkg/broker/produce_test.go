@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // What a broker may answer to one partition's batch.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // authority makes a server's certificate for 127.0.0.1 and what trusts it.

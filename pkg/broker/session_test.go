@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // A session names all partitions once, and from then on those that moved; a broker that has forgotten it is told all again,

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // clusterOf is a cluster of so many brokers.

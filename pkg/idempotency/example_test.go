@@ -8,7 +8,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // A charge that is asked for twice, as by a client that lost the first answer.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/inbox"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // A message that is delivered twice has its effect once.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/inbox"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 const (

@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/brokertest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // keyed is an outbox beside a table of keys, whose rows writers lock before they emit, as handlers lock their orders.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // The network between the leader and its database swallows everything. Another relay, with a way of its own, succeeds it within

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/outbox"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 func kept(t *testing.T, db *pgxpool.Pool) (n int) {

@@ -13,8 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/outbox"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // keysOf returns a key of each of so many partitions.

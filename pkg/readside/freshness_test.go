@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/converge-dev/converge/pkg/pgtest"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/pgtest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 func TestStatementsFitTheSchema(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // bundle is a service on a broker, with topics of its own.

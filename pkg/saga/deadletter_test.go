@@ -19,10 +19,10 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/inbox"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/brokertest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // mortal is a service that handles nothing.

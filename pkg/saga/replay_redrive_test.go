@@ -11,7 +11,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // A replay reads a redriven message where it was first, and not again where it was put back, for whomever that was.

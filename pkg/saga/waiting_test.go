@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // Dead letters wait until the operator has dealt with them and with all before them.

@@ -19,8 +19,8 @@ import (
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/web"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 func recordsIn(t *testing.T) *records {

@@ -14,10 +14,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/saga"
 	"github.com/converge-dev/converge/services/cli"
 	"github.com/converge-dev/converge/services/system"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 func TestMain(m *testing.M) { brokertest.Main(m) }

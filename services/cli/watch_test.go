@@ -18,8 +18,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/services/order"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // orders runs the order service, without Kafka, and returns its URL.

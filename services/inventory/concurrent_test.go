@@ -16,7 +16,7 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // instances runs n instances of the service at once, each of which handles its polls one after the other, and fails the

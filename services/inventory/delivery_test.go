@@ -11,7 +11,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // shuffled is a random delivery of records: each at least once and some more often, some as new messages about the same,

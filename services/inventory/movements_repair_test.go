@@ -14,9 +14,9 @@ import (
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
-	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/pkg/web"
+	"github.com/converge-dev/converge/testkit/pgtest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // audited wants the audit to find just this.

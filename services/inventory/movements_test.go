@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/converge-dev/converge/pkg/clock"
-	"github.com/converge-dev/converge/pkg/pgtest"
-	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/pkg/web"
+	"github.com/converge-dev/converge/testkit/pgtest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // moved lists a product's movements, the oldest first, as "kind units (delta): stock".

@@ -8,9 +8,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/facts"
-	"github.com/converge-dev/converge/pkg/pgtest"
-	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/pkg/web"
+	"github.com/converge-dev/converge/testkit/pgtest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // A reservation that the saga adds between a command's look and its insert is looked at again: it was not NONE then, and no fault.

@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/converge-dev/converge/pkg/facts"
-	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/pkg/web"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // commands is the API of repairs.

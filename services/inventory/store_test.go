@@ -3,7 +3,7 @@ package inventory
 import (
 	"testing"
 
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 func TestStatementsFitTheSchema(t *testing.T) {

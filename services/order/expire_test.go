@@ -13,7 +13,7 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 const deadline = 15 * time.Minute

@@ -17,7 +17,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 func TestPostStoresTheOrderAndItsEvent(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/pkg/web"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // Two instances of the service get 64 requests with one key: one order, and everybody who is told of it is told the same.

@@ -10,7 +10,7 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // Whatever an order is cancelled for, the order and order.cancelled say so in the same code, with its parameters, besides the text. Of a reason

@@ -16,7 +16,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/facts"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // reconcile tells the order what the others hold.

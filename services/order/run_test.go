@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // The whole service, as its binary runs it, accepts orders while there is no Kafka, cancels those of which it hears nothing

@@ -11,8 +11,8 @@ import (
 
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 // Two members of the consumer group, which hold partitions of different topics, get contradicting news of the same orders at

@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/pgtest"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/pgtest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 func TestStatementsFitTheSchema(t *testing.T) {

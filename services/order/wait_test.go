@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/clock"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // looking has the instance look for what other instances have changed.

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/converge-dev/converge/pkg/event"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // An order that costs nothing is paid like any other, and paid back, once each and without moving money: its user needs none, and needs no account.

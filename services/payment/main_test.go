@@ -16,9 +16,9 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/idempotency"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/pgtest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 func TestMain(m *testing.M) {

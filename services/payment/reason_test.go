@@ -7,7 +7,7 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // Why an order is not paid is said in a code with parameters, besides the text: at first, again, from what is stored, and when the order is undone.

@@ -15,7 +15,7 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // clockAt is a clock that stands still until it is moved.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/pkg/pgtest"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/pgtest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // Whoever charges and pays back at the same time, each order's money is moved as often as its payment says, and nobody gets a fault for an answer.

@@ -17,7 +17,7 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 func want[T any](t *testing.T, want, got T) {

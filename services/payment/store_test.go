@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 func TestStatementsFitTheSchema(t *testing.T) {

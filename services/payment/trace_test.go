@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/sagatest"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 // lose deletes the n-th order's payment, and its refund, as a careless hand or an older copy of the table would. The ledger stays.

@@ -23,8 +23,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/services/system"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 const (

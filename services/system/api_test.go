@@ -16,9 +16,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/converge-dev/converge/pkg/brokertest"
-	"github.com/converge-dev/converge/pkg/pgtest"
 	"github.com/converge-dev/converge/services/system"
+	"github.com/converge-dev/converge/testkit/brokertest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 func TestMain(m *testing.M) { brokertest.Main(m) }
