@@ -16,17 +16,17 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// canceller cancels orders because somebody asks for it: their users, or their deadlines.
-type canceller struct {
+// commands commands orders because somebody asks for it: their users, or their deadlines.
+type commands struct {
 	db      *pgxpool.Pool
 	relay   *outbox.Relay // nil: events wait in the outbox
 	metrics *metrics
-	waits   *waiters // are told of what changes; nil: nobody waits
+	waits   *waiters // are notified of what changes; nil: nobody waits
 	now     func() time.Time
 }
 
-// request cancels an order if it is the user's, and returns it as it is then, whose ever it is. There may be none.
-func (c *canceller) request(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error) {
+// request commands an order if it is the user's, and returns it as it is then, whose ever it is. There may be none.
+func (c *commands) request(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error) {
 	orders, _, err := c.cancel(ctx, []uuid.UUID{id}, reason, event.CodeCancelledByUser, func(o *Order) bool { return o.UserID == user })
 	if err != nil || len(orders) == 0 {
 		return nil, err
@@ -37,34 +37,34 @@ func (c *canceller) request(ctx context.Context, id uuid.UUID, user, reason stri
 // expired is why an order is cancelled whose deadline is over.
 const expired = "expired"
 
-// expire cancels those of the orders that are PENDING still, and counts them.
-func (c *canceller) expire(ctx context.Context, ids []uuid.UUID) (n int, err error) {
+// expire commands those of the orders that are PENDING still, and counts them.
+func (c *commands) expire(ctx context.Context, ids []uuid.UUID) (n int, err error) {
 	_, n, err = c.cancel(ctx, ids, expired, event.CodeExpired, func(o *Order) bool { return o.Status == Pending })
 	c.metrics.expired(n)
 	return n, err
 }
 
-// cancel cancels the orders for which allowed says so.
-func (c *canceller) cancel(ctx context.Context, ids []uuid.UUID, reason string, code event.Code, allowed func(*Order) bool) (orders []*Order, changed int, err error) {
+// cancel commands the orders for which allowed says so.
+func (c *commands) cancel(ctx context.Context, ids []uuid.UUID, reason string, code event.Code, allowed func(*Order) bool) (orders []*Order, changed int, err error) {
 	return c.change(ctx, ids, func(o *Order, now time.Time) (changed bool, outs []saga.Out) {
 		if !allowed(o) {
 			return false, nil
 		}
 		if o.Progress, changed = o.cancel(reason, code, now); changed {
-			outs = requested(ctx, o)
+			outs = cancelRequested(ctx, o)
 		}
 		return changed, outs
 	})
 }
 
-// change has decide change the progress of each order, and say whether it did and what is to be told, in one transaction: new
+// change has decide change the progress of each order, and say whether it did and what is to be emitted, in one transaction: new
 // states, histories and events. It returns all the orders that exist, as they are then, and how many of them it has changed.
 // Whoever comes second, from another instance too, waits for the order's lock and finds what the first has done. When it fails,
 // nothing is changed, unless the connection was lost during the commit; then the same again finds what was done.
 //
 // It locks rows in the order of their ids and only those, so two of it never wait for each other. A consumer may hold the
 // orders of two topics, in an order of its own; PostgreSQL ends one of the two then, and that one is done again.
-func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *Order, now time.Time) (bool, []saga.Out)) (orders []*Order, changed int, err error) {
+func (c *commands) change(ctx context.Context, ids []uuid.UUID, decide func(o *Order, now time.Time) (bool, []saga.Out)) (orders []*Order, changed int, err error) {
 	type move struct {
 		was, is Status
 		took    time.Duration
@@ -80,8 +80,8 @@ func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *
 		var outs []saga.Out
 		for _, o := range orders {
 			was := o.Status
-			changed, told := decide(o, now)
-			outs = append(outs, told...)
+			changed, emitted := decide(o, now)
+			outs = append(outs, emitted...)
 			if !changed {
 				continue
 			}
@@ -89,7 +89,7 @@ func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *
 			todo = append(todo, &lockedOrder{id: o.ID, was: was, Progress: o.Progress, changed: true})
 			moves = append(moves, move{was, o.Status, now.Sub(o.CreatedAt)})
 		}
-		if len(outs) == 0 { // nothing changes without being told
+		if len(outs) == 0 { // nothing changes without an event
 			return nil
 		}
 		if err := save(ctx, tx, slices.Values(todo)); err != nil {
@@ -105,7 +105,7 @@ func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *
 	if err != nil {
 		return nil, 0, fmt.Errorf("change %d orders: %w", len(ids), err)
 	}
-	c.waits.tellChanged(slices.Values(todo))
+	c.waits.notifyChanged(slices.Values(todo))
 	for _, m := range moves {
 		c.metrics.moved(m.was, m.is, m.took)
 	}
@@ -114,7 +114,7 @@ func (c *canceller) change(ctx context.Context, ids []uuid.UUID, decide func(o *
 
 // requested tells that an order was asked to be cancelled, which payment undoes, and that it is cancelled, if it is: that
 // is for inventory, which has no other sign of it where payment has not heard of the order.
-func requested(ctx context.Context, o *Order) []saga.Out {
+func cancelRequested(ctx context.Context, o *Order) []saga.Out {
 	key := o.ID.String()
 	outs := []saga.Out{saga.New(ctx, event.OrderCancelRequested, key, event.OrderCancelRequestedV1{
 		OrderID: o.ID, Reason: o.Reason, Code: o.ReasonCode, Parameters: o.ReasonParameters,
@@ -125,29 +125,7 @@ func requested(ctx context.Context, o *Order) []saga.Out {
 	return outs
 }
 
-// cancelled is what is told of the order when it is.
+// cancelled is the event of an order that is CANCELLED.
 func (p Progress) cancelled(order uuid.UUID) event.OrderCancelledV1 {
 	return event.OrderCancelledV1{OrderID: order, Reason: p.Reason, Code: p.ReasonCode, Parameters: p.ReasonParameters}
-}
-
-const lockWholeSQL = `SELECT ` + columns + ` FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE`
-
-// lockWhole is [lock] of all that is known of the orders, by id.
-func lockWhole(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) ([]*Order, error) {
-	rows, _ := tx.Query(ctx, lockWholeSQL, ids) // the error surfaces in the collector
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Order, error) {
-		o, err := scanOrder(row)
-		return &o, err
-	})
-}
-
-const cancellingSQL = `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::float8 FROM cancelling`
-
-// readCancelling returns how many orders are CANCELLING, and how long the oldest has been.
-func readCancelling(ctx context.Context, db *pgxpool.Pool) (n int, oldest time.Duration, err error) {
-	var age float64
-	if err := db.QueryRow(ctx, cancellingSQL).Scan(&n, &age); err != nil {
-		return 0, 0, fmt.Errorf("count the orders that are CANCELLING: %w", err)
-	}
-	return n, time.Duration(age * float64(time.Second)), nil
 }

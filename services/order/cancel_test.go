@@ -39,7 +39,7 @@ func (c client) cancel(id uuid.UUID, user, reason string) *httptest.ResponseReco
 	return c.do(r)
 }
 
-// cancelled cancels an order and returns the answer.
+// cancelled commands an order and returns the answer.
 func (c client) cancelled(t testing.TB, id uuid.UUID) Order {
 	t.Helper()
 	w := c.cancel(id, "u-1", "mistake")
@@ -84,8 +84,8 @@ func TestCancelPending(t *testing.T) {
 	if diff := gocmp.Diff([]string{
 		fmt.Sprintf(`order.cancel.requested %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id),
 		fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id),
-	}, told(t, sagatest.Drain(t, c.db))); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+	}, published(t, sagatest.Drain(t, c.db))); diff != "" {
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 
 	again := c.cancel(id, "u-1", "another reason")
@@ -94,7 +94,7 @@ func TestCancelPending(t *testing.T) {
 	}
 	out := sagatest.Deliver(t, c.db, choreography(c.metrics), completed(t, id), moneyBack(t, id), stockBack(t, id))
 	if len(out) != 0 {
-		t.Errorf("told again: %v", told(t, out))
+		t.Errorf("told again: %v", published(t, out))
 	}
 	wantOrder(t, c.order(t, id), want+` | CANCELLED payment.completed too late, the order is CANCELLED: payment ffffffff-ffff-ffff-ffff-ffffffffffff of 4200`+
 		` | CANCELLED payment.refunded payment ffffffff-ffff-ffff-ffff-ffffffffffff of 4200 | CANCELLED inventory.released `,
@@ -116,8 +116,8 @@ func TestCancelConfirmed(t *testing.T) {
 	want := `CANCELLING "mistake"` + saysCreated + saysConfirmed + ` | CANCELLING order.cancel.requested mistake`
 	wantOrder(t, answer, want, Compensation{What: "refund", State: "PENDING"}, Compensation{What: "release", State: "PENDING"})
 	asked := fmt.Sprintf(`order.cancel.requested %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id)
-	if diff := gocmp.Diff([]string{asked}, told(t, sagatest.Drain(t, c.db))); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+	if diff := gocmp.Diff([]string{asked}, published(t, sagatest.Drain(t, c.db))); diff != "" {
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 	if again := c.cancelled(t, id); gocmp.Diff(answer, again) != "" || len(sagatest.Drain(t, c.db)) != 0 {
 		t.Errorf("again: %+v", again)
@@ -146,7 +146,7 @@ func TestCancelConfirmed(t *testing.T) {
 	want += ` | CANCELLING payment.refund.failed account merchant is frozen | CANCELLING inventory.released `
 	wantOrder(t, c.order(t, id), want, Compensation{"refund", "FAILED", "account merchant is frozen"}, Compensation{What: "release", State: "DONE"})
 	if len(out) != 0 {
-		t.Errorf("told too early: %v", told(t, out))
+		t.Errorf("told too early: %v", published(t, out))
 	}
 	if n := testutil.ToFloat64(c.metrics.compensations.WithLabelValues("refund")); n != 1 {
 		t.Errorf("%v failed refunds counted, want 1", n)
@@ -156,8 +156,8 @@ func TestCancelConfirmed(t *testing.T) {
 	wantOrder(t, c.order(t, id), strings.Replace(want, "CANCELLING", "CANCELLED", 1)+
 		` | CANCELLED payment.refunded payment ffffffff-ffff-ffff-ffff-ffffffffffff of 4200`,
 		Compensation{What: "refund", State: "DONE"}, Compensation{What: "release", State: "DONE"})
-	if diff := gocmp.Diff([]string{fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id)}, told(t, out)); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+	if diff := gocmp.Diff([]string{fmt.Sprintf(`order.cancelled %s {"orderId":"%[1]s","reason":"mistake","code":"cancelled-by-user","parameters":null}`, id)}, published(t, out)); diff != "" {
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 	if n := gauges(); n != 0 {
 		t.Errorf("%v orders are CANCELLING, by the metrics, and in fact none", n)
@@ -264,7 +264,7 @@ func TestCancelFindsTheOrderAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(t.Context()) //nolint:errcheck // committed below
-	outs, err := hear(c.metrics, nil, paid)(t.Context(), tx, []saga.Msg[event.PaymentCompletedV1]{{
+	outs, err := react(c.metrics, nil, paid)(t.Context(), tx, []saga.Msg[event.PaymentCompletedV1]{{
 		Meta: saga.Meta{ID: uuid.Must(uuid.NewV7()), Key: id.String(), Topic: event.PaymentCompleted.Name()},
 		Data: event.PaymentCompletedV1{OrderID: id},
 	}})

@@ -56,7 +56,7 @@ func (h *handlers) events(ctx context.Context, in *eventsInput) (*huma.StreamRes
 		return nil, err
 	}
 	if w != nil {
-		w.tell(o.Progress)
+		w.notify(o.Progress)
 	}
 	sent := in.after(o.History)
 	return &huma.StreamResponse{Body: func(hc huma.Context) {

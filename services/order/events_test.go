@@ -138,7 +138,7 @@ func TestAQuietStream(t *testing.T) {
 					t.Fatal(err)
 				}
 				p := Progress{Status: Pending, History: []Entry{{Status: Pending, Event: "order.created"}}}
-				waiter.tell(p)
+				waiter.notify(p)
 				ctx, leave := context.WithCancel(t.Context())
 				defer leave()
 				w := httptest.NewRecorder()

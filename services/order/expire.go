@@ -26,7 +26,7 @@ const (
 	lateness = time.Hour
 )
 
-// sweeper cancels the orders that have been PENDING for longer than the deadline. Several instances may run: who comes
+// sweeper commands the orders that have been PENDING for longer than the deadline. Several instances may run: who comes
 // second finds nothing to do.
 //
 // Status is in no index, so that settling an order stays cheap. But ids are in the order of time, and each order has to be
@@ -37,13 +37,13 @@ const (
 // walk, lateness behind the first. The first is there so that nobody has to wait for it.
 //
 // An order's age is the difference of two clocks: that of who placed it and that of who sweeps. An instance whose clock is
-// wrong by as much as the deadline cancels what is young; that is a nuisance, and the books balance all the same.
+// wrong by as much as the deadline commands what is young; that is a nuisance, and the books balance all the same.
 type sweeper struct {
-	canceller *canceller
-	log       *slog.Logger
-	walks     []*walk
-	rows      int  // of a slice
-	placed    bool // the walks have been told where to begin
+	commands *commands
+	log      *slog.Logger
+	walks    []*walk
+	rows     int  // of a slice
+	placed   bool // the walks have been told where to begin
 }
 
 // walk is a way through the orders of an age, in the order of their ids.
@@ -54,10 +54,10 @@ type walk struct {
 	stored uuid.UUID // what of that the database knows
 }
 
-func newSweeper(c *canceller, deadline time.Duration, log *slog.Logger) *sweeper {
+func newSweeper(c *commands, deadline time.Duration, log *slog.Logger) *sweeper {
 	late := deadline + lateness
 	return &sweeper{
-		canceller: c, log: cmp.Or(log, slog.New(slog.DiscardHandler)), rows: sliceRows,
+		commands: c, log: cmp.Or(log, slog.New(slog.DiscardHandler)), rows: sliceRows,
 		walks: []*walk{{name: "first", age: deadline}, {name: "late", age: late, after: facts.FirstOf(c.now().Add(-late))}},
 	}
 }
@@ -80,7 +80,7 @@ func (s *sweeper) run(ctx context.Context) error {
 	}
 }
 
-// sweep cancels what is past the deadline now.
+// sweep commands what is past the deadline now.
 func (s *sweeper) sweep(ctx context.Context) (cancelled int, err error) {
 	if err := s.place(ctx); err != nil {
 		return 0, err
@@ -97,21 +97,21 @@ func (s *sweeper) sweep(ctx context.Context) (cancelled int, err error) {
 
 // walk goes on to the youngest order of the walk's age, slice by slice. It moves on when a slice is done with.
 func (s *sweeper) walk(ctx context.Context, w *walk) (cancelled int, err error) {
-	until := facts.FirstOf(s.canceller.now().Add(-w.age))
+	until := facts.FirstOf(s.commands.now().Add(-w.age))
 	for bytes.Compare(w.after[:], until[:]) < 0 {
-		pending, next, err := overdue(ctx, s.canceller.db, w.after, until, s.rows)
+		pending, next, err := overdue(ctx, s.commands.db, w.after, until, s.rows)
 		if err != nil {
 			return cancelled, err
 		}
 		for some := range slices.Chunk(pending, expiredAtOnce) {
-			n, err := s.canceller.expire(ctx, some)
+			n, err := s.commands.expire(ctx, some)
 			cancelled += n
 			if err != nil {
 				return cancelled, err
 			}
 		}
 		w.after = next
-		if err := w.keep(ctx, s.canceller.db); err != nil {
+		if err := w.keep(ctx, s.commands.db); err != nil {
 			return cancelled, err
 		}
 	}

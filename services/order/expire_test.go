@@ -42,7 +42,7 @@ func TestExpiry(t *testing.T) {
 	}
 	sagatest.Deliver(t, c.db, choreography(c.metrics), completed(t, old[1]), outOfStock(t, old[5]))
 	c.set(began.Add(deadline - time.Millisecond))
-	s, other := newSweeper(c.cancels, deadline, nil), newSweeper(c.cancels, deadline, nil)
+	s, other := newSweeper(c.commands, deadline, nil), newSweeper(c.commands, deadline, nil)
 	s.rows, other.rows = 3, 2
 	if n := c.sweep(t, s); n != 0 {
 		t.Errorf("%d orders are cancelled before their time", n)
@@ -56,7 +56,7 @@ func TestExpiry(t *testing.T) {
 		t.Errorf("%d orders are cancelled again", n)
 	}
 	// One that was PENDING when it was looked for, and has settled since, is left alone.
-	if n, err := c.cancels.expire(t.Context(), old[1:2]); n != 0 || err != nil {
+	if n, err := c.commands.expire(t.Context(), old[1:2]); n != 0 || err != nil {
 		t.Errorf("%d orders have expired that were CONFIRMED, %v", n, err)
 	}
 	var want []string
@@ -75,8 +75,8 @@ func TestExpiry(t *testing.T) {
 		}
 	}
 	slices.Sort(want)
-	if diff := cmp.Diff(want, told(t, sagatest.Drain(t, c.db))); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, published(t, sagatest.Drain(t, c.db))); diff != "" {
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 	if n := testutil.ToFloat64(c.metrics.expirations); n != 5 {
 		t.Errorf("%v expired orders counted", n)
@@ -89,7 +89,7 @@ func TestExpiryOfWhatIsCommittedLate(t *testing.T) {
 	c := setup(t)
 	began := time.Now()
 	c.set(began)
-	s := newSweeper(c.cancels, deadline, nil)
+	s := newSweeper(c.commands, deadline, nil)
 	c.set(began.Add(2 * deadline))
 	c.sweep(t, s)
 	late := newPosting(t.Context(), Draft{UserID: "u-1", Items: []Item{{"p-1", 1}}, Amount: 1, Currency: "EUR"}, "", began)
@@ -125,7 +125,7 @@ func TestExpiryRacesPayment(t *testing.T) {
 	ended := make(chan error, 3)
 	for _, instance := range []client{c, other} {
 		instance.set(time.Now().Add(deadline + time.Minute))
-		s := newSweeper(instance.cancels, deadline, nil)
+		s := newSweeper(instance.commands, deadline, nil)
 		s.rows = 10
 		go func() {
 			_, err := s.sweep(t.Context())

@@ -27,7 +27,7 @@ type handlers struct {
 
 	cancel func(ctx context.Context, id uuid.UUID, user, reason string) (*Order, error)
 
-	reconcile func(ctx context.Context, id uuid.UUID, seen Status, h held, reason, by string) (*Order, Status, error)
+	reconcile func(ctx context.Context, id uuid.UUID, found comparison) (*Order, Status, error)
 }
 
 func (h *handlers) register(api huma.API) {
@@ -156,7 +156,7 @@ func (h *handlers) create(ctx context.Context, in *createInput) (*createOutput, 
 type cancelInput struct {
 	ID   uuid.UUID `path:"id"`
 	Body struct {
-		UserID string `json:"userId" minLength:"1" maxLength:"128" doc:"who cancels; the order must be this user's" example:"u-1"`
+		UserID string `json:"userId" minLength:"1" maxLength:"128" doc:"who commands; the order must be this user's" example:"u-1"`
 		Reason string `json:"reason" minLength:"1" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 256 characters without control characters" example:"changed my mind"`
 	}
 }

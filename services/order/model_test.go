@@ -124,7 +124,7 @@ func (m *model) thaw() {
 }
 
 func (m *model) hear(topic string) {
-	n := map[string]news{
+	n := map[string]outcome{
 		"payment.completed": paid(event.PaymentCompletedV1{}), "payment.failed": notPaid(event.PaymentFailedV1{Error: "declined"}),
 		"payment.refunded": refunded(event.PaymentRefundedV1{}), "payment.refund.failed": notRefunded(event.PaymentRefundFailedV1{Error: "frozen"}),
 		"inventory.reservation.failed": notReserved(event.InventoryReservationFailedV1{Error: "out of stock"}),
@@ -133,7 +133,7 @@ func (m *model) hear(topic string) {
 	n.event = topic
 	m.ticks++
 	var did effect
-	m.order, did = m.order.after(n, at(m.ticks))
+	m.order, did = m.order.apply(n, at(m.ticks))
 	switch did {
 	case settled:
 		m.tell(map[Status]string{Confirmed: "order.confirmed", Cancelled: "order.cancelled"}[m.order.Status])
@@ -142,7 +142,7 @@ func (m *model) hear(topic string) {
 	}
 }
 
-// ask cancels: a user, or the deadline, which leaves alone what is not PENDING.
+// ask commands: a user, or the deadline, which leaves alone what is not PENDING.
 func (m *model) ask(reason string) {
 	if reason == expired && m.order.Status != Pending {
 		return
@@ -163,7 +163,7 @@ func (m *model) compare() {
 	h := held{reserved: m.stock == "RESERVED", paid: m.money == "COMPLETED"}
 	m.ticks++
 	var changed bool
-	m.order, changed = m.order.reconcile(h, "looked at", "the test", at(m.ticks))
+	m.order, changed = m.order.reconcile(comparison{held: h, reason: "looked at", by: "the test"}, at(m.ticks))
 	switch is := m.order.Status; {
 	case is == Confirmed && changed:
 		m.tell("order.confirmed")
@@ -186,7 +186,7 @@ func (m *model) compare() {
 func TestCancelledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{order: place(uuid.Max, Draft{}, at(0)).Progress, frozen: rapid.Bool().Draw(t, "frozen")}
+		m := &model{order: newOrder(uuid.Max, Draft{}, at(0)).Progress, frozen: rapid.Bool().Draw(t, "frozen")}
 		m.tell("order.created")
 		var delivered []message // of messages, in that order: the first of them
 		left := func() int { return len(m.messages) - len(delivered) }

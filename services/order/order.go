@@ -1,3 +1,15 @@
+// Package order takes orders over HTTP and settles them: an order begins PENDING, and becomes CONFIRMED or CANCELLED by what
+// inventory and payment tell. Its user may cancel it; so does its deadline, if they tell nothing.
+//
+//   - order.go, progress.go: what an order is, and how events and requests change it; no I/O
+//   - routes.go: the events it reacts to
+//   - place.go, cancel.go, reconcile.go, expire.go: what changes orders by request and by deadline
+//   - store.go: every query; its schema is [migrations/order]
+//   - http.go, events.go, wait.go, waiters.go: the public API
+//   - commands.go: the operator's commands
+//   - run.go: settings, and what runs
+//
+// [migrations/order]: https://github.com/converge-dev/converge/tree/main/migrations/order
 package order
 
 import (
@@ -47,8 +59,8 @@ type Order struct {
 	CreatedAt     time.Time      `json:"createdAt"`
 }
 
-// place accepts a draft.
-func place(id uuid.UUID, d Draft, at time.Time) Order {
+// newOrder is a draft that is accepted.
+func newOrder(id uuid.UUID, d Draft, at time.Time) Order {
 	at = stamp(at)
 	return Order{
 		ID: id, Draft: d, CreatedAt: at,

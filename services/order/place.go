@@ -53,7 +53,7 @@ func newPosting(ctx context.Context, d Draft, key string, now time.Time) posting
 			map[string]string{"Content-Type": "application/problem+json"})
 		return p
 	}
-	o := place(clock.NewID(), d, now)
+	o := newOrder(clock.NewID(), d, now)
 	p.order = &o
 	p.begins = saga.New(ctx, event.OrderCreated, o.ID.String(), o.created())
 	p.answer = newAnswer(http.StatusAccepted, o,

@@ -13,7 +13,7 @@ import (
 // Status is how far an order is.
 type Status string
 
-// An order begins PENDING, and becomes CONFIRMED or CANCELLED. A CONFIRMED one that its user cancels is CANCELLING until all
+// An order begins PENDING, and becomes CONFIRMED or CANCELLED. A CONFIRMED one that its user commands is CANCELLING until all
 // that was done for it is undone, and then CANCELLED, for ever.
 const (
 	Pending    Status = "PENDING"
@@ -45,8 +45,8 @@ type Entry struct {
 // stamp is a time as the database keeps it, in microseconds.
 func stamp(at time.Time) time.Time { return at.UTC().Truncate(time.Microsecond) }
 
-// news is what another service tells about an order.
-type news struct {
+// outcome is what another service's event says about an order.
+type outcome struct {
 	order  uuid.UUID
 	event  string
 	status Status // what the order becomes if it is PENDING; empty where it stays what it is
@@ -57,13 +57,13 @@ type news struct {
 	parameters event.Parameters
 }
 
-// after returns the progress after the news, in a history of its own, and what the news did.
+// apply returns the progress after the outcome, in a history of its own, and what the outcome did to it.
 //
-// Where an order has settled, news that calls for something else is only noted. An event is told once in a history, so what
-// comes again, even under another id, changes nothing, and a history stays short. What is renewed
+// An order that has settled stays what it is: an outcome that calls for something else is only noted. A history holds each
+// event once, so what comes again, even under another id, changes nothing, and a history stays short. What is renewed
 // counts once more.
-func (p Progress) after(n news, at time.Time) (Progress, effect) {
-	if p.heard(n.event) && !p.renewed(n.event) {
+func (p Progress) apply(n outcome, at time.Time) (Progress, effect) {
+	if p.has(n.event) && !p.renewed(n.event) {
 		return p, ignored
 	}
 	at = stamp(at)
@@ -115,9 +115,9 @@ func (p Progress) noting(at time.Time, event, detail string) Progress {
 	return p
 }
 
-// unwound makes a CANCELLING order CANCELLED, as of the last line of its history, when all that was done for it is undone:
-// in whatever order that was told, but since its cancellation was requested. What was told before was undone for another reason, and may have been
-// done again since.
+// unwound makes a CANCELLING order CANCELLED, as of the last line of its history, when all that was done for it is undone.
+// The refund and the release may come in either order. Only those since the last request to cancel count: what was undone
+// before had another reason, and may have been done again since.
 func (p *Progress) unwound(at time.Time) bool {
 	if p.Status != Cancelling || !p.undone(event.PaymentRefunded.Name()) || !p.undone(event.InventoryReleased.Name()) {
 		return false
@@ -135,15 +135,15 @@ func (p Progress) line(event string) *Entry {
 	return nil
 }
 
-func (p Progress) heard(event string) bool { return p.line(event) != nil }
+func (p Progress) has(event string) bool { return p.line(event) != nil }
 
 // undoing tells whether an event tells of something that is undone, or cannot be.
 func undoing(topic string) bool {
 	return topic == event.PaymentRefunded.Name() || topic == event.PaymentRefundFailed.Name() || topic == event.InventoryReleased.Name()
 }
 
-// renewed tells whether an event that was heard tells of something new: that the order was undone as it was asked to be since, or that it is paid
-// after it was paid back.
+// renewed tells whether an event that the history has already means something new: an undoing after another request to
+// cancel, or a payment after a refund.
 func (p Progress) renewed(topic string) bool {
 	return undoing(topic) && !p.undone(topic) || topic == event.PaymentCompleted.Name() && p.Status == Pending && !p.proven()
 }
@@ -159,10 +159,10 @@ func (p Progress) sinceAsked() Progress {
 	return p
 }
 
-// undone tells whether an event was heard since the last request to cancel the order.
-func (p Progress) undone(event string) bool { return p.sinceAsked().heard(event) }
+// undone tells whether an event came since the last request to cancel the order.
+func (p Progress) undone(event string) bool { return p.sinceAsked().has(event) }
 
-// proven tells whether payment itself has told that the order is paid, and not since that it was paid back.
+// proven tells whether payment's own events say that the order is paid: the last of them is not a refund.
 func (p Progress) proven() bool {
 	for _, e := range slices.Backward(p.History) {
 		switch e.Event {
@@ -176,19 +176,19 @@ func (p Progress) proven() bool {
 }
 
 // asked tells whether somebody has asked for the order to be cancelled. Where nobody has, the saga itself may have failed.
-func (p Progress) asked() bool { return p.heard(event.OrderCancelRequested.Name()) }
+func (p Progress) asked() bool { return p.has(event.OrderCancelRequested.Name()) }
 
-// overtook tells whether the order was cancelled on request, or is being, before news that was on its way by then: payment had
-// charged, and pays back because it was asked to.
-func (p Progress) overtook(n news) bool {
+// overtook tells whether the outcome was on its way when the order was cancelled on request: payment had charged, and
+// pays back because it was asked to.
+func (p Progress) overtook(n outcome) bool {
 	return p.asked() && n.event == event.PaymentCompleted.Name()
 }
 
-// effect is what news did to an order.
+// effect is what an outcome did to an order.
 type effect int
 
 const (
-	ignored      effect = iota // told before
+	ignored      effect = iota // it came before
 	noted                      // a line of history
 	settled                    // the order became CONFIRMED or CANCELLED
 	contradicted               // noted, though it calls for something else than what the order is
@@ -201,7 +201,7 @@ type Compensation struct {
 	Error string `json:"error,omitempty" doc:"why it failed"`
 }
 
-// compensations follow from what was heard, in the order in which they are due: the last thing that was done first. Where
+// compensations follow from the history, in the order in which they are due: the last thing that was done first. Where
 // nothing was charged, or nothing reserved, there is nothing to undo; as long as that is not known it is PENDING.
 func (p Progress) compensations() []Compensation {
 	if p.Status != Cancelling && p.Status != Cancelled {
@@ -215,11 +215,11 @@ func (p Progress) compensations() []Compensation {
 		all = append(all, Compensation{What: refund, State: "DONE"})
 	case failure != nil:
 		all = append(all, Compensation{What: refund, State: "FAILED", Error: failure.Detail})
-	case p.heard(event.PaymentCompleted.Name()) || !p.heard(event.PaymentFailed.Name()):
+	case p.has(event.PaymentCompleted.Name()) || !p.has(event.PaymentFailed.Name()):
 		all = append(all, Compensation{What: refund, State: "PENDING"})
 	}
 	switch {
-	case p.heard(event.InventoryReservationFailed.Name()):
+	case p.has(event.InventoryReservationFailed.Name()):
 	case p.undone(event.InventoryReleased.Name()):
 		all = append(all, Compensation{What: "release", State: "DONE"})
 	default:

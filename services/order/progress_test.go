@@ -13,14 +13,14 @@ import (
 
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	pending := place(uuid.Max, Draft{}, at(0)).Progress
+	pending := newOrder(uuid.Max, Draft{}, at(0)).Progress
 	one, two := at(1), at(2)
-	paid := news{event: "payment.completed", status: Confirmed, detail: "payment 1"}
-	failed := news{event: "payment.failed", status: Cancelled, detail: "declined"}
-	noStock := news{event: "inventory.reservation.failed", status: Cancelled, detail: "out of stock: p-1"}
-	back := news{event: "inventory.released"}
-	moneyBack := news{event: "payment.refunded", undoes: true, detail: "payment 1"}
-	noMoney := news{event: "payment.refund.failed", undoes: true, detail: "frozen"}
+	paid := outcome{event: "payment.completed", status: Confirmed, detail: "payment 1"}
+	failed := outcome{event: "payment.failed", status: Cancelled, detail: "declined"}
+	noStock := outcome{event: "inventory.reservation.failed", status: Cancelled, detail: "out of stock: p-1"}
+	back := outcome{event: "inventory.released"}
+	moneyBack := outcome{event: "payment.refunded", undoes: true, detail: "payment 1"}
+	noMoney := outcome{event: "payment.refund.failed", undoes: true, detail: "frozen"}
 
 	confirmed := Progress{Status: Confirmed, SettledAt: &one, History: []Entry{
 		{At: at(0), Status: Pending, Event: "order.created"},
@@ -43,10 +43,10 @@ func TestProgress(t *testing.T) {
 	undone.Status, undone.SettledAt = Cancelled, &one
 
 	for name, c := range map[string]struct {
-		from Progress
-		news news
-		want Progress
-		did  effect
+		from    Progress
+		outcome outcome
+		want    Progress
+		did     effect
 	}{
 		"paid":                     {pending, paid, confirmed, settled},
 		"not paid":                 {pending, failed, cancelled, settled},
@@ -74,29 +74,29 @@ func TestProgress(t *testing.T) {
 			now = one
 		}
 		c.from.History = slices.Grow(c.from.History, 1) // room to write into by mistake
-		got, did := c.from.after(c.news, now)
-		c.from.after(news{event: "another"}, at(3))
+		got, did := c.from.apply(c.outcome, now)
+		c.from.apply(outcome{event: "another"}, at(3))
 		if diff := cmp.Diff(c.want, got); diff != "" || did != c.did {
 			t.Errorf("%s: did %v, want %v, and (-want +got):\n%s", name, did, c.did, diff)
 		}
 	}
 }
 
-// Whatever is told of an order that nobody cancels, in whatever order, it settles at most once, on the first news that settles, and each event
+// Whatever is told of an order that nobody commands, in whatever order, it settles at most once, on the first news that settles, and each event
 // leaves one line.
 func TestProgressIsFinal(t *testing.T) {
 	t.Parallel()
-	all := []news{
+	all := []outcome{
 		{event: "payment.completed", status: Confirmed}, {event: "payment.failed", status: Cancelled, detail: "a"},
 		{event: "inventory.reservation.failed", status: Cancelled, detail: "b"}, {event: "inventory.released"},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		told := rapid.SliceOf(rapid.SampledFrom(all)).Draw(t, "told")
-		p := place(uuid.Max, Draft{}, at(0)).Progress
+		p := newOrder(uuid.Max, Draft{}, at(0)).Progress
 		want, events, settlings := Pending, map[string]bool{}, 0
 		for i, n := range told {
 			var did effect
-			p, did = p.after(n, at(i))
+			p, did = p.apply(n, at(i))
 			if did == settled {
 				settlings++
 			}
@@ -119,8 +119,8 @@ func TestProgressIsFinal(t *testing.T) {
 
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	pending := place(uuid.Max, Draft{}, at(0)).Progress
-	confirmed, _ := pending.after(news{event: "payment.completed", status: Confirmed}, at(1))
+	pending := newOrder(uuid.Max, Draft{}, at(0)).Progress
+	confirmed, _ := pending.apply(outcome{event: "payment.completed", status: Confirmed}, at(1))
 	for name, c := range map[string]struct {
 		from Progress
 		want Status
@@ -174,14 +174,14 @@ func TestCompensations(t *testing.T) {
 // undone, too.
 func TestOldNewsDoesNotUnwind(t *testing.T) {
 	t.Parallel()
-	p := place(uuid.Max, Draft{}, at(0)).Progress
-	hear := func(n news) (did effect) {
-		p, did = p.after(n, at(2))
+	p := newOrder(uuid.Max, Draft{}, at(0)).Progress
+	hear := func(n outcome) (did effect) {
+		p, did = p.apply(n, at(2))
 		return did
 	}
-	moneyBack, back := news{event: "payment.refunded", undoes: true, detail: "goodwill"}, news{event: "inventory.released"}
-	hear(news{event: "payment.completed", status: Confirmed})
-	for _, n := range []news{{event: "payment.refund.failed", undoes: true}, moneyBack, back} {
+	moneyBack, back := outcome{event: "payment.refunded", undoes: true, detail: "goodwill"}, outcome{event: "inventory.released"}
+	hear(outcome{event: "payment.completed", status: Confirmed})
+	for _, n := range []outcome{{event: "payment.refund.failed", undoes: true}, moneyBack, back} {
 		if did := hear(n); did == ignored || hear(n) != ignored {
 			t.Errorf("%s: not heard once", n.event)
 		}

@@ -50,7 +50,7 @@ func TestReasonsHaveCodes(t *testing.T) {
 		}, event.OrderCancelledV1{Reason: "user u-1 is declined", Code: event.CodeDeclined, Parameters: event.Parameters{"userId": "u-1"}}},
 		"by its user": {func(id uuid.UUID) { c.cancelled(t, id) }, event.OrderCancelledV1{Reason: "mistake", Code: event.CodeCancelledByUser}},
 		"too late": {func(id uuid.UUID) {
-			if n, err := c.cancels.expire(t.Context(), []uuid.UUID{id}); n != 1 || err != nil {
+			if n, err := c.commands.expire(t.Context(), []uuid.UUID{id}); n != 1 || err != nil {
 				t.Errorf("%d have expired, %v", n, err)
 			}
 		}, event.OrderCancelledV1{Reason: "expired", Code: event.CodeExpired}},

@@ -88,17 +88,17 @@ func TestReconcileProgress(t *testing.T) {
 			Progress{Status: Cancelled, Reason: "mistake", SettledAt: &one, History: []Entry{found(Cancelled)}},
 		},
 	} {
-		got, changed := tc.from.reconcile(tc.held, "looked at", "the test", one)
+		got, changed := tc.from.reconcile(comparison{held: tc.held, reason: "looked at", by: "the test"}, one)
 		if diff := cmp.Diff(tc.want, got); diff != "" || !changed {
 			t.Errorf("%s: changed %t (-want +got):\n%s", name, changed, diff)
 		}
-		if again, changed := got.reconcile(tc.held, "looked at", "the test", at(2)); changed || cmp.Diff(got, again) != "" {
+		if again, changed := got.reconcile(comparison{held: tc.held, reason: "looked at", by: "the test"}, at(2)); changed || cmp.Diff(got, again) != "" {
 			t.Errorf("%s, again: changed %t, %+v", name, changed, again)
 		}
 	}
 }
 
-// An order that was found to lack its items is undone as one that its user cancels: what is told of that is no contradiction.
+// An order that was found to lack its items is undone as one that its user commands: what is told of that is no contradiction.
 func TestReconciledOrderIsUndone(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
@@ -109,7 +109,7 @@ func TestReconciledOrderIsUndone(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff([]string{"order.cancel.requested"}, c.topics(t)); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 	want := `CANCELLING "looked at"` + saysCreated + ` | CANCELLING order.cancel.requested looked at | CANCELLING order.reconciled looked at (the test)`
 	is := c.order(t, o.ID)
@@ -217,7 +217,7 @@ func TestReconcile(t *testing.T) {
 				t.Errorf("it is %+v, want %s", f, tc.is)
 			}
 			if diff := cmp.Diff(tc.told, c.topics(t)); diff != "" {
-				t.Errorf("told (-want +got):\n%s", diff)
+				t.Errorf("published (-want +got):\n%s", diff)
 			}
 			now := c.order(t, o.ID)
 			last := now.History[len(now.History)-1]
@@ -285,7 +285,7 @@ func TestReconcileRacesWithCancel(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() { c.reconcile(o.ID, Pending, held{true, true}) })
 		both.Go(func() {
-			if _, err := c.cancels.request(t.Context(), o.ID, "u-1", "changed my mind"); err != nil {
+			if _, err := c.commands.request(t.Context(), o.ID, "u-1", "changed my mind"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -24,52 +24,52 @@ func waking(m *metrics, w *waiters) saga.Service {
 	return saga.Service{
 		Name: "order",
 		Routes: []saga.Route{
-			saga.OnBatch(event.PaymentCompleted, hear(m, w, paid), event.OrderConfirmed),
-			saga.OnBatch(event.PaymentFailed, hear(m, w, notPaid), event.OrderCancelled),
-			saga.OnBatch(event.InventoryReservationFailed, hear(m, w, notReserved), event.OrderCancelled),
-			saga.OnBatch(event.PaymentRefunded, hear(m, w, refunded), event.OrderCancelled),
-			saga.OnBatch(event.PaymentRefundFailed, hear(m, w, notRefunded)), // a line of history
-			saga.OnBatch(event.InventoryReleased, hear(m, w, released), event.OrderCancelled),
+			saga.OnBatch(event.PaymentCompleted, react(m, w, paid), event.OrderConfirmed),
+			saga.OnBatch(event.PaymentFailed, react(m, w, notPaid), event.OrderCancelled),
+			saga.OnBatch(event.InventoryReservationFailed, react(m, w, notReserved), event.OrderCancelled),
+			saga.OnBatch(event.PaymentRefunded, react(m, w, refunded), event.OrderCancelled),
+			saga.OnBatch(event.PaymentRefundFailed, react(m, w, notRefunded)), // a line of history
+			saga.OnBatch(event.InventoryReleased, react(m, w, released), event.OrderCancelled),
 		},
 		// What a request begins, to place, to cancel or to reconcile an order, or the deadline of one.
 		Publishes: []saga.AnyTopic{event.OrderCreated, event.OrderCancelRequested, event.OrderCancelled, event.OrderConfirmed},
 	}
 }
 
-func paid(e event.PaymentCompletedV1) news {
-	return news{order: e.OrderID, status: Confirmed, detail: fmt.Sprintf("payment %s of %d", e.PaymentID, e.Amount)}
+func paid(e event.PaymentCompletedV1) outcome {
+	return outcome{order: e.OrderID, status: Confirmed, detail: fmt.Sprintf("payment %s of %d", e.PaymentID, e.Amount)}
 }
 
-func notPaid(e event.PaymentFailedV1) news {
-	return news{order: e.OrderID, status: Cancelled, detail: e.Error, code: e.Code, parameters: e.Parameters}
+func notPaid(e event.PaymentFailedV1) outcome {
+	return outcome{order: e.OrderID, status: Cancelled, detail: e.Error, code: e.Code, parameters: e.Parameters}
 }
 
-func notReserved(e event.InventoryReservationFailedV1) news {
-	return news{order: e.OrderID, status: Cancelled, detail: e.Error, code: e.Code, parameters: e.Parameters}
+func notReserved(e event.InventoryReservationFailedV1) outcome {
+	return outcome{order: e.OrderID, status: Cancelled, detail: e.Error, code: e.Code, parameters: e.Parameters}
 }
 
-func refunded(e event.PaymentRefundedV1) news {
-	return news{order: e.OrderID, undoes: true, detail: fmt.Sprintf("payment %s of %d", e.PaymentID, e.Amount)}
+func refunded(e event.PaymentRefundedV1) outcome {
+	return outcome{order: e.OrderID, undoes: true, detail: fmt.Sprintf("payment %s of %d", e.PaymentID, e.Amount)}
 }
 
-func notRefunded(e event.PaymentRefundFailedV1) news {
-	return news{order: e.OrderID, undoes: true, detail: e.Error}
+func notRefunded(e event.PaymentRefundFailedV1) outcome {
+	return outcome{order: e.OrderID, undoes: true, detail: e.Error}
 }
 
-func released(e event.InventoryReleasedV1) news {
-	return news{order: e.OrderID}
+func released(e event.InventoryReleasedV1) outcome {
+	return outcome{order: e.OrderID}
 }
 
-// hear makes the handler of a topic: it takes each message's news to its order and emits for the orders that settled. An
+// react makes the handler of a topic: it applies each message's outcome to its order and emits for the orders that settled. An
 // order and its order.created come from one transaction, so a message about an order that is not here is nobody's.
-func hear[T any](metrics *metrics, waits *waiters, read func(T) news) func(context.Context, pgx.Tx, []saga.Msg[T]) ([]saga.Out, error) {
+func react[T any](metrics *metrics, waits *waiters, read func(T) outcome) func(context.Context, pgx.Tx, []saga.Msg[T]) ([]saga.Out, error) {
 	return func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T]) ([]saga.Out, error) {
-		told := make([]news, len(msgs))
+		outcomes := make([]outcome, len(msgs))
 		ids := make([]uuid.UUID, len(msgs))
 		for i, m := range msgs {
-			told[i] = read(m.Data)
-			told[i].event = m.Topic
-			ids[i] = told[i].order
+			outcomes[i] = read(m.Data)
+			outcomes[i].event = m.Topic
+			ids[i] = outcomes[i].order
 		}
 		orders, err := lock(ctx, tx, ids)
 		if err != nil {
@@ -77,14 +77,14 @@ func hear[T any](metrics *metrics, waits *waiters, read func(T) news) func(conte
 		}
 		now := clock.Now()
 		var outs []saga.Out
-		for i, n := range told {
+		for i, n := range outcomes {
 			o := orders[n.order]
 			if o == nil {
 				return nil, saga.Blame(msgs[i].Meta, saga.Permanent(fmt.Errorf("order %s is not known here", n.order)))
 			}
 			var did effect
 			was := o.Status
-			o.Progress, did = o.after(n, now)
+			o.Progress, did = o.apply(n, now)
 			o.changed = o.changed || did != ignored
 			switch is := o.Status; did {
 			case settled:
@@ -97,7 +97,7 @@ func hear[T any](metrics *metrics, waits *waiters, read func(T) news) func(conte
 				saga.AfterCommit(ctx, func() { metrics.compensationFailed(refund) })
 			}
 		}
-		saga.AfterCommit(ctx, func() { waits.tellChanged(maps.Values(orders)) })
+		saga.AfterCommit(ctx, func() { waits.notifyChanged(maps.Values(orders)) })
 		return outs, save(ctx, tx, maps.Values(orders))
 	}
 }

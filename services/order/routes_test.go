@@ -38,7 +38,7 @@ func stockBack(t testing.TB, id uuid.UUID) broker.Record {
 }
 
 // told is what the service tells after a delivery, one line per event.
-func told(t testing.TB, records []broker.Record) []string {
+func published(t testing.TB, records []broker.Record) []string {
 	t.Helper()
 	lines := make([]string, len(records))
 	for i, r := range records {
@@ -64,7 +64,7 @@ func TestOrdersSettle(t *testing.T) {
 	paid, declined, short, waits := c.placed(t, draft("u-1")).ID, c.placed(t, draft("u-1")).ID, c.placed(t, draft("u-2")).ID, c.placed(t, draft("u-2")).ID
 	sagatest.Drain(t, c.db)
 
-	got := told(t, sagatest.Deliver(t, c.db, choreography(c.metrics),
+	got := published(t, sagatest.Deliver(t, c.db, choreography(c.metrics),
 		completed(t, paid), completed(t, paid), failed(t, declined), stockBack(t, declined), outOfStock(t, short)))
 	want := []string{
 		fmt.Sprintf(`order.confirmed %s {"orderId":"%[1]s"}`, paid),
@@ -73,7 +73,7 @@ func TestOrdersSettle(t *testing.T) {
 	}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 	for id, want := range map[uuid.UUID]string{
 		paid:     `CONFIRMED "" | PENDING order.created  | CONFIRMED payment.completed payment ffffffff-ffff-ffff-ffff-ffffffffffff of 4200`,
@@ -107,7 +107,7 @@ func TestLateContradictionIsNoted(t *testing.T) {
 	sagatest.Drain(t, c.db)
 	sagatest.Deliver(t, c.db, choreography(c.metrics), outOfStock(t, id))
 	if out := sagatest.Deliver(t, c.db, choreography(c.metrics), completed(t, id)); len(out) != 0 {
-		t.Errorf("told %v", told(t, out))
+		t.Errorf("told %v", published(t, out))
 	}
 	want := `CANCELLED "out of stock: p-1" | PENDING order.created  | CANCELLED inventory.reservation.failed out of stock: p-1` +
 		` | CANCELLED payment.completed too late, the order is CANCELLED: payment ffffffff-ffff-ffff-ffff-ffffffffffff of 4200`
@@ -132,7 +132,7 @@ func TestUnknownOrderIsADeadLetter(t *testing.T) {
 		topics[r.Topic] = string(r.Key)
 	}
 	if diff := cmp.Diff(map[string]string{"order.dlq": stranger.String(), "order.confirmed": id.String()}, topics); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 }
 
@@ -180,8 +180,8 @@ func TestShuffledAndRepeatedDeliveries(t *testing.T) {
 	}
 
 	slices.Sort(wantTold)
-	if diff := cmp.Diff(wantTold, told(t, got)); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+	if diff := cmp.Diff(wantTold, published(t, got)); diff != "" {
+		t.Errorf("published (-want +got):\n%s", diff)
 	}
 	for id, status := range want {
 		o := c.order(t, id)

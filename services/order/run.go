@@ -1,5 +1,3 @@
-// Package order takes orders over HTTP and settles them: an order begins PENDING, and becomes CONFIRMED or CANCELLED by what
-// inventory and payment tell. Its user may cancel it; so does its deadline, if they tell nothing.
 package order
 
 import (
@@ -39,7 +37,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			waits.register(rt.Metrics)
 			rt.Metrics.MustRegister(newCancelling(rt.Pool))
 			p := placer{db: rt.Pool, keys: keys, relay: rt.Relay, metrics: m}
-			c := &canceller{db: rt.Pool, relay: rt.Relay, metrics: m, waits: waits, now: clock.Now}
+			c := &commands{db: rt.Pool, relay: rt.Relay, metrics: m, waits: waits, now: clock.Now}
 			h := handlers{
 				db: rt.Pool, place: pg.NewBatcher(postingsPerCommit, commitTimeout, p.place).Do, cancel: c.request, reconcile: c.reconcile,
 				waits: waits,

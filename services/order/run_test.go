@@ -11,7 +11,7 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// The whole service, as its binary runs it, accepts orders while there is no Kafka, cancels those of which it hears nothing
+// The whole service, as its binary runs it, accepts orders while there is no Kafka, commands those of which it hears nothing
 // until their deadline, and stops when it is told to.
 func TestRunWithoutKafka(t *testing.T) {
 	t.Parallel()

@@ -35,13 +35,13 @@ func database(t testing.TB) *pgxpool.Pool {
 // client talks to the service's real handlers, without a network between.
 type client struct {
 	http.Handler
-	db      *pgxpool.Pool
-	metrics *metrics
-	placer  *placer
-	cancels *canceller
-	clock   *atomic.Pointer[time.Time] // of cancels; nil: the real one
-	commits *atomic.Int64              // of postings
-	waits   *waiters                   // which nobody looks for; see looking
+	db       *pgxpool.Pool
+	metrics  *metrics
+	placer   *placer
+	commands *commands
+	clock    *atomic.Pointer[time.Time] // of commands; nil: the real one
+	commits  *atomic.Int64              // of postings
+	waits    *waiters                   // which nobody looks for; see looking
 }
 
 func setup(t testing.TB) client {
@@ -62,16 +62,16 @@ func serve(t testing.TB, db *pgxpool.Pool) client {
 	t.Cleanup(batcher.Wait)
 	var set atomic.Pointer[time.Time]
 	waits := newWaiters(5000)
-	cancels := &canceller{db: db, metrics: m, waits: waits, now: func() time.Time {
+	commands := &commands{db: db, metrics: m, waits: waits, now: func() time.Time {
 		if at := set.Load(); at != nil {
 			return *at
 		}
 		return clock.Now()
 	}}
-	h := handlers{db: db, place: batcher.Do, cancel: cancels.request, reconcile: cancels.reconcile, waits: waits}
+	h := handlers{db: db, place: batcher.Do, cancel: commands.request, reconcile: commands.reconcile, waits: waits}
 	s := web.New(web.Config{Service: "order"})
 	h.register(s.API)
-	return client{Handler: s, db: db, metrics: m, placer: p, cancels: cancels, clock: &set, commits: &commits, waits: waits}
+	return client{Handler: s, db: db, metrics: m, placer: p, commands: commands, clock: &set, commits: &commits, waits: waits}
 }
 
 func (c client) post(body, key string) *httptest.ResponseRecorder {

@@ -35,7 +35,7 @@ func (s *sweeper) place(ctx context.Context) error {
 	}
 	var name string
 	var upto time.Time
-	rows, _ := s.canceller.db.Query(ctx, readSweepsSQL, names, ages) // the error surfaces in the reader
+	rows, _ := s.commands.db.Query(ctx, readSweepsSQL, names, ages) // the error surfaces in the reader
 	_, err := pgx.ForEachRow(rows, []any{&name, &upto}, func() error {
 		w := byName[name]
 		w.after = facts.FirstOf(upto)

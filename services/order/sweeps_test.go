@@ -15,7 +15,7 @@ import (
 func rowsRead(t *testing.T, db *pgxpool.Pool, s *sweeper, w *walk) (rows float64, index string) {
 	t.Helper()
 	var text []byte
-	until := facts.FirstOf(s.canceller.now().Add(-w.age))
+	until := facts.FirstOf(s.commands.now().Add(-w.age))
 	if err := db.QueryRow(t.Context(), `EXPLAIN (ANALYZE, FORMAT JSON) `+overdueSQL, w.after, until, s.rows).Scan(&text); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestSweeperKeepsItsPlace(t *testing.T) {
 	c := setup(t)
 	began := clock.Now().Add(-24 * time.Hour)
 	c.placedAt(t, began, 50)
-	first := newSweeper(c.cancels, deadline, nil)
+	first := newSweeper(c.commands, deadline, nil)
 	first.rows = 20
 	if n := c.sweep(t, first); n != 50 {
 		t.Fatalf("%d orders are cancelled, want all", n)
@@ -62,7 +62,7 @@ func TestSweeperKeepsItsPlace(t *testing.T) {
 
 	c.placedAt(t, clock.Now(), 1)
 	c.set(clock.Now().Add(deadline + time.Second))
-	again := newSweeper(c.cancels, deadline, nil)
+	again := newSweeper(c.commands, deadline, nil)
 	if err := again.place(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -82,11 +82,11 @@ func TestSweeperWithAClockAhead(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	c.set(clock.Now().Add(3 * time.Hour))
-	c.sweep(t, newSweeper(c.cancels, deadline, nil))
+	c.sweep(t, newSweeper(c.commands, deadline, nil))
 	c.placedAt(t, clock.Now(), 1)
 
 	c.set(clock.Now().Add(deadline + time.Second))
-	if n := c.sweep(t, newSweeper(c.cancels, deadline, nil)); n != 1 {
+	if n := c.sweep(t, newSweeper(c.commands, deadline, nil)); n != 1 {
 		t.Errorf("%d orders are cancelled, want the one that an hour ahead was not there yet", n)
 	}
 }

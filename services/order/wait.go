@@ -47,7 +47,7 @@ func preferred(lines []string) time.Duration {
 func (h *handlers) expect(o *Order) *waiter {
 	w, err := h.waits.join(o.ID)
 	if err == nil {
-		w.tell(o.Progress)
+		w.notify(o.Progress)
 	}
 	return w
 }
@@ -68,7 +68,7 @@ func (h *handlers) expectEarlier(ctx context.Context, location string) (*Order, 
 		w.leave()
 		return nil, nil
 	}
-	w.tell(o.Progress)
+	w.notify(o.Progress)
 	return &o, w
 }
 
@@ -109,7 +109,7 @@ func (h *handlers) get(ctx context.Context, in *getInput) (*struct{ Body Order }
 	case full != nil:
 		return nil, tooManyWait()
 	}
-	w.tell(o.Progress)
+	w.notify(o.Progress)
 	if err := w.await(ctx, &o, until); err != nil {
 		return nil, err
 	}

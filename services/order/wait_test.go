@@ -65,20 +65,20 @@ var committed = map[string]struct {
 		sagatest.Deliver(t, c.db, waking(c.metrics, w), completed(t, id))
 	}, Confirmed},
 	"by its user": {func(t *testing.T, c client, w *waiters, id uuid.UUID) {
-		cancels := canceller{db: c.db, metrics: c.metrics, waits: w, now: clock.Now}
-		if _, err := cancels.request(t.Context(), id, "u-1", "changed my mind"); err != nil {
+		commands := commands{db: c.db, metrics: c.metrics, waits: w, now: clock.Now}
+		if _, err := commands.request(t.Context(), id, "u-1", "changed my mind"); err != nil {
 			t.Error(err)
 		}
 	}, Cancelled},
 	"by its deadline": {func(t *testing.T, c client, w *waiters, id uuid.UUID) {
-		cancels := canceller{db: c.db, metrics: c.metrics, waits: w, now: clock.Now}
-		if _, err := cancels.expire(t.Context(), []uuid.UUID{id}); err != nil {
+		commands := commands{db: c.db, metrics: c.metrics, waits: w, now: clock.Now}
+		if _, err := commands.expire(t.Context(), []uuid.UUID{id}); err != nil {
 			t.Error(err)
 		}
 	}, Cancelled},
 	"by the checker": {func(t *testing.T, c client, w *waiters, id uuid.UUID) {
-		cancels := canceller{db: c.db, metrics: c.metrics, waits: w, now: clock.Now}
-		if _, _, err := cancels.reconcile(t.Context(), id, Pending, held{}, "lost", "checker"); err != nil {
+		commands := commands{db: c.db, metrics: c.metrics, waits: w, now: clock.Now}
+		if _, _, err := commands.reconcile(t.Context(), id, comparison{seen: Pending, reason: "lost", by: "checker"}); err != nil {
 			t.Error(err)
 		}
 	}, Cancelled},
@@ -135,7 +135,7 @@ func TestAWaitGoesOnWhileTheOrderIsCancelling(t *testing.T) {
 	c := setup(t)
 	id := c.placed(t, draft("u-1")).ID
 	sagatest.Deliver(t, c.db, choreography(c.metrics), completed(t, id))
-	if _, err := c.cancels.request(t.Context(), id, "u-1", "changed my mind"); err != nil {
+	if _, err := c.commands.request(t.Context(), id, "u-1", "changed my mind"); err != nil {
 		t.Fatal(err)
 	}
 	answer := c.begin(httptest.NewRequest(http.MethodGet, "/orders/"+id.String()+"?wait=30s", http.NoBody))
@@ -175,7 +175,7 @@ func TestTimeOfAWait(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.tell(Progress{Status: Pending, History: make([]Entry, 1)})
+			w.notify(Progress{Status: Pending, History: make([]Entry, 1)})
 			go func() {
 				defer w.leave()
 				p, err := w.settled(t.Context(), began.Add(until))
@@ -189,8 +189,8 @@ func TestTimeOfAWait(t *testing.T) {
 			t.Error("more wait than may")
 		}
 		time.AfterFunc(4*time.Second, func() {
-			all.tell(id, late)
-			all.tell(id, Progress{Status: Pending, History: make([]Entry, 1)}) // of a look that began before
+			all.notify(id, late)
+			all.notify(id, Progress{Status: Pending, History: make([]Entry, 1)}) // of a look that began before
 		})
 		synctest.Wait()
 		<-time.After(5 * time.Second)

@@ -3,14 +3,12 @@ package order
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -89,36 +87,36 @@ func (w *waiter) leave() {
 	}
 }
 
-// tell wakes those who wait for an order that is this now. Call it after the commit.
-func (all *waiters) tell(order uuid.UUID, p Progress) {
+// notify wakes those who wait for an order that is this now. Call it after the commit.
+func (all *waiters) notify(order uuid.UUID, p Progress) {
 	if all == nil {
 		return
 	}
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	for w := range all.of[order] {
-		w.hear(p)
+		w.update(p)
 	}
 }
 
-// tellChanged tells of the orders that have made progress.
-func (all *waiters) tellChanged(orders iter.Seq[*lockedOrder]) {
+// notifyChanged tells of the orders that have made progress.
+func (all *waiters) notifyChanged(orders iter.Seq[*lockedOrder]) {
 	for o := range orders {
 		if o.changed {
-			all.tell(o.id, o.Progress)
+			all.notify(o.id, o.Progress)
 		}
 	}
 }
 
-// tell has one waiter know a state that was read.
-func (w *waiter) tell(p Progress) {
+// notify has one waiter know a state that was read.
+func (w *waiter) notify(p Progress) {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
-	w.hear(p)
+	w.update(p)
 }
 
-// hear takes a state, unless it is known or older. all.mu is held.
-func (w *waiter) hear(p Progress) {
+// update takes a state, unless it is known or older. all.mu is held.
+func (w *waiter) update(p Progress) {
 	if len(p.History) <= len(w.is.History) {
 		return
 	}
@@ -183,11 +181,6 @@ func (all *waiters) run(ctx context.Context, db *pgxpool.Pool, log *slog.Logger)
 	}
 }
 
-// Of the orders that are waited for, only those are returned that have changed since.
-const lookSQL = `SELECT o.id, o.status, o.reason, o.reason_code, o.reason_parameters, o.history, o.settled_at
-FROM unnest($1::uuid[], $2::int[]) AS w (id, lines) JOIN orders AS o ON o.id = w.id
-WHERE jsonb_array_length(o.history) > w.lines`
-
 // look tells all waiters what has become of their orders, with one statement. When nobody waits it asks nothing.
 func (all *waiters) look(ctx context.Context, db *pgxpool.Pool) error {
 	ids, lines := all.known()
@@ -196,17 +189,7 @@ func (all *waiters) look(ctx context.Context, db *pgxpool.Pool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
-	var id uuid.UUID
-	var p Progress
-	rows, _ := db.Query(ctx, lookSQL, ids, lines) // the error surfaces in the reader
-	if _, err := pgx.ForEachRow(rows, []any{&id, &p.Status, &p.Reason, &p.ReasonCode, &p.ReasonParameters, &p.History, &p.SettledAt}, func() error {
-		all.tell(id, p)
-		p = Progress{} // what was told is kept by others
-		return nil
-	}); err != nil {
-		return fmt.Errorf("look at %d orders that are waited for: %w", len(ids), err)
-	}
-	return nil
+	return progressSince(ctx, db, ids, lines, all.notify)
 }
 
 // known lists the orders that are waited for, and how long the history is that all waiters of each know.

@@ -45,7 +45,7 @@ func (s *statements) counted() (looks, others int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for sql, n := range s.of {
-		if sql == lookSQL {
+		if sql == progressSinceSQL {
 			looks += n
 		} else {
 			others += n

@@ -56,12 +56,12 @@ func TestTwoMembersSettleAnOrderOnce(t *testing.T) {
 		}
 		done.Go(func() {
 			member(func(ctx context.Context, tx pgx.Tx) ([]saga.Out, error) {
-				return hear(c.metrics, nil, paid)(ctx, tx, completions)
+				return react(c.metrics, nil, paid)(ctx, tx, completions)
 			})
 		})
 		done.Go(func() {
 			member(func(ctx context.Context, tx pgx.Tx) ([]saga.Out, error) {
-				return hear(c.metrics, nil, notPaid)(ctx, tx, failures)
+				return react(c.metrics, nil, notPaid)(ctx, tx, failures)
 			})
 		})
 		done.Wait()
