@@ -56,23 +56,17 @@ func skew(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string, e
 	if rnd.IntN(2) == 0 {
 		offsets = map[string]string{"order": "-30m", "payment": "30m"}
 	}
-	set := func(env func(service string) []string) error {
+	// One that did not stop as promised is started again all the same: the load waits for it.
+	set := func(env func(service string) []string) (err error) {
 		for service := range offsets {
 			i := c.world.first(service)
-			if err := c.world.stop(i); err != nil {
-				return err
-			}
-			if err := c.world.restart(ctx, i, env(service)...); err != nil {
-				return err
-			}
+			err = errors.Join(err, c.world.stop(i), c.world.restart(ctx, i, env(service)...))
 		}
-		return nil
+		return err
 	}
 	err := set(func(service string) []string { return []string{"CONVERGE_CLOCK_OFFSET=" + offsets[service]} })
-	if err == nil {
-		pause(ctx, c.world.opts.long(15*time.Second))
-		err = set(func(string) []string { return nil })
-	}
+	pause(ctx, c.world.opts.long(15*time.Second))
+	err = errors.Join(err, set(func(string) []string { return nil }))
 	return fmt.Sprintf("order %s, payment %s", offsets["order"], offsets["payment"]), err
 }
 

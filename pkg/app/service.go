@@ -52,8 +52,14 @@ type Runtime struct {
 	Stopping context.Context
 }
 
-// stopTimeout bounds the whole stop. Whatever is cut off was either committed or will be delivered again.
-const stopTimeout = 9500 * time.Millisecond
+// stopTimeout bounds the stop, after which connections are closed. Whatever is cut off was either committed or will be delivered again.
+const stopTimeout = 9 * time.Second
+
+const (
+	flush      = 3 * time.Second        // how long the relay publishes after all that emits has ended
+	closeLimit = 300 * time.Millisecond // for the pool, and for the client
+	slowStop   = 8 * time.Second        // a stop that takes so long is worth a warning
+)
 
 // maxDrain leaves the stop time for running requests.
 const maxDrain = 5 * time.Second
@@ -91,16 +97,16 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	if err != nil {
 		return fmt.Errorf("KAFKA_*: %w", err)
 	}
-	defer client.Close()
+	defer within(closeLimit, client.Close)
 	pool, err := pg.New(ctx, dbURL, pg.ApplicationName(svc.Name), pg.MaxConns(conns))
 	if err != nil {
 		return fmt.Errorf("%s_DATABASE_URL: %w", prefix, err)
 	}
-	defer pool.Close()
+	defer within(closeLimit, pool.Close) // it waits for connections that are lent out
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newDatabaseCollector(pool), newBuildInfo())
-	relay := outbox.NewRelay(pool, client, outbox.Config{Keep: cmp.Or(keep, -1), Log: log, Metric: registry})
+	relay := outbox.NewRelay(pool, client, outbox.Config{Keep: cmp.Or(keep, -1), Flush: flush, Log: log, Metric: registry})
 	server := web.New(web.Config{
 		Service: svc.Name, Version: Version(), Log: log, Registry: registry, Timeout: svc.Timeout,
 		Drain: drain, Grace: min(4*time.Second, 8*time.Second-drain),
@@ -153,16 +159,23 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 		log.Info("serving", "addr", listener.Addr().String())
 	}
 
+	stop := newStopwatch(frontCtx)
 	stopped := make(chan error, 1)
 	go func() {
 		err := front.Wait()
+		stop.lap("requests and consumers")
 		stopRelay()
-		stopped <- errors.Join(err, <-relayed)
+		err = errors.Join(err, <-relayed)
+		stop.lap("outbox relay")
+		stopped <- err
 	}()
 	select {
 	case err = <-stopped:
 	case <-overdue(frontCtx):
 		err = fmt.Errorf("the stop took longer than %s; what was in hand is not lost and will be done at the next start", stopTimeout)
+	}
+	if laps, all := stop.read(); all > slowStop {
+		log.Warn("the stop took long", "seconds", all.Seconds(), "laps", laps)
 	}
 	log.Info("stopped", "error", err)
 	return err

@@ -3,20 +3,107 @@ package broker
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/segmentio/kafka-go"
 )
 
-// Ends returns where each partition ends: the offset that its next record will get. A partition of which nobody knows it
-// now (it has no leader, or its topic is gone) is left out. It fails where nothing is known of any.
-func (c *Client) Ends(ctx context.Context, tps []TopicPartition) (map[TopicPartition]int64, error) {
-	ends, errs := c.listOffsets(ctx, latest, readUncommitted, tps)
+// End is where a partition's log ends.
+type End struct {
+	Offset int64 // the one that its next record will get, or the first one that was lost
+	Epoch  int32 // of its leader; [NoEpoch] where the broker does not tell
+}
+
+// NoEpoch stands for a leader epoch that is not known.
+const NoEpoch = noEpoch
+
+// Ends returns where each partition ends, given the epochs that its leaders had when it was last asked for. A partition of which nobody
+// knows it now (it has no leader, or its topic is gone) is left out. It fails where nothing is known of any.
+//
+// A leader of a newer epoch may have begun with a log that was cut, and have taken records of others since. So what is returned then is
+// where it began: records of the epoch before are there up to that offset, and lost from there on (KIP-320). A leader of an older epoch
+// has another topic of the same name: nothing is left of the one before.
+func (c *Client) Ends(ctx context.Context, last map[TopicPartition]int32) (map[TopicPartition]End, error) {
+	found, errs := c.listOffsets(ctx, latest, readUncommitted, slices.Collect(maps.Keys(last)))
 	for _, err := range errs {
-		if len(ends) == 0 {
+		if len(found) == 0 {
 			return nil, fmt.Errorf("list end offsets: %w", err)
 		}
 	}
+	ends := make(map[TopicPartition]End, len(found))
+	changed := map[TopicPartition]place{}
+	for tp, end := range found {
+		ends[tp] = End{end.offset, end.epoch}
+		switch before := last[tp]; {
+		case before == noEpoch || end.epoch == noEpoch || end.epoch == before:
+		case end.epoch < before:
+			ends[tp] = End{0, end.epoch}
+		default:
+			changed[tp] = place{epoch: before}
+		}
+	}
+	if len(changed) == 0 {
+		return ends, nil
+	}
+	begun, err := c.begun(ctx, changed, found)
+	for tp := range changed {
+		if p, ok := begun[tp]; !ok {
+			delete(ends, tp) // it is not known how much of it is the same
+		} else if p.offset >= 0 { // a broker that keeps no epochs has only its end to tell
+			ends[tp] = End{min(p.offset, ends[tp].Offset), ends[tp].Epoch}
+		}
+	}
+	if len(ends) == 0 && err != nil {
+		return nil, fmt.Errorf("ask where leaders began: %w", err)
+	}
 	return ends, nil
+}
+
+// begun asks the leaders where the epochs before theirs ended. What a leader does not answer that has another epoch than it had just now
+// is left out.
+func (c *Client) begun(ctx context.Context, before, now map[TopicPartition]place) (map[TopicPartition]place, error) {
+	topics := map[string]bool{}
+	for tp := range before {
+		topics[tp.Topic] = true
+	}
+	leaders, err := c.leadersOf(ctx, slices.Collect(maps.Keys(topics))...)
+	if err != nil {
+		return nil, err
+	}
+	type question struct {
+		current map[TopicPartition]int32
+		last    map[TopicPartition]place
+	}
+	ask := map[int]question{}
+	for tp, last := range before {
+		parts := leaders[tp.Topic]
+		if tp.Partition >= len(parts) || parts[tp.Partition].id < 0 {
+			continue
+		}
+		l := parts[tp.Partition].id
+		if ask[l].last == nil {
+			ask[l] = question{map[TopicPartition]int32{}, map[TopicPartition]place{}}
+		}
+		ask[l].current[tp], ask[l].last[tp] = now[tp].epoch, last
+	}
+	all := map[TopicPartition]place{}
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for broker, q := range ask {
+		asking.Go(func() {
+			got, failed := c.epochEnds(ctx, broker, q.current, q.last)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(all, got)
+			for _, e := range failed {
+				err = e
+			}
+		})
+	}
+	asking.Wait()
+	return all, err
 }
 
 // Partitions is how many partitions a topic has, 0 where the cluster does not know it.

@@ -99,7 +99,7 @@ func (s *Session) watchEnds(ctx context.Context) {
 		s.mu.Lock()
 		for tp, end := range ends {
 			if h := s.held[tp]; h != nil {
-				h.sawEnd(end, now)
+				h.sawEnd(end.offset, now)
 			}
 		}
 		s.mu.Unlock()

@@ -40,16 +40,21 @@ func since(t time.Time) offsetTime { return offsetTime(t.UnixMilli()) }
 // offsets resolves the first or the next offset of each partition. The next is that of the first record that an open transaction
 // has written, if there is one: what follows is not to be had yet.
 func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartition) (map[TopicPartition]int64, error) {
-	out, errs := c.listOffsets(ctx, at, readCommitted, tps)
+	found, errs := c.listOffsets(ctx, at, readCommitted, tps)
 	for tp, err := range errs {
 		return nil, fmt.Errorf("list offsets of %s/%d: %w", tp.Topic, tp.Partition, err)
+	}
+	out := make(map[TopicPartition]int64, len(found))
+	for tp, p := range found {
+		out[tp] = p.offset
 	}
 	return out, nil
 }
 
-// listOffsets is offsets with the errors of single partitions apart: one request to each broker, all at once.
-func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8, tps []TopicPartition) (map[TopicPartition]int64, map[TopicPartition]error) {
-	out, errs := map[TopicPartition]int64{}, map[TopicPartition]error{}
+// listOffsets is offsets with the errors of single partitions apart: one request to each broker, all at once. The epoch is that of the
+// record at the offset, and of the latest offset the leader's.
+func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8, tps []TopicPartition) (map[TopicPartition]place, map[TopicPartition]error) {
+	out, errs := map[TopicPartition]place{}, map[TopicPartition]error{}
 	var topics []string
 	for _, tp := range tps {
 		topics = append(topics, tp.Topic)
@@ -89,8 +94,8 @@ func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8,
 }
 
 func (c *Client) listFrom(ctx context.Context, leader int, at offsetTime, isolation int8, tps []TopicPartition) (
-	map[TopicPartition]int64, map[TopicPartition]error) {
-	out, errs := map[TopicPartition]int64{}, map[TopicPartition]error{}
+	map[TopicPartition]place, map[TopicPartition]error) {
+	out, errs := map[TopicPartition]place{}, map[TopicPartition]error{}
 	req := &listRequest{ReplicaID: -1, IsolationLevel: isolation}
 	req.send(int32(leader))
 	for t, parts := range perTopic(slices.Values(tps), func(tp TopicPartition) listoffsets.RequestPartition {
@@ -111,7 +116,7 @@ func (c *Client) listFrom(ctx context.Context, leader int, at offsetTime, isolat
 			if err := codeErr(p.ErrorCode); err != nil {
 				errs[tp] = err
 			} else {
-				out[tp] = p.Offset
+				out[tp] = place{p.Offset, p.LeaderEpoch}
 			}
 		}
 	}

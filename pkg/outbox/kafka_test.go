@@ -15,13 +15,15 @@ type memory struct {
 
 	mu      sync.Mutex
 	logs    map[broker.TopicPartition][]broker.Record
-	refused map[int]bool // partitions, of any topic
+	begins  map[broker.TopicPartition][]int64 // where each leader after the first one began
+	epochs  map[broker.TopicPartition]int32   // that ends were last asked for with
+	refused map[int]bool                      // partitions, of any topic
 	hanging map[int]chan struct{}
 	calls   int
 }
 
 func newMemory(partitions int) *memory {
-	return &memory{partitions: partitions, logs: map[broker.TopicPartition][]broker.Record{}, refused: map[int]bool{}, hanging: map[int]chan struct{}{}}
+	return &memory{partitions: partitions, logs: map[broker.TopicPartition][]broker.Record{}, begins: map[broker.TopicPartition][]int64{}, epochs: map[broker.TopicPartition]int32{}, refused: map[int]bool{}, hanging: map[int]chan struct{}{}}
 }
 
 var errNoLeader = errors.New("no leader")
@@ -55,14 +57,21 @@ func (m *memory) Produce(ctx context.Context, records []broker.Record) []error {
 	return errs
 }
 
-func (m *memory) Ends(_ context.Context, tps []broker.TopicPartition) (map[broker.TopicPartition]int64, error) {
+func (m *memory) Ends(_ context.Context, epochs map[broker.TopicPartition]int32) (map[broker.TopicPartition]broker.End, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ends := map[broker.TopicPartition]int64{}
-	for _, tp := range tps {
-		if !m.refused[tp.Partition] { // else its broker does not answer
-			ends[tp] = int64(len(m.logs[tp]))
+	ends := map[broker.TopicPartition]broker.End{}
+	for tp, before := range epochs {
+		m.epochs[tp] = before
+		if m.refused[tp.Partition] { // its broker does not answer
+			continue
 		}
+		begins := m.begins[tp]
+		end := broker.End{Offset: int64(len(m.logs[tp])), Epoch: int32(len(begins))}
+		if before != broker.NoEpoch && before < end.Epoch {
+			end.Offset = slices.Min(begins[before:])
+		}
+		ends[tp] = end
 	}
 	return ends, nil
 }
@@ -75,6 +84,27 @@ func (m *memory) cut(topic string, partition, at int) {
 	defer m.mu.Unlock()
 	tp := broker.TopicPartition{Topic: topic, Partition: partition}
 	m.logs[tp] = m.logs[tp][:at:at]
+	m.begins[tp] = append(m.begins[tp], int64(at))
+}
+
+// asked is the epoch that the partition's end was last asked for with.
+func (m *memory) asked(topic string, partition int) int32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if epoch, ok := m.epochs[broker.TopicPartition{Topic: topic, Partition: partition}]; ok {
+		return epoch
+	}
+	return broker.NoEpoch
+}
+
+// others has another producer append n records.
+func (m *memory) others(topic string, partition, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tp := broker.TopicPartition{Topic: topic, Partition: partition}
+	for range n {
+		m.logs[tp] = append(m.logs[tp], broker.Record{Topic: topic, Partition: partition, Key: []byte("another's"), Offset: int64(len(m.logs[tp]))})
+	}
 }
 
 func (m *memory) refuse(partition int, refused bool) {

@@ -3,8 +3,6 @@ package outbox
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +15,7 @@ import (
 // Kafka can lose what it has acknowledged: all replicas of a partition lose their power before they have written to disk, a replica that
 // was behind is made leader, a topic is deleted. So published rows are kept for a while, and the relay watches where the
 // partitions end: an end, or the offset of an acknowledgement, that is not beyond the offsets acknowledged before says that the log
-// was cut. Then what is kept from there on goes back into the outbox, under its ids of before, and so ahead of what came later.
+// was cut. So does where a new leader began, if others have written since what hides the cut. Then what is kept from there on goes back into the outbox, under its ids of before, and so ahead of what came later.
 //
 // Rows are kept in two tables that take turns: each takes rows for [Config.Keep] at least, and is emptied when its turn comes again.
 
@@ -87,7 +85,7 @@ func (p *pump) learn(ctx context.Context) error {
 	rctx, cancel := context.WithTimeout(ctx, learnWithin)
 	defer cancel()
 	marks := map[broker.TopicPartition]mark{}
-	var m mark
+	m := mark{epoch: broker.NoEpoch}
 	var tp broker.TopicPartition
 	rows, _ := p.pool.Query(rctx, marksSQL) // the error surfaces below
 	_, err := pgx.ForEachRow(rows, []any{&tp.Topic, &tp.Partition, &m.offset}, func() error {
@@ -150,15 +148,18 @@ func (p *pump) findCuts(ctx context.Context, faults *quiet.Log) []cut {
 	if len(marks) == 0 {
 		return nil
 	}
-	tps := slices.Collect(maps.Keys(marks))
+	epochs := make(map[broker.TopicPartition]int32, len(marks))
+	for tp, m := range marks {
+		epochs[tp] = m.epoch
+	}
 	actx, cancel := context.WithTimeout(ctx, doubtWithin)
 	defer cancel()
-	ends, err := p.producer.Ends(actx, tps)
+	ends, err := p.producer.Ends(actx, epochs)
 	if ctx.Err() != nil {
 		return nil
 	}
-	if len(ends) < len(tps) {
-		faults.Warn(ctx, p.cfg.Log, fault, "where partitions end is not known; their events wait", "partitions", len(tps)-len(ends), "error", err)
+	if len(ends) < len(marks) {
+		faults.Warn(ctx, p.cfg.Log, fault, "where partitions end is not known; their events wait", "partitions", len(marks)-len(ends), "error", err)
 	} else {
 		faults.Over(ctx, p.cfg.Log, fault, "where partitions end is known again")
 	}

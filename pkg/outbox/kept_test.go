@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/testkit/brokertest"
 )
@@ -48,6 +49,7 @@ func TestWhatKafkaLostIsPublishedAgain(t *testing.T) {
 		stop    bool // the relay stops before the loss, and another starts after they were emitted
 		unseen  bool // nothing tells of it but the offset of the next event
 		broken  bool // the database takes nothing back for a while
+		others  int  // records that another producer appends to the cut log before the relay can look
 	}{
 		{name: "nothing follows"},
 		{name: "events follow", follow: 2, unseen: true},
@@ -55,6 +57,8 @@ func TestWhatKafkaLostIsPublishedAgain(t *testing.T) {
 		{name: "another relay leads", stop: true},
 		{name: "another relay leads and events wait", follow: 12, stop: true},
 		{name: "the database takes nothing back", follow: 12, refused: true, broken: true},
+		{name: "others write where it was cut", follow: 2, refused: true, others: 1},
+		{name: "others write beyond what was acknowledged", follow: 2, refused: true, others: 9},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -69,6 +73,9 @@ func TestWhatKafkaLostIsPublishedAgain(t *testing.T) {
 			stop := start(t, outbox.NewRelay(db, k, first))
 			emitAll(t, db, "k", 0, 10)
 			eventually(t, "all are published, and kept", func() bool { return k.length("t")() == 10 && kept(t, db) == 10 })
+			if test.others > 0 {
+				eventually(t, "the relay knows the leader's epoch", func() bool { return k.asked("t", 0) != broker.NoEpoch })
+			}
 			if test.stop {
 				stop()
 			}
@@ -80,6 +87,7 @@ func TestWhatKafkaLostIsPublishedAgain(t *testing.T) {
 				eventually(t, "it waits", func() bool { return log.times("events wait") > 0 })
 			}
 			k.cut("t", 0, 4)
+			k.others("t", 0, test.others)
 			emitAll(t, db, "k", emitted, 10+test.follow)
 			if test.broken {
 				execute(t, db, `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no space left''; END'`)

@@ -30,6 +30,7 @@ type mark struct {
 	offset int64
 	call   uint64 // by which it was
 	at     time.Time
+	epoch  int32 // of the partition's leader, as the last look has found it; broker.NoEpoch: nobody has looked
 }
 
 // doubt is of a partition that may have lost what it had acknowledged: its broker has failed, or nobody has looked yet. Nothing is
@@ -100,7 +101,7 @@ func (l *ledger) doubted() map[broker.TopicPartition]doubt {
 
 // answered takes the ends that were asked for at some time, with the marks and cures of then. It returns the partitions that were cut and
 // those that were in doubt for too long, and tells whether any is no longer in doubt.
-func (l *ledger) answered(asked time.Time, marks map[broker.TopicPartition]mark, cures map[broker.TopicPartition]int, ends map[broker.TopicPartition]int64) (
+func (l *ledger) answered(asked time.Time, marks map[broker.TopicPartition]mark, cures map[broker.TopicPartition]int, ends map[broker.TopicPartition]broker.End) (
 	cuts []cut, cleared bool, lost []broker.TopicPartition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,12 +116,18 @@ func (l *ledger) answered(asked time.Time, marks map[broker.TopicPartition]mark,
 				delete(l.marks, tp)
 				delete(l.doubts, tp)
 			}
-		case end <= m.offset:
+		case end.Offset <= m.offset:
 			l.suspect(tp)
-			cuts = append(cuts, cut{tp: tp, at: end, was: m.offset, cures: cures[tp], ended: true})
-		case doubted && !d.cut && d.last.Before(asked):
-			cleared = true
-			delete(l.doubts, tp)
+			cuts = append(cuts, cut{tp: tp, at: end.Offset, was: m.offset, cures: cures[tp], ended: true})
+		default:
+			if is, marked := l.marks[tp]; marked && cures[tp] == l.cures[tp] {
+				is.epoch = end.Epoch
+				l.marks[tp] = is
+			}
+			if doubted && !d.cut && d.last.Before(asked) {
+				cleared = true
+				delete(l.doubts, tp)
+			}
 		}
 	}
 	return cuts, cleared, lost
@@ -147,13 +154,18 @@ func (l *ledger) acknowledged(began uint64, records []broker.Record, errs []erro
 		r := &records[i]
 		tp := broker.TopicPartition{Topic: r.Topic, Partition: r.Partition}
 		m, known := l.marks[tp]
-		if known && r.Offset <= m.offset {
-			if m.call > began { // another publication beside this one raised it
-				continue
-			}
+		epoch := m.epoch
+		switch {
+		case !known:
+			epoch = broker.NoEpoch
+		case r.Offset > m.offset:
+		case m.call > began: // another publication beside this one raised it
+			continue
+		default:
 			cuts = append(cuts, cut{tp: tp, at: r.Offset, was: m.offset, cures: l.cures[tp]})
+			epoch = broker.NoEpoch
 		}
-		l.marks[tp] = mark{r.Offset, l.calls, now}
+		l.marks[tp] = mark{r.Offset, l.calls, now, epoch}
 	}
 	return cuts
 }

@@ -22,8 +22,8 @@ import (
 type Producer interface {
 	// Produce publishes records in order per partition: nil for each one that is acknowledged, whose Partition and Offset it sets.
 	Produce(ctx context.Context, records []broker.Record) []error
-	// Ends returns the offset that each partition's next record will get, where it can be known.
-	Ends(ctx context.Context, tps []broker.TopicPartition) (map[broker.TopicPartition]int64, error)
+	// Ends returns where each partition's log ends, or where it was cut since its leader had the epoch, where it can be known.
+	Ends(ctx context.Context, epochs map[broker.TopicPartition]int32) (map[broker.TopicPartition]broker.End, error)
 	// Partitions is how many partitions a topic has, 0 where it is not known.
 	Partitions(ctx context.Context, topic string) (int, error)
 }
@@ -222,7 +222,7 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 
 	// A server that hangs must not hold up the stop.
 	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(r.cfg.Flush+time.Second, func() { stop(errors.New("flush time is over")) })
+		time.AfterFunc(r.cfg.Flush+500*time.Millisecond, func() { stop(errors.New("flush time is over")) })
 	})()
 
 	r.handed.begin()

@@ -262,10 +262,10 @@ func (p producer) Produce(_ context.Context, recs []broker.Record) []error {
 	return p(recs)
 }
 
-func (producer) Ends(_ context.Context, tps []broker.TopicPartition) (map[broker.TopicPartition]int64, error) {
-	ends := map[broker.TopicPartition]int64{}
-	for _, tp := range tps {
-		ends[tp] = lastOffset.Load() + 1
+func (producer) Ends(_ context.Context, epochs map[broker.TopicPartition]int32) (map[broker.TopicPartition]broker.End, error) {
+	ends := map[broker.TopicPartition]broker.End{}
+	for tp := range epochs {
+		ends[tp] = broker.End{Offset: lastOffset.Load() + 1}
 	}
 	return ends, nil
 }
