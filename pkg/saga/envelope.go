@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,7 +70,7 @@ func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
 			m.Traceparent = traceparent(traceID, m.ID)
 			index[at]++
 		}
-		msgs[i] = outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, m)}
+		msgs[i] = outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, cmp.Or(o.eventType, o.Topic), m)}
 		if n := msgs[i].Size(); n > broker.MaxRecordBytes {
 			return nil, fmt.Errorf("emit %s: the event has %d bytes with its key and headers, at most %d can be published", o.Topic, n, broker.MaxRecordBytes)
 		}
@@ -88,11 +89,11 @@ func encodeData(data any) (value []byte, err error) {
 	return json.Marshal(data)
 }
 
-func headers(service string, m Meta) []broker.Header {
+func headers(service, eventType string, m Meta) []broker.Header {
 	hs := []broker.Header{
 		{Key: headerSpecVersion, Value: []byte("1.0")},
 		{Key: headerID, Value: []byte(m.ID.String())},
-		{Key: headerType, Value: []byte(m.Topic)},
+		{Key: headerType, Value: []byte(eventType)},
 		{Key: headerSource, Value: []byte("/" + service)},
 		{Key: headerSubject, Value: []byte(m.Key)},
 		{Key: headerTime, Value: m.Time.AppendFormat(nil, time.RFC3339Nano)},
@@ -204,7 +205,7 @@ func Decode[T any](topic Topic[T], r broker.Record) (Msg[T], error) {
 	if r.Topic != topic.name {
 		return Msg[T]{}, fmt.Errorf("the record is of %s, not of %s", r.Topic, topic.name)
 	}
-	data, err := decodeData[T](r.Value)
+	data, err := topic.decode(&r)
 	return Msg[T]{decodeMeta(&r), data}, err
 }
 
