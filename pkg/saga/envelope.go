@@ -51,6 +51,9 @@ func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
 	index := map[emission]int{} // how many events each cause has so far in a topic
 	for i := range outs {
 		o := &outs[i]
+		if o.wrong != nil {
+			return nil, fmt.Errorf("publish %s: %w", o.Topic, o.wrong)
+		}
 		value, err := encodeData(o.Data)
 		if err != nil {
 			return nil, fmt.Errorf("emit %s: %w", o.Topic, err)
@@ -181,8 +184,14 @@ func decodeData[T any](value []byte) (data T, err error) {
 	return data, nil
 }
 
-// Publish writes events that begin a saga to the outbox of tx; they exist if it commits. Wake the relay after that.
+// Publish writes events that begin a saga to the outbox of tx; they exist if it commits. Wake the relay after that. It fails on an
+// event that the service does not declare; see [Declare].
 func Publish(ctx context.Context, tx outbox.Sender, service string, outs ...Out) error {
+	for i := range outs {
+		if err := undeclared(ctx, outs[i].Topic); err != nil {
+			return fmt.Errorf("publish %s: %w", outs[i].Topic, err)
+		}
+	}
 	msgs, err := encode(service, service, outs)
 	if err != nil {
 		return err

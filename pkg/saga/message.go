@@ -72,6 +72,7 @@ type Out struct {
 	cause       Meta      // the message that caused it; zero where a saga begins
 	id          uuid.UUID // set where a saga begins; derived from the cause otherwise
 	traceparent string
+	wrong       error // why it cannot be written
 }
 
 // Keyed returns the same event under another key than its cause's.
@@ -92,7 +93,7 @@ func New[T any](ctx context.Context, topic Topic[T], key string, data T) Out {
 	if !sc.IsValid() {
 		traceID = trace.TraceID(uuid.New())
 	}
-	return Out{Topic: topic.name, Key: key, Data: data, eventType: topic.eventType(), id: id, traceparent: traceparent(traceID, id)}
+	return Out{Topic: topic.name, Key: key, Data: data, eventType: topic.eventType(), id: id, traceparent: traceparent(traceID, id), wrong: undeclared(ctx, topic.name)}
 }
 
 // derive makes the id of the index-th event that consumer emits to topic because of cause. It is a UUIDv7 whose time is
