@@ -93,6 +93,6 @@ func (st *start) occupied(err error) error {
 		return err
 	}
 	cfg, setting := st.rt.Pool.Config().ConnConfig, strings.ToUpper(st.svc.Name)+"_DATABASE_URL"
-	return fmt.Errorf("%w: database %s at %s has it from another service; let %s name a database of %s's own, or a schema, as in ?search_path=%s",
-		err, cfg.Database, pg.Addr(st.rt.Pool), setting, st.svc.Name, st.svc.Name)
+	return fmt.Errorf("%w: database %s at %s has it from another service; "+
+		"let %s name a database of %s's own, or a schema, as in ?search_path=%s", err, cfg.Database, pg.Addr(st.rt.Pool), setting, st.svc.Name, st.svc.Name)
 }

@@ -103,7 +103,8 @@ func (h *history) unknown(topic string, version int) error {
 		known = fmt.Sprintf("versions %d to %d", oldest, newest)
 	}
 	if version > newest {
-		return fmt.Errorf("unknown version: %s has version %d, and this service knows %s; upgrade this service, then redrive", topic, version, known)
+		return fmt.Errorf("unknown version: %s has version %d, and this service knows %s; upgrade this service, then redrive",
+			topic, version, known)
 	}
 	return fmt.Errorf("unknown version: %s has version %d, and this service knows %s; give the topic an Upcast from version %d, then redrive",
 		topic, version, known, version)
@@ -194,10 +195,12 @@ func (t Topic[T]) Versions() []Version {
 	_, newest := t.history.bounds()
 	if t.history != nil {
 		for _, s := range t.history.steps {
-			vs = append(vs, Version{s.from, eventType(t.name, s.from), s.takes, func(value []byte) error { _, err := s.read(value); return err }})
+			check := func(value []byte) error { _, err := s.read(value); return err }
+			vs = append(vs, Version{s.from, eventType(t.name, s.from), s.takes, check})
 		}
 	}
-	return append(vs, Version{newest, t.eventType(), reflect.TypeFor[T](), func(value []byte) error { _, err := decodeData[T](value); return err }})
+	check := func(value []byte) error { _, err := decodeData[T](value); return err }
+	return append(vs, Version{newest, t.eventType(), reflect.TypeFor[T](), check})
 }
 
 // eventType is the ce_type of the topic's current version.

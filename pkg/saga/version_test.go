@@ -106,10 +106,12 @@ func TestUpcastersChain(t *testing.T) {
 		{paid3, record(`{"amount":13}`), "upcast from version 1: 13 has no currency"},
 		{paid3, record(`{"amount":14}`), "panicked"},
 		{paid3, record(`{"amount":15}`), "upcast from version 1: invalid: currency or from is missing"},
-		{paid3, record(`{}`, "ce_type", "paid.v0"), "unknown version: paid has version 0, and this service knows versions 1 to 3; give the topic an Upcast from version 0"},
-		{paid3, record(`{}`, "ce_type", "paid.v4"), "unknown version: paid has version 4, and this service knows versions 1 to 3; upgrade this service"},
+		{paid3, record(`{}`, "ce_type", "paid.v0"),
+			"unknown version: paid has version 0, and this service knows versions 1 to 3; give the topic an Upcast from version 0"},
+		{paid3, record(`{}`, "ce_type", "paid.v4"), "unknown version: paid has version 4, and this service knows versions 1 to 3; upgrade"},
 		{paid3, record(`{}`, "ce_type", "paid.v99999999999999999999"), "upgrade this service"},
-		{paid4, record(`{"amount":1}`), "unknown version: paid has version 1, and this service knows versions 2 to 3; give the topic an Upcast from version 1"},
+		{paid4, record(`{"amount":1}`),
+			"unknown version: paid has version 1, and this service knows versions 2 to 3; give the topic an Upcast from version 1"},
 	} {
 		if _, err := saga.Decode(tt.topic, tt.r); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s of type %q: %v, want %q", tt.r.Value, tt.r.Header("ce_type"), err, tt.want)
@@ -148,7 +150,8 @@ func TestUpcastersThatDoNotFit(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("versions %q, want %q", got, want)
 	}
-	if v := paid1.Versions(); len(v) != 1 || v[0].Type != reflect.TypeFor[paidV1]() || v[0].EventType != "paid" || v[0].Check([]byte(`{"amount":1}`)) != nil {
+	v := paid1.Versions()
+	if len(v) != 1 || v[0].Type != reflect.TypeFor[paidV1]() || v[0].EventType != "paid" || v[0].Check([]byte(`{"amount":1}`)) != nil {
 		t.Errorf("versions of a topic that has one: %+v", v)
 	}
 }
@@ -159,11 +162,15 @@ func TestANewerVersionIsRedrivenAfterTheUpgrade(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	var handled []paidV3
-	before := saga.Service{Name: "svc", Routes: []saga.Route{saga.On(paid2, func(context.Context, pgx.Tx, saga.Msg[paidV2]) ([]saga.Out, error) { return nil, nil })}}
-	after := saga.Service{Name: "svc", Routes: []saga.Route{saga.On(paid3, func(ctx context.Context, _ pgx.Tx, m saga.Msg[paidV3]) ([]saga.Out, error) {
-		saga.AfterCommit(ctx, func() { handled = append(handled, m.Data) })
-		return nil, nil
-	})}}
+	before := saga.Service{Name: "svc", Routes: []saga.Route{
+		saga.On(paid2, func(context.Context, pgx.Tx, saga.Msg[paidV2]) ([]saga.Out, error) { return nil, nil }),
+	}}
+	after := saga.Service{Name: "svc", Routes: []saga.Route{
+		saga.On(paid3, func(ctx context.Context, _ pgx.Tx, m saga.Msg[paidV3]) ([]saga.Out, error) {
+			saga.AfterCommit(ctx, func() { handled = append(handled, m.Data) })
+			return nil, nil
+		}),
+	}}
 	newer := sagatest.Record(t, saga.New(t.Context(), paid3, "k", paidV3{7, "USD", "ada"}))
 	garbage := record(`{"n":`)
 	newer.Offset, garbage.Offset = 1, 2
@@ -171,7 +178,8 @@ func TestANewerVersionIsRedrivenAfterTheUpgrade(t *testing.T) {
 	if len(letters) != 2 || letters[0].Attempts != 1 {
 		t.Fatalf("dead letters %+v", letters)
 	}
-	if got, want := letters[0].Reason, "unknown version: paid has version 3, and this service knows versions 1 to 2; upgrade this service, then redrive"; got != want {
+	const want = "unknown version: paid has version 3, and this service knows versions 1 to 2; upgrade this service, then redrive"
+	if got := letters[0].Reason; got != want {
 		t.Errorf("reason %q, want %q", got, want)
 	}
 	if got := letters[1].Reason; strings.Contains(got, "unknown version") || !strings.Contains(got, "decode") {
@@ -194,26 +202,33 @@ func TestContentTypes(t *testing.T) {
 	t.Parallel()
 	for contentType, ok := range map[string]bool{
 		"": true, "application/json": true, "Application/JSON": true, "application/json; charset=utf-8": true, "application/json;charset=UTF-8": true,
-		" application/json ; x=y": true, "application/vnd.example.paid+json": true, "application/CloudEvents+JSON; charset=utf-8": true, "text/json": true, ";": true,
-		"application/avro": false, "text/plain": false, "application/x-protobuf": false, "application/jsonx": false, "application/x-json-not": false, "json": false,
+		" application/json ; x=y": true, "application/vnd.example.paid+json": true, "application/CloudEvents+JSON; charset=utf-8": true,
+		"text/json": true, ";": true,
+		"application/avro": false, "text/plain": false, "application/x-protobuf": false, "application/jsonx": false,
+		"application/x-json-not": false, "json": false,
 		"application/octet-stream": false, "application/xml; like=application/json": false, "\xff": false,
 	} {
 		r := record(`{"amount":1}`, "content-type", contentType)
-		if _, err := saga.Decode(paid1, r); (err == nil) != ok || (err != nil && !strings.Contains(err.Error(), "is not JSON: send application/json")) {
+		_, err := saga.Decode(paid1, r)
+		if (err == nil) != ok || (err != nil && !strings.Contains(err.Error(), "is not JSON: send application/json")) {
 			t.Errorf("%q: %v, want it accepted: %t", contentType, err, ok)
 		}
 	}
-	if _, err := saga.Decode(paid1, record(`{"specversion":"1.0","data":{"amount":1}}`, "content-type", "application/cloudevents+json")); err == nil ||
-		!strings.Contains(err.Error(), "structured mode is not unpacked") {
+	enveloped := record(`{"specversion":"1.0","data":{"amount":1}}`, "content-type", "application/cloudevents+json")
+	if _, err := saga.Decode(paid1, enveloped); err == nil || !strings.Contains(err.Error(), "structured mode is not unpacked") {
 		t.Errorf("a CloudEvent in structured mode: %v", err)
 	}
 	db := database(t)
-	svc := saga.Service{Name: "svc", Routes: []saga.Route{saga.On(paid1, func(context.Context, pgx.Tx, saga.Msg[paidV1]) ([]saga.Out, error) { return nil, nil })}}
+	svc := saga.Service{Name: "svc", Routes: []saga.Route{
+		saga.On(paid1, func(context.Context, pgx.Tx, saga.Msg[paidV1]) ([]saga.Out, error) { return nil, nil }),
+	}}
 	letters := dead(t, sagatest.Deliver(t, db, svc, record(`{"amount":1}`, "content-type", "application/avro")))
-	if len(letters) != 1 || letters[0].Reason != `the content type "application/avro" is not JSON: send application/json, or no content-type header` {
+	const want = `the content type "application/avro" is not JSON: send application/json, or no content-type header`
+	if len(letters) != 1 || letters[0].Reason != want {
 		t.Errorf("dead letters %+v", letters)
 	}
-	gone := broker.Record{Topic: "paid", Key: []byte("k"), Offset: 3, Headers: []broker.Header{{Key: "content-type", Value: []byte("text/plain")}, {Key: "ce_type", Value: []byte("paid.v9")}}}
+	gone := record("", "content-type", "text/plain", "ce_type", "paid.v9")
+	gone.Value, gone.Offset = nil, 3
 	if out := sagatest.Deliver(t, db, svc, gone); len(out) != 0 {
 		t.Errorf("a tombstone, which has no content: %+v", dead(t, out))
 	}

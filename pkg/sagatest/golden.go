@@ -85,7 +85,8 @@ func golden(t TB, topic saga.AnyTopic, v saga.Version) {
 	}
 	breaks := compare("", was, now)
 	if len(breaks) > 0 {
-		t.Errorf("%s (%s) breaks its contract, which %s has:\n  - %s\n%s", v.EventType, v.Type, file, strings.Join(breaks, "\n  - "), instead(topic, v))
+		t.Errorf("%s (%s) breaks its contract, which %s has:\n  - %s\n%s",
+			v.EventType, v.Type, file, strings.Join(breaks, "\n  - "), instead(topic, v))
 		return
 	}
 	if !bytes.Equal(kept, text) {
@@ -99,11 +100,13 @@ func instead(topic saga.AnyTopic, v saga.Version) string {
 `
 	versions := topic.Versions()
 	if newest := versions[len(versions)-1].Number; v.Number < newest {
-		return always + fmt.Sprintf("  - leave %s as it is: it is what version %d in the topic looks like, and its Upcast may do with it what it likes.", v.Type, v.Number)
+		return always + fmt.Sprintf("  - leave %s as it is: it is what version %d in the topic looks like. Its Upcast may do with it what it likes.",
+			v.Type, v.Number)
 	}
 	return always + fmt.Sprintf(`  - leave %s as it is, write a new type for version %d, and declare how one becomes the other:
     saga.NewTopic[New](%q, …, saga.Upcast(%d, func(old %s) (New, error) { … })). Consumers are upgraded before producers.
-See docs/evolve.md. Only a contract that nobody uses yet may be written anew with -update.`, v.Type, v.Number+1, topic.Name(), v.Number, v.Type)
+See docs/evolve.md. Only a contract that nobody uses yet may be written anew with -update.`,
+		v.Type, v.Number+1, topic.Name(), v.Number, v.Type)
 }
 
 func writeFile(file string, text []byte) error {
