@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -113,12 +114,12 @@ func (h *history) unknown(topic string, version int) error {
 // decode reads a record's value, of whichever version it is. Its content type must be JSON, or not given.
 func (t Topic[T]) decode(r *broker.Record) (data T, err error) {
 	var eventType, contentType []byte
-	for i := len(r.Headers) - 1; i >= 0; i-- { // the first of a name counts
-		switch r.Headers[i].Key {
+	for _, h := range slices.Backward(r.Headers) { // the first of a name counts
+		switch h.Key {
 		case headerType:
-			eventType = r.Headers[i].Value
+			eventType = h.Value
 		case headerContentType:
-			contentType = r.Headers[i].Value
+			contentType = h.Value
 		}
 	}
 	if !isJSON(contentType) {
