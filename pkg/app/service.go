@@ -114,7 +114,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	server.Ready("database", pool.Ping)
 
 	// Two stages, so that the relay outlives all that emits.
-	front, frontCtx := errgroup.WithContext(ctx)
+	front, frontCtx := errgroup.WithContext(saga.Declare(ctx, svc.Service))
 	rt := &Runtime{
 		Pool: pool, Web: server, Log: log, Metrics: registry, Broker: client, Relay: relay, Stopping: frontCtx,
 		Go: func(fn func(context.Context) error) { front.Go(func() error { return fn(frontCtx) }) },

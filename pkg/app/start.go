@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/converge-dev/converge/pkg/inbox"
 	"github.com/converge-dev/converge/pkg/internal/quiet"
 	"github.com/converge-dev/converge/pkg/outbox"
@@ -69,7 +71,7 @@ func (st *start) run(ctx context.Context) error {
 	st.step("schema", "migrating")
 	blocks := append([]pg.Migration{outbox.Migration(), inbox.Migration()}, st.svc.Blocks...)
 	if err := pg.MigrateNotify(ctx, st.rt.Pool, failed, append(blocks, pg.Migration{Name: st.svc.Name, FS: st.svc.Migrations})...); err != nil {
-		return err
+		return st.occupied(err)
 	}
 	waiting.Over(ctx, st.rt.Log, addr, "database answers", "addr", addr)
 
@@ -80,4 +82,17 @@ func (st *start) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// occupied says what to do where a table that the service is to create is there: another service has it. Services whose tables have
+// different names can share a database, outbox and inbox included.
+func (st *start) occupied(err error) error {
+	const duplicateTable = "42P07"
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pgErr.Code != duplicateTable {
+		return err
+	}
+	cfg, setting := st.rt.Pool.Config().ConnConfig, strings.ToUpper(st.svc.Name)+"_DATABASE_URL"
+	return fmt.Errorf("%w: database %s at %s has it from another service; "+
+		"let %s name a database of %s's own, or a schema, as in ?search_path=%s", err, cfg.Database, pg.Addr(st.rt.Pool), setting, st.svc.Name, st.svc.Name)
 }

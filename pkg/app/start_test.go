@@ -94,8 +94,9 @@ func launch(t *testing.T, env map[string]string) (stop context.CancelFunc, done 
 // others are asked to come again. It ends at once when it is told to, and starts when the database comes.
 func TestAStartWithoutItsDatabase(t *testing.T) {
 	for name, tt := range map[string]struct{ addr, want string }{
-		"refuses": {pgtest.FreeAddr(t), "connection refused"},
-		"mute":    {newMute(t).Addr().String(), "waiting for"},
+		"refuses":   {pgtest.FreeAddr(t), "connection refused"},
+		"mute":      {newMute(t).Addr().String(), "waiting for"},
+		"not known": {"database.invalid:5432", "cannot look up database.invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := map[string]string{

@@ -2,8 +2,8 @@
 // after it. The key of every topic is the id of what it tells about: the order's, or the user's or product's where the event
 // carries that one's state and a version, which tells what is newer when events overtake each other.
 //
-// Contracts only grow. A field may be added; consumers ignore those they do not know. To remove or change one, make a new
-// topic. A missing required field is a message that no code can handle, which Validate says, and of a field whose zero is a value the tag.
+// Contracts only grow, which sagatest.Golden holds. A field may be added; consumers ignore those they do not know. To remove or
+// change one, declare a new version of the topic with [saga.Upcast]; docs/evolve.md has the steps. A missing required field is a message that no code can handle, which Validate says, and of a field whose zero is a value the tag.
 package event
 
 import (

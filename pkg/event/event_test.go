@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
 var (
@@ -109,6 +111,38 @@ func TestEveryTopicHasAGoldenFile(t *testing.T) {
 		t.Errorf("%d golden files for %d contracts", len(files), len(contracts()))
 	}
 }
+
+// The contracts only grow: each field of each topic stays what it was. See sagatest.Golden for what to do instead.
+func TestContracts(t *testing.T) {
+	var names []string
+	for _, c := range contracts() {
+		names = append(names, c.topic.Name())
+		sagatest.Golden(t, c.topic)
+	}
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var declared []string
+	for _, file := range sources {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range declaration.FindAllSubmatch(text, -1) {
+			declared = append(declared, string(m[1]))
+		}
+	}
+	if d := cmp.Diff(slices.Sorted(slices.Values(declared)), slices.Sorted(slices.Values(names))); d != "" {
+		t.Errorf("not every topic that is declared has its contract here (-declared +here):\n%s", d)
+	}
+	files, err := filepath.Glob("testdata/contracts/*.json")
+	if err != nil || len(files) != len(names) {
+		t.Errorf("%d files of contracts for %d topics, %v: a topic cannot go while somebody may read it", len(files), len(names), err)
+	}
+}
+
+var declaration = regexp.MustCompile(`saga\.NewTopic\[\w+\]\("([^"]+)"`)
 
 // A consumer ignores what it does not know, and refuses what lacks a field that it needs, naming it.
 func TestFieldsComeAndNeverGo(t *testing.T) {

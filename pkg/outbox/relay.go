@@ -44,8 +44,14 @@ type Config struct {
 // session that holds the lock, within [Config.Lease].
 const workWithin = 30 * time.Second
 
-// lockKey is the advisory lock that makes one relay the leader of its database.
+// lockKey is the advisory lock that makes one relay the leader of its outbox.
 const lockKey = 0x6f7574626f78 // "outbox"
+
+// Advisory locks are the database's: an outbox in another schema than public has one of its own, or its events would wait for ever
+// for a leader that looks at another table.
+const leadSQL = `SELECT pg_try_advisory_lock(CASE relnamespace::regnamespace::text WHEN 'public' THEN $1::bigint
+	ELSE hashtextextended(relnamespace::regnamespace::text, $1::bigint) END)
+FROM pg_class WHERE oid = 'outbox'::regclass`
 
 const channel = "outbox"
 
@@ -125,8 +131,11 @@ func signal(c chan struct{}) {
 }
 
 // Run publishes until ctx ends, then goes on until the outbox is empty or Config.Flush has passed. Faults of the database
-// or the broker are logged and retried; Run returns only at the end, with nil.
+// or the broker are logged and retried; Run returns only at the end, with nil. Without a pool it fails at once.
 func (r *Relay) Run(ctx context.Context) error {
+	if r.pool == nil {
+		return errors.New("the outbox relay has no database: NewRelay was given a nil pool")
+	}
 	for ctx.Err() == nil {
 		err := r.campaign(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -158,7 +167,7 @@ func (r *Relay) campaign(ctx context.Context) error {
 	for {
 		var leader bool
 		if err := r.ask(ctx, func(ctx context.Context) error {
-			return conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey).Scan(&leader)
+			return conn.QueryRow(ctx, leadSQL, lockKey).Scan(&leader)
 		}); err != nil {
 			return fmt.Errorf("ask for leadership: %w", err)
 		}

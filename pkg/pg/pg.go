@@ -108,12 +108,16 @@ func Await(ctx context.Context, pool *pgxpool.Pool, failed func(error)) error {
 }
 
 // patiently does what a server that starts or stops makes fail again, with back-off, for as long as ctx lives. failed, unless it
-// is nil, is told of each fault.
+// is nil, is told of each fault. When ctx ends, the error names the last one, too.
 func patiently(ctx context.Context, failed func(error), do func() error) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, time.Second
+	var fault error // the last
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
+		if ctx.Err() == nil {
+			fault = err
+		}
 		switch {
 		case err == nil:
 		case !Transient(err):
@@ -123,6 +127,9 @@ func patiently(ctx context.Context, failed func(error), do func() error) error {
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(0))
+	if err != nil && ctx.Err() != nil && fault != nil {
+		err = fmt.Errorf("%w; %s", err, Reason(fault))
+	}
 	return err
 }
 

@@ -77,9 +77,17 @@ func withCause(tx pgx.Tx, err error) error {
 	return err
 }
 
+// errNoDatabase is what a nil pool gets, in place of a panic somewhere in pgx.
+var errNoDatabase = errors.New("there is no database: the pool is nil; open one with pg.Open")
+
 func begin(ctx context.Context, db Beginner) (tx pgx.Tx, release func(), err error) {
 	switch db := db.(type) {
+	case nil:
+		return nil, nil, errNoDatabase
 	case *pgxpool.Pool:
+		if db == nil {
+			return nil, nil, errNoDatabase
+		}
 		conn, err := db.Acquire(ctx)
 		if err != nil {
 			return nil, nil, err

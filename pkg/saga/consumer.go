@@ -3,10 +3,13 @@ package saga
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/pkg/broker"
@@ -56,6 +59,14 @@ func (c *Config) defaults() {
 	}
 }
 
+// check says which part is missing that nothing works without. A nil *pgxpool.Pool is none, too.
+func (c *Config) check() error {
+	if pool, ok := c.DB.(*pgxpool.Pool); c.DB == nil || ok && pool == nil {
+		return errors.New("saga.Config has no DB: give it the pool of the service's own database, from pg.Open or app.Runtime")
+	}
+	return nil
+}
+
 // Followers says what becomes of the messages that wait behind one of their key when that becomes a dead letter.
 type Followers int
 
@@ -67,12 +78,18 @@ const (
 
 // Run consumes what the service's routes react to until ctx ends, each consumer group on its own. At the end it finishes
 // the batches in hand, commits and leaves the groups. Faults of Kafka or the database are waited out;
-// the only errors are the service's own wrong declarations.
+// the only errors are the service's own wrong declarations, and a Config without a database or a broker.
 func Run(ctx context.Context, svc Service, cfg Config) error {
 	cfg.defaults()
 	groups, err := svc.groups()
 	if err != nil {
 		return err
+	}
+	if err := cfg.check(); err != nil {
+		return fmt.Errorf("run %s: %w", svc.Name, err)
+	}
+	if cfg.Broker == nil {
+		return fmt.Errorf("run %s: saga.Config has no Broker: give it a client of the Kafka cluster, from broker.Open", svc.Name)
 	}
 	var running errgroup.Group
 	for name, routes := range groups {
@@ -262,6 +279,9 @@ func Deliver(ctx context.Context, svc Service, cfg Config, records ...broker.Rec
 	groups, err := svc.groups()
 	if err != nil {
 		return err
+	}
+	if err := cfg.check(); err != nil {
+		return fmt.Errorf("deliver to %s: %w", svc.Name, err)
 	}
 	for name, routes := range groups {
 		c := newConsumer(svc.Name, name, routes, cfg)

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,9 @@ func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
 	index := map[emission]int{} // how many events each cause has so far in a topic
 	for i := range outs {
 		o := &outs[i]
+		if o.wrong != nil {
+			return nil, fmt.Errorf("publish %s: %w", o.Topic, o.wrong)
+		}
 		value, err := encodeData(o.Data)
 		if err != nil {
 			return nil, fmt.Errorf("emit %s: %w", o.Topic, err)
@@ -69,7 +73,7 @@ func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
 			m.Traceparent = traceparent(traceID, m.ID)
 			index[at]++
 		}
-		msgs[i] = outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, m)}
+		msgs[i] = outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, cmp.Or(o.eventType, o.Topic), m)}
 		if n := msgs[i].Size(); n > broker.MaxRecordBytes {
 			return nil, fmt.Errorf("emit %s: the event has %d bytes with its key and headers, at most %d can be published", o.Topic, n, broker.MaxRecordBytes)
 		}
@@ -88,11 +92,11 @@ func encodeData(data any) (value []byte, err error) {
 	return json.Marshal(data)
 }
 
-func headers(service string, m Meta) []broker.Header {
+func headers(service, eventType string, m Meta) []broker.Header {
 	hs := []broker.Header{
 		{Key: headerSpecVersion, Value: []byte("1.0")},
 		{Key: headerID, Value: []byte(m.ID.String())},
-		{Key: headerType, Value: []byte(m.Topic)},
+		{Key: headerType, Value: []byte(eventType)},
 		{Key: headerSource, Value: []byte("/" + service)},
 		{Key: headerSubject, Value: []byte(m.Key)},
 		{Key: headerTime, Value: m.Time.AppendFormat(nil, time.RFC3339Nano)},
@@ -180,8 +184,14 @@ func decodeData[T any](value []byte) (data T, err error) {
 	return data, nil
 }
 
-// Publish writes events that begin a saga to the outbox of tx; they exist if it commits. Wake the relay after that.
+// Publish writes events that begin a saga to the outbox of tx; they exist if it commits. Wake the relay after that. It fails on an
+// event that the service does not declare; see [Declare].
 func Publish(ctx context.Context, tx outbox.Sender, service string, outs ...Out) error {
+	for i := range outs {
+		if err := undeclared(ctx, outs[i].Topic); err != nil {
+			return fmt.Errorf("publish %s: %w", outs[i].Topic, err)
+		}
+	}
 	msgs, err := encode(service, service, outs)
 	if err != nil {
 		return err
@@ -204,7 +214,7 @@ func Decode[T any](topic Topic[T], r broker.Record) (Msg[T], error) {
 	if r.Topic != topic.name {
 		return Msg[T]{}, fmt.Errorf("the record is of %s, not of %s", r.Topic, topic.name)
 	}
-	data, err := decodeData[T](r.Value)
+	data, err := topic.decode(&r)
 	return Msg[T]{decodeMeta(&r), data}, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -15,11 +16,19 @@ import (
 )
 
 // Topic is a Kafka topic and the type of its values. It is named after its one event.
-type Topic[T any] struct{ name string }
+type Topic[T any] struct {
+	name    string
+	history *history // nil: its values have one version
+}
 
 // NewTopic declares a topic whose values are T, as JSON. If T has a method Validate() error, a value that it refuses is
 // as undecodable as broken JSON, and so is one without a field of T that has the tag `saga:"required"`.
-func NewTopic[T any](name string) Topic[T] { return Topic[T]{name} }
+//
+// Where values were of another type before, upcasts say how the older ones are read, a step for each version; see [Upcast]. It
+// panics if they do not follow each other up to T: that is a mistake of the program.
+func NewTopic[T any](name string, upcasts ...Upcaster) Topic[T] {
+	return Topic[T]{name, newHistory(name, reflect.TypeFor[T](), upcasts)}
+}
 
 // Name is the topic's name.
 func (t Topic[T]) Name() string { return t.name }
@@ -29,6 +38,7 @@ func (t Topic[T]) topic() string { return t.name }
 // AnyTopic is a [Topic] of any type.
 type AnyTopic interface {
 	Name() string
+	Versions() []Version
 	topic() string // only this package's topics
 }
 
@@ -58,9 +68,11 @@ type Out struct {
 	Key   string
 	Data  any
 
+	eventType   string    // ce_type; it names the version of Data
 	cause       Meta      // the message that caused it; zero where a saga begins
 	id          uuid.UUID // set where a saga begins; derived from the cause otherwise
 	traceparent string
+	wrong       error // why it cannot be written
 }
 
 // Keyed returns the same event under another key than its cause's.
@@ -70,7 +82,7 @@ func (o Out) Keyed(key string) Out { o.Key = key; return o }
 // topic and its place among what the cause emits there, so a replay produces the same ids and consumers downstream
 // recognise them. One transaction emits all events of one cause that go to one topic.
 func Emit[In, T any](cause Msg[In], topic Topic[T], data T) []Out {
-	return []Out{{Topic: topic.name, Key: cause.Key, Data: data, cause: cause.Meta}}
+	return []Out{{Topic: topic.name, Key: cause.Key, Data: data, eventType: topic.eventType(), cause: cause.Meta}}
 }
 
 // New makes an event that begins a saga, for [Publish]. The trace in ctx, if there is one, goes with it.
@@ -81,7 +93,7 @@ func New[T any](ctx context.Context, topic Topic[T], key string, data T) Out {
 	if !sc.IsValid() {
 		traceID = trace.TraceID(uuid.New())
 	}
-	return Out{Topic: topic.name, Key: key, Data: data, id: id, traceparent: traceparent(traceID, id)}
+	return Out{Topic: topic.name, Key: key, Data: data, eventType: topic.eventType(), id: id, traceparent: traceparent(traceID, id), wrong: undeclared(ctx, topic.name)}
 }
 
 // derive makes the id of the index-th event that consumer emits to topic because of cause. It is a UUIDv7 whose time is

@@ -24,20 +24,21 @@ type Route struct {
 
 // work is a handler with the messages of one batch, decoded.
 type work interface {
-	add(m Meta, value []byte) (int, error)
+	add(m Meta, r *broker.Record) (int, error)
 	run(ctx context.Context, tx pgx.Tx, picked []int) ([]Out, error)
 }
 
 type typedWork[T any] struct {
+	topic   Topic[T]
 	msgs    []Msg[T]
 	handler func(context.Context, pgx.Tx, []Msg[T]) ([]Out, error)
 }
 
-func (w *typedWork[T]) add(m Meta, value []byte) (int, error) {
+func (w *typedWork[T]) add(m Meta, r *broker.Record) (int, error) {
 	var data T
 	if !m.Tombstone {
 		var err error
-		if data, err = decodeData[T](value); err != nil {
+		if data, err = w.topic.decode(r); err != nil {
 			return 0, err
 		}
 	}
@@ -63,7 +64,7 @@ func OnBatch[T any](topic Topic[T], handler func(ctx context.Context, tx pgx.Tx,
 	for i, e := range emits {
 		names[i] = e.Name()
 	}
-	return Route{topic: topic.name, emits: names, begin: func() work { return &typedWork[T]{handler: handler} }}
+	return Route{topic: topic.name, emits: names, begin: func() work { return &typedWork[T]{topic: topic, handler: handler} }}
 }
 
 // On reacts to a topic with a handler for one message. A poll's messages still share a transaction. See [OnBatch].

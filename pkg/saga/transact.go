@@ -276,7 +276,7 @@ func (e *executor) decode(it *item, works []work, picked [][]int) (err error) {
 	if works[i] == nil {
 		works[i] = e.routes[i].begin()
 	}
-	n, err := works[i].add(it.meta, it.record.Value)
+	n, err := works[i].add(it.meta, &it.record)
 	if err == nil {
 		picked[i] = append(picked[i], n)
 	} else {
