@@ -36,14 +36,17 @@ type Progress struct {
 	Lag        int64 // records that the group has not committed; in a partition where it has never been, all there are
 }
 
-// ProgressOf tells how far a group has come in each topic of which it has committed anything, sorted by topic. Topics that are gone are
-// left out.
-func (c *Client) ProgressOf(ctx context.Context, group string) ([]Progress, error) {
+// ProgressOf tells how far a group has come in each topic of which it has committed anything, and in those that are given, sorted by topic.
+// Topics that the cluster does not have are left out.
+func (c *Client) ProgressOf(ctx context.Context, group string, given ...string) ([]Progress, error) {
 	committed, err := c.Committed(ctx, group)
 	if err != nil {
 		return nil, fmt.Errorf("look how far %s is: %w", group, err)
 	}
 	topics := map[string]bool{}
+	for _, t := range given {
+		topics[t] = true
+	}
 	for tp := range committed {
 		topics[tp.Topic] = true
 	}

@@ -26,6 +26,10 @@ func TestGroupsAndTheirProgress(t *testing.T) {
 		if progress, err := client.ProgressOf(t.Context(), group); err != nil || len(progress) > 0 {
 			t.Errorf("a group that has committed nothing: %v, %v", progress, err)
 		}
+		progress, err := client.ProgressOf(t.Context(), group, topic, topic+"-that-is-not-there")
+		if diff := cmp.Diff([]broker.Progress{{Topic: topic, Partitions: 2, Lag: 40}}, progress); diff != "" || err != nil {
+			t.Errorf("in a topic where it has never been (-want +got):\n%s%v", diff, err)
+		}
 		ends, err := client.Ends(t.Context(), []broker.TopicPartition{{Topic: topic, Partition: 0}, {Topic: topic, Partition: 1}})
 		if err != nil {
 			t.Fatal(err)
@@ -38,7 +42,7 @@ func TestGroupsAndTheirProgress(t *testing.T) {
 		if err != nil || !slices.Contains(groups, group) {
 			t.Errorf("the groups are %v without %s: %v", groups, group, err)
 		}
-		progress, err := client.ProgressOf(t.Context(), group)
+		progress, err = client.ProgressOf(t.Context(), group)
 		want := []broker.Progress{{Topic: topic, Partitions: 2, Lag: 40 - ends[first]}}
 		if diff := cmp.Diff(want, progress); diff != "" || err != nil {
 			t.Errorf("progress (-want +got):\n%s%v", diff, err)

@@ -43,10 +43,15 @@ func createTopics(ctx context.Context, c *Call) error {
 	return nil
 }
 
-// listGroups prints how far each consumer group of the cluster is behind.
+// listGroups prints how far each consumer group is behind: those of the cluster, in the topics where they have committed something, and those that
+// are declared, in all of their topics, so that one that has never come to a topic shows.
 func listGroups(ctx context.Context, c *Call) error {
 	only := c.Flags.String("group", "", "only this consumer group")
 	if err := c.Parse(0, 0); err != nil {
+		return err
+	}
+	declared, err := c.declarations(ctx, false)
+	if err != nil {
 		return err
 	}
 	client, err := c.Connect(ctx)
@@ -58,6 +63,15 @@ func listGroups(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
+	topics := map[string][]string{}
+	for _, d := range declared {
+		for _, r := range d.Routes {
+			topics[r.Group] = append(topics[r.Group], r.Topic)
+		}
+		groups = append(groups, d.Groups()...)
+	}
+	slices.Sort(groups)
+	groups = slices.Compact(groups)
 	if *only != "" {
 		if !slices.Contains(groups, *only) {
 			return noSuchGroup(*only, "the consumer groups", groups)
@@ -71,7 +85,7 @@ func listGroups(ctx context.Context, c *Call) error {
 	table := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "GROUP\tTOPIC\tPARTITIONS\tLAG")
 	for _, g := range groups {
-		progress, err := client.ProgressOf(ctx, g)
+		progress, err := client.ProgressOf(ctx, g, topics[g]...)
 		if err != nil {
 			return err
 		}
