@@ -64,8 +64,8 @@ const (
 // maxDrain leaves the stop time for running requests.
 const maxDrain = 5 * time.Second
 
-// Run runs a service until ctx ends. It reads the settings that all services have and serves /healthz, /readyz and /metrics.
-// Then it waits for the database, migrates it, serves the other requests, consumes, and relays the outbox. Kafka may be away:
+// Run runs a service until ctx ends. It reads the settings that all services have and serves /healthz, /readyz, /metrics and
+// /choreography.json. Then it waits for the database, migrates it, serves the other requests, consumes, and relays the outbox. Kafka may be away:
 // requests are served, events wait in the outbox.
 //
 // The stop takes at most 10 s: readiness goes first, then requests and batches in hand finish and the consumer groups are

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/app"
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -111,6 +112,14 @@ func TestAWholeService(t *testing.T) {
 	}
 	if status, _ := get(t, "http://"+env["LOYALTY_PPROF_ADDR"]+"/debug/pprof/"); status != http.StatusOK {
 		t.Errorf("profiles: status %d", status)
+	}
+
+	declared := `{"service":"loyalty","routes":[{"topic":"order.confirmed","group":"loyalty","deadLetters":"loyalty.dlq","emits":["points.granted"]}],"publishes":[]}`
+	if status, body := get(t, url+app.ChoreographyPath); status != http.StatusOK || strings.TrimSpace(body) != declared {
+		t.Errorf("it declares %d %s, want %s", status, body, declared)
+	}
+	if _, doc := get(t, url+"/openapi.json"); !strings.Contains(doc, `"/choreography.json"`) {
+		t.Error("its description does not have its declaration")
 	}
 
 	began := time.Now()

@@ -76,6 +76,7 @@ func (st *start) run(ctx context.Context) error {
 	waiting.Over(ctx, st.rt.Log, addr, "database answers", "addr", addr)
 
 	st.step("setup", "setting up")
+	registerChoreography(st.rt.Web.API, st.svc.Service)
 	if st.svc.Setup != nil {
 		if err := st.svc.Setup(st.rt); err != nil {
 			return fmt.Errorf("set up %s: %w", st.svc.Name, err)

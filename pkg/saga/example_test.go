@@ -49,4 +49,5 @@ func Example() {
 	// flowchart LR
 	//     loyalty[loyalty]
 	//     loyalty -- points.granted --> points_granted_sink(( ))
+	//     order_placed_source(( )) -- order.placed --> loyalty
 }

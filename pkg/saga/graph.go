@@ -9,82 +9,76 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// Mermaid draws the choreography of services as a Mermaid flowchart: an arrow for each topic, from the service that
-// emits it to each that reacts. It follows from the routes, so it is what the code does.
-func Mermaid(services ...Service) string {
+// Mermaid draws the choreography of services as [Draw] does. It follows from the routes, so it is what the code does.
+func Mermaid(services ...Service) string { return Draw(Declarations(services...)...) }
+
+// Draw draws a choreography as a Mermaid flowchart: an arrow for each topic, from the service that emits it to each that reacts. A
+// topic to which none of the services reacts ends in a small circle, and one that none of them emits comes from one.
+func Draw(services ...Declaration) string {
 	consumers := map[string][]string{}
-	for _, s := range services {
-		for _, r := range s.Routes {
-			if !slices.Contains(consumers[r.topic], s.Name) {
-				consumers[r.topic] = append(consumers[r.topic], s.Name)
-			}
+	var consumed, emitted []string
+	for _, d := range services {
+		for _, topic := range d.Consumes() {
+			consumers[topic] = append(consumers[topic], d.Service)
+			consumed = appendNew(consumed, topic)
 		}
 	}
 	var b strings.Builder
 	b.WriteString("flowchart LR\n")
-	for _, s := range services {
-		fmt.Fprintf(&b, "    %s[%s]\n", s.Name, s.Name)
+	for _, d := range services {
+		fmt.Fprintf(&b, "    %s[%s]\n", d.Service, d.Service)
 	}
-	for _, s := range services {
-		for _, topic := range s.emitted() {
+	for _, d := range services {
+		for _, topic := range d.Emits() {
+			emitted = append(emitted, topic)
 			to := consumers[topic]
 			if len(to) == 0 { // nobody here reacts: for whoever subscribes
-				fmt.Fprintf(&b, "    %s -- %s --> %s_sink(( ))\n", s.Name, topic, strings.ReplaceAll(topic, ".", "_"))
+				fmt.Fprintf(&b, "    %s -- %s --> %s_sink(( ))\n", d.Service, topic, strings.ReplaceAll(topic, ".", "_"))
 			}
 			for _, name := range to {
-				fmt.Fprintf(&b, "    %s -- %s --> %s\n", s.Name, topic, name)
+				fmt.Fprintf(&b, "    %s -- %s --> %s\n", d.Service, topic, name)
 			}
+		}
+	}
+	for _, topic := range consumed {
+		if slices.Contains(emitted, topic) {
+			continue
+		}
+		for _, name := range consumers[topic] { // nobody here emits it: from a service that is not drawn
+			fmt.Fprintf(&b, "    %s_source(( )) -- %s --> %s\n", strings.ReplaceAll(topic, ".", "_"), topic, name)
 		}
 	}
 	return b.String()
 }
 
-// emitted lists the topics that the service may publish, in order of first mention.
-func (s Service) emitted() []string {
-	var topics []string
-	add := func(t string) {
-		if !slices.Contains(topics, t) {
-			topics = append(topics, t)
-		}
-	}
-	for _, t := range s.Publishes {
-		add(t.Name())
-	}
-	for _, r := range s.Routes {
-		for _, t := range r.emits {
-			add(t)
-		}
-	}
-	return topics
-}
-
-// Topics lists every topic of the services, sorted: what they react to, what they emit, and the dead letter topic of
-// each consumer group. Events are kept: read sides are built from them, the next one from the first of them. Dead letters are few, have one partition, and must fit a message of the largest size with what is
-// said about it.
+// Topics lists every topic of the services, sorted, as [DeclaredTopics] does. It fails on a service whose routes contradict each other.
 func Topics(partitions int, services ...Service) ([]broker.TopicSpec, error) {
-	specs := map[string]broker.TopicSpec{}
-	add := func(name string) {
-		specs[name] = broker.TopicSpec{Name: name, Partitions: partitions, Config: map[string]string{"retention.ms": "-1"}}
-	}
 	for _, s := range services {
-		groups, err := s.groups()
-		if err != nil {
+		if _, err := s.groups(); err != nil {
 			return nil, err
 		}
-		for _, topic := range s.emitted() {
-			add(topic)
+	}
+	return DeclaredTopics(partitions, Declarations(services...)...), nil
+}
+
+// DeclaredTopics lists every topic of the services, sorted: what they react to, what they emit, and the dead letter topic of
+// each consumer group. Events are kept: read sides are built from them, the next one from the first of them. Dead letters are few,
+// have one partition, and must fit a message of the largest size with what is said about it.
+func DeclaredTopics(partitions int, services ...Declaration) []broker.TopicSpec {
+	specs := map[string]broker.TopicSpec{}
+	for _, d := range services {
+		for _, name := range appendNew(d.Emits(), d.Consumes()...) {
+			specs[name] = broker.TopicSpec{Name: name, Partitions: partitions, Config: map[string]string{"retention.ms": "-1"}}
 		}
-		for group, routes := range groups {
-			for _, r := range routes {
-				add(r.topic)
+		for _, r := range d.Routes {
+			specs[r.DeadLetters] = broker.TopicSpec{
+				Name: r.DeadLetters, Partitions: 1, Config: map[string]string{"max.message.bytes": "2162688", "retention.ms": "-1"},
 			}
-			dlq := DeadLetterTopic(group)
-			specs[dlq] = broker.TopicSpec{Name: dlq, Partitions: 1, Config: map[string]string{"max.message.bytes": "2162688", "retention.ms": "-1"}}
 		}
 	}
 	out := make([]broker.TopicSpec, 0, len(specs))
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		out = append(out, specs[name])
 	}
-	return out, nil
+	return out
 }

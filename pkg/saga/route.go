@@ -117,6 +117,14 @@ type Service struct {
 	Publishes []AnyTopic // events it begins sagas with, outside the routes
 }
 
+// groupOf is the consumer group of one of the service's routes.
+func (s Service) groupOf(r Route) string {
+	if r.name == "" {
+		return s.Name
+	}
+	return s.Name + "." + r.name
+}
+
 // groups sorts the routes by consumer group. It fails where two routes of a group have the same topic: one of them
 // would starve.
 func (s Service) groups() (map[string][]Route, error) {
@@ -125,10 +133,7 @@ func (s Service) groups() (map[string][]Route, error) {
 	}
 	groups := map[string][]Route{}
 	for _, r := range s.Routes {
-		g := s.Name
-		if r.name != "" {
-			g += "." + r.name
-		}
+		g := s.groupOf(r)
 		if slices.ContainsFunc(groups[g], func(o Route) bool { return o.topic == r.topic }) {
 			return nil, fmt.Errorf("%s has two handlers of %s in the group %s; give one of them a name with Named", s.Name, r.topic, g)
 		}

@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/converge-dev/converge/pkg/broker"
@@ -11,6 +12,15 @@ import (
 // OperatorGroup is the consumer group that stands for the operator: a dead letter waits until this group has passed it. So Kafka's own tools show
 // how many wait (kafka-consumer-groups.sh --describe --group converge-operator), and can pass them.
 const OperatorGroup = "converge-operator"
+
+// DeadLetterTopics lists the dead letter topics that the cluster has, by name, of whatever services.
+func DeadLetterTopics(ctx context.Context, client *broker.Client) ([]string, error) {
+	topics, err := client.Topics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(topics, func(name string) bool { return !strings.HasSuffix(name, DeadLetterTopic("")) }), nil
+}
 
 // WaitingLetters lists the dead letters of these topics that nobody has dealt with yet. A record that somebody else has put there waits, too; it has no
 // Group.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,11 +43,10 @@ func (k *keeping) done(topics []string) {
 }
 
 func (m mailbox) waiting(ctx context.Context) ([]saga.DeadLetter, error) {
-	topics, err := m.client.Topics(ctx)
+	topics, err := saga.DeadLetterTopics(ctx, m.client)
 	if err != nil {
 		return nil, err
 	}
-	topics = slices.DeleteFunc(topics, func(name string) bool { return !strings.HasSuffix(name, saga.DeadLetterTopic("")) })
 	if m.kept.due(topics) {
 		if err := saga.KeepLetters(ctx, m.client, topics...); err != nil {
 			return nil, err

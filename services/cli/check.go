@@ -8,32 +8,28 @@ import (
 	"net/http"
 	"os/user"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/cli"
 	"github.com/converge-dev/converge/services/checker"
-	"github.com/converge-dev/converge/services/system"
 )
-
-// ErrFound says that a check found something, which has been printed.
-var ErrFound = errors.New("the services disagree")
 
 // ErrBlind says that a part of a check could not look, which has been printed.
 var ErrBlind = errors.New("the check could not look at everything")
 
 // check has the checker look, and prints what it finds.
-func check(ctx context.Context, c *call) error {
-	order := c.flags.String("order", "", "check only this order")
-	since := c.flags.String("since", "", "check the orders that were placed since then: a time such as 2026-11-25T00:00:00Z, or a duration such as 2h (default: all, and the stock and the ledger)")
-	full := c.flags.Bool("full", false, "read what was audited before again, too; without it that is done in turns, within a day")
-	repair := c.flags.Bool("repair", false, "repair what is found; without it nothing is changed")
-	confirm := c.flags.Bool("confirm", false, "say that you have looked at why nothing is repaired: repair all the same, and take the databases that answer for the right ones")
-	all := c.flags.Bool("all", false, "print all findings, and not only the first 20")
-	url := c.flags.String("url", "", "URL of the checker (default: where it listens unless told otherwise)")
-	asJSON := c.flags.Bool("json", false, "print the check as JSON")
-	if err := c.parse(0, 0); err != nil {
+func check(ctx context.Context, c *cli.Call) error {
+	order := c.Flags.String("order", "", "check only this order")
+	since := c.Flags.String("since", "", "check the orders that were placed since then: a time such as 2026-11-25T00:00:00Z, or a duration such as 2h (default: all, and the stock and the ledger)")
+	full := c.Flags.Bool("full", false, "read what was audited before again, too; without it that is done in turns, within a day")
+	repair := c.Flags.Bool("repair", false, "repair what is found; without it nothing is changed")
+	confirm := c.Flags.Bool("confirm", false, "say that you have looked at why nothing is repaired: repair all the same, and take the databases that answer for the right ones")
+	all := c.Flags.Bool("all", false, "print all findings, and not only the first 20")
+	url := c.Flags.String("url", "", "URL of the checker (default: where it listens unless told otherwise)")
+	asJSON := c.Flags.Bool("json", false, "print the check as JSON")
+	if err := c.Parse(0, 0); err != nil {
 		return err
 	}
 	body := map[string]any{"repair": *repair, "confirm": *confirm, "by": whoAmI()}
@@ -57,20 +53,20 @@ func check(ctx context.Context, c *call) error {
 		}
 		body["since"] = at
 	}
-	base, err := addressOf("checker", *url)
+	base, err := c.URL("checker", *url)
 	if err != nil {
 		return err
 	}
 	var record checker.Record
-	if err := ask(ctx, http.MethodPost, base+"/checks", body, http.StatusOK, &record); err != nil {
+	if err := cli.Ask(ctx, http.MethodPost, base+"/checks", body, http.StatusOK, &record); err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
 	if *asJSON {
-		enc := json.NewEncoder(c.out)
+		enc := json.NewEncoder(c.Out)
 		enc.SetIndent("", "  ")
 		err = enc.Encode(record)
 	} else {
-		err = printCheck(c.out, record, *all)
+		err = printCheck(c.Out, record, *all)
 	}
 	unknown := func(f checker.Finding) bool { return f.Acknowledged == nil }
 	switch {
@@ -110,17 +106,4 @@ func operator(command string) string {
 		return u.Username
 	}
 	return command
-}
-
-// addressOf is where a service answers: at the URL, or where it listens unless told otherwise.
-func addressOf(name, url string) (string, error) {
-	if url != "" {
-		return strings.TrimSuffix(url, "/"), nil
-	}
-	for _, svc := range system.Services() {
-		if svc.Name == name {
-			return "http://" + svc.Addr, nil
-		}
-	}
-	return "", fmt.Errorf("there is no service %q", name)
 }

@@ -9,22 +9,23 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/cli"
 	"github.com/converge-dev/converge/services/payment"
 )
 
 // correctLedger has payment post what a person has decided of the ledger. Sent again with the id that it printed, nothing is posted again.
-func correctLedger(ctx context.Context, c *call) error {
-	transfer := c.flags.String("transfer", "", "the transfer that lacks an entry (default: the correction is a transfer of its own, and names both sides)")
-	debit := c.flags.String("debit", "", "whose account is debited; with -transfer only where it lacks a debit")
-	credit := c.flags.String("credit", "", "whose account is credited; with -transfer only where it lacks a credit")
-	amount := c.flags.Int64("amount", 0, "in minor units")
-	currency := c.flags.String("currency", "", "of the amount and the accounts, such as EUR")
-	order := c.flags.String("order", "", "the order that it is about; without -transfer")
-	note := c.flags.String("note", "", "why; it is kept")
-	id := c.flags.String("id", "", "the correction's id, to send one again (default: a new one)")
-	dry := c.flags.Bool("dry-run", false, "print what would be posted, and post nothing")
-	url := c.flags.String("url", "", "URL of payment (default: where it listens unless told otherwise)")
-	if err := c.parse(0, 0); err != nil {
+func correctLedger(ctx context.Context, c *cli.Call) error {
+	transfer := c.Flags.String("transfer", "", "the transfer that lacks an entry (default: the correction is a transfer of its own, and names both sides)")
+	debit := c.Flags.String("debit", "", "whose account is debited; with -transfer only where it lacks a debit")
+	credit := c.Flags.String("credit", "", "whose account is credited; with -transfer only where it lacks a credit")
+	amount := c.Flags.Int64("amount", 0, "in minor units")
+	currency := c.Flags.String("currency", "", "of the amount and the accounts, such as EUR")
+	order := c.Flags.String("order", "", "the order that it is about; without -transfer")
+	note := c.Flags.String("note", "", "why; it is kept")
+	id := c.Flags.String("id", "", "the correction's id, to send one again (default: a new one)")
+	dry := c.Flags.Bool("dry-run", false, "print what would be posted, and post nothing")
+	url := c.Flags.String("url", "", "URL of payment (default: where it listens unless told otherwise)")
+	if err := c.Parse(0, 0); err != nil {
 		return err
 	}
 	body := map[string]any{"amount": *amount, "currency": *currency, "note": *note, "by": operator("converge ledger correct"), "dryRun": *dry}
@@ -53,7 +54,7 @@ func correctLedger(ctx context.Context, c *call) error {
 		}
 		body["correctionId"] = fresh
 	}
-	base, err := addressOf("payment", *url)
+	base, err := c.URL("payment", *url)
 	if err != nil {
 		return err
 	}
@@ -62,10 +63,10 @@ func correctLedger(ctx context.Context, c *call) error {
 		want, done = http.StatusOK, "would be posted"
 	}
 	var record payment.CorrectionRecord
-	if err := ask(ctx, http.MethodPost, base+"/ledger/corrections", body, want, &record); err != nil {
+	if err := cli.Ask(ctx, http.MethodPost, base+"/ledger/corrections", body, want, &record); err != nil {
 		return fmt.Errorf("correction %s: %w", body["correctionId"], err)
 	}
-	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "TRANSFER\tACCOUNT\tAMOUNT\tKIND")
 	for _, e := range record.Entries {
 		fmt.Fprintf(table, "%s\t%s\t%d %s\t%s\n", record.TransferID, e.AccountID, e.Amount, record.Currency, e.Kind)
@@ -73,6 +74,6 @@ func correctLedger(ctx context.Context, c *call) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "Correction %s %s.\n", record.ID, done)
+	_, err = fmt.Fprintf(c.Out, "Correction %s %s.\n", record.ID, done)
 	return err
 }

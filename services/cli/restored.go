@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/converge-dev/converge/pkg/cli"
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
@@ -14,27 +15,27 @@ import (
 var identified = []string{"order", "inventory", "payment", "profile"}
 
 // restored tells a service that its database was restored from an older copy.
-func restored(ctx context.Context, c *call) error {
-	url := c.flags.String("url", "", "URL of the service (default: where it listens unless told otherwise)")
-	if err := c.parseAfter(1); err != nil {
+func restored(ctx context.Context, c *cli.Call) error {
+	url := c.Flags.String("url", "", "URL of the service (default: where it listens unless told otherwise)")
+	if err := c.ParseAfter(1); err != nil {
 		return err
 	}
-	name := c.flags.Arg(0)
+	name := c.Flags.Arg(0)
 	if !slices.Contains(identified, name) {
 		return fmt.Errorf("%q cannot be told; %s can", name, strings.Join(identified, ", "))
 	}
-	base, err := addressOf(name, *url)
+	base, err := c.URL(name, *url)
 	if err != nil {
 		return err
 	}
 	var was, is facts.Identity
-	if err := ask(ctx, http.MethodGet, base+"/facts/identity", nil, http.StatusOK, &was); err != nil {
+	if err := cli.Ask(ctx, http.MethodGet, base+"/facts/identity", nil, http.StatusOK, &was); err != nil {
 		return fmt.Errorf("restored %s: %w", name, err)
 	}
-	if err := ask(ctx, http.MethodPost, base+"/restored", map[string]any{"seen": was.Epoch}, http.StatusOK, &is); err != nil {
+	if err := cli.Ask(ctx, http.MethodPost, base+"/restored", map[string]any{"seen": was.Epoch}, http.StatusOK, &is); err != nil {
 		return fmt.Errorf("restored %s: %w", name, err)
 	}
-	_, err = fmt.Fprintf(c.out, "%s: epoch %d. Its versions are beyond those that were published before. The checker repairs nothing until somebody has looked "+
+	_, err = fmt.Fprintf(c.Out, "%s: epoch %d. Its versions are beyond those that were published before. The checker repairs nothing until somebody has looked "+
 		"(converge check) and confirmed it (converge check -confirm).\n", name, is.Epoch)
 	return err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/cli"
 	"github.com/converge-dev/converge/services/order"
 )
 
@@ -24,23 +25,20 @@ const (
 )
 
 // watchOrder prints what happens to an order until it has settled.
-func watchOrder(ctx context.Context, c *call) error {
-	url := c.flags.String("url", "", "URL of the order service (default: where it listens unless told otherwise)")
-	if len(c.args) > 0 && !strings.HasPrefix(c.args[0], "-") { // order watch ID -url URL reads as well as the other way round
-		c.args = append(c.args[1:len(c.args):len(c.args)], c.args[0])
-	}
-	if err := c.parse(1, 1); err != nil {
+func watchOrder(ctx context.Context, c *cli.Call) error {
+	url := c.Flags.String("url", "", "URL of the order service (default: where it listens unless told otherwise)")
+	if err := c.ParseAfter(1); err != nil {
 		return err
 	}
-	id, err := uuid.Parse(c.flags.Arg(0))
+	id, err := uuid.Parse(c.Flags.Arg(0))
 	if err != nil {
-		return fmt.Errorf("%q is no order's id, which is a UUID", c.flags.Arg(0))
+		return fmt.Errorf("%q is no order's id, which is a UUID", c.Flags.Arg(0))
 	}
-	base, err := addressOf("order", *url)
+	base, err := c.URL("order", *url)
 	if err != nil {
 		return err
 	}
-	w := watch{url: base + "/orders/" + id.String() + "/events", out: c.out}
+	w := watch{url: base + "/orders/" + id.String() + "/events", out: c.Out}
 	for {
 		settled, err := w.follow(ctx)
 		switch {
@@ -142,7 +140,7 @@ func refusal(url string, res *http.Response) error {
 	if err != nil {
 		return err
 	}
-	err = refused(url, res.Status, answer)
+	err = cli.Refusal(url, res.Status, answer)
 	if res.StatusCode < http.StatusInternalServerError {
 		err = fmt.Errorf("%w: %w", errRefused, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -35,6 +36,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 
 type stack struct {
 	getenv func(string) string
+	guests []string          // databases for services that run elsewhere
 	set    map[string]string // what the services get on top of the environment
 	out    io.Writer
 	stops  []func() error // of the embedded servers, in order of start
@@ -58,6 +60,7 @@ func run(ctx context.Context, getenv func(string) string, out, errOut io.Writer)
 	for _, svc := range system.Services() {
 		addrs = append(addrs, s.Addr(strings.ToUpper(svc.Name)+"_ADDR", svc.Addr, "where "+svc.Name+" serves HTTP"))
 	}
+	st.guests = readGuests(s)
 	s.String("KAFKA_BROKERS", "", "host:port of a broker to use in place of the embedded one, or several with commas between them")
 	for _, svc := range system.Services() {
 		s.URL(databaseURL(svc), "", "a database to use in place of one on the embedded server", "postgres", "postgresql")
@@ -125,7 +128,24 @@ func (st *stack) lookup(name string) string {
 	return st.getenv(name)
 }
 
-// startPostgres starts one server with a database and a role for each service that was not given a URL.
+// guestName is what PostgreSQL, a URL and a setting's name all take as it is.
+var guestName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+
+// readGuests reads which further databases there are to be.
+func readGuests(s *app.Settings) []string {
+	const setting = "STACK_DATABASES"
+	names := s.List(setting, nil, "further databases on the embedded server, each with a role of its name, for services that run elsewhere: names with commas between them")
+	for i, name := range names {
+		ours := slices.ContainsFunc(system.Services(), func(svc system.Service) bool { return svc.Name == name })
+		if !guestName.MatchString(name) || name == "postgres" || ours || slices.Contains(names[:i], name) {
+			s.Reject(setting, "names of small letters, digits and _, such as shipping,loyalty, each once, and none of a service that runs here")
+			return nil
+		}
+	}
+	return names
+}
+
+// startPostgres starts one server with a database and a role for each service that was not given a URL, and for each guest.
 func (st *stack) startPostgres(ctx context.Context, cfg embedded.PostgresConfig) error {
 	var missing []system.Service
 	for _, svc := range system.Services() {
@@ -133,7 +153,7 @@ func (st *stack) startPostgres(ctx context.Context, cfg embedded.PostgresConfig)
 			missing = append(missing, svc)
 		}
 	}
-	if len(missing) == 0 {
+	if len(missing) == 0 && len(st.guests) == 0 {
 		fmt.Fprintln(st.out, "PostgreSQL  as given by *_DATABASE_URL")
 		return nil
 	}
@@ -149,7 +169,18 @@ func (st *stack) startPostgres(ctx context.Context, cfg embedded.PostgresConfig)
 		}
 		names = append(names, svc.Name)
 	}
-	fmt.Fprintln(st.out, "PostgreSQL ", "127.0.0.1:"+strconv.Itoa(pg.Port()), " databases:", strings.Join(names, ", "))
+	guests := make([]string, len(st.guests)) // lines for a shell
+	for i, name := range st.guests {
+		url, err := pg.Database(ctx, name)
+		if err != nil {
+			return err
+		}
+		guests[i] = "export " + strings.ToUpper(name) + "_DATABASE_URL='" + url + "'"
+	}
+	fmt.Fprintln(st.out, "PostgreSQL ", "127.0.0.1:"+strconv.Itoa(pg.Port()), " databases:", strings.Join(append(names, st.guests...), ", "))
+	for _, line := range guests {
+		fmt.Fprintln(st.out, line)
+	}
 	return nil
 }
 

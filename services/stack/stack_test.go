@@ -329,7 +329,7 @@ func TestTakenPort(t *testing.T) {
 
 // Wrong settings are told at once, all together, before anything is started.
 func TestWrongSettings(t *testing.T) {
-	wrong := map[string]string{"STACK_POSTGRES_PORT": "x", "ORDER_ADDR": "nowhere", "PAYMENT_DATABASE_URL": "mysql://payment"}
+	wrong := map[string]string{"STACK_DATABASES": "loyalty,order", "STACK_POSTGRES_PORT": "x", "ORDER_ADDR": "nowhere", "PAYMENT_DATABASE_URL": "mysql://payment"}
 	env := maps.Clone(wrong)
 	env["STACK_DIR"] = filepath.Join(t.TempDir(), "data")
 	var out, errOut output

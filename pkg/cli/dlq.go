@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,29 +13,24 @@ import (
 
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/services/system"
 )
 
-// deadLetterTopics are those of all consumer groups, or of one.
-func deadLetterTopics(group string) ([]string, error) {
-	specs, err := saga.Topics(1, system.Choreography()...)
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, s := range specs {
-		if strings.HasSuffix(s.Name, saga.DeadLetterTopic("")) {
-			all = append(all, s.Name)
-		}
-	}
-	if group == "" {
-		return all, nil
+// deadLetterTopics are those of all consumer groups that have one, or of one group. The broker knows them: a service need not be compiled in.
+func deadLetterTopics(ctx context.Context, client *broker.Client, group string) ([]string, error) {
+	all, err := saga.DeadLetterTopics(ctx, client)
+	if err != nil || group == "" {
+		return all, err
 	}
 	topic := saga.DeadLetterTopic(group)
 	if !slices.Contains(all, topic) {
-		return nil, fmt.Errorf("no consumer group %q; the dead letter topics are %s", group, strings.Join(all, ", "))
+		return nil, noSuchGroup(group, "the dead letter topics", all)
 	}
 	return []string{topic}, nil
+}
+
+// noSuchGroup is the error of a consumer group that is not there, with what is.
+func noSuchGroup(group, what string, there []string) error {
+	return fmt.Errorf("no consumer group %q; %s are %s", group, what, cmp.Or(strings.Join(there, ", "), "none"))
 }
 
 // allLetters reads the topics from their beginnings. What somebody else has put there has no Group.
@@ -57,22 +53,22 @@ func allLetters(ctx context.Context, client *broker.Client, topics []string) (le
 
 func place(r broker.Record) string { return fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset) }
 
-func dlqList(ctx context.Context, c *call) error {
-	group := c.flags.String("group", "", "only this consumer group's")
-	every := c.flags.Bool("all", false, "those that were dealt with, too")
-	if err := c.parse(0, 0); err != nil {
+func dlqList(ctx context.Context, c *Call) error {
+	group := c.Flags.String("group", "", "only this consumer group's")
+	every := c.Flags.Bool("all", false, "those that were dealt with, too")
+	if err := c.Parse(0, 0); err != nil {
 		return err
 	}
-	topics, err := deadLetterTopics(*group)
-	if err != nil {
-		return err
-	}
-	client, err := c.connect(ctx)
+	client, err := c.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	topics, err := deadLetterTopics(ctx, client, *group)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "DEAD LETTER\tKEY\tFROM\tATTEMPTS\tWHEN\tREASON")
 	if err := saga.KeepLetters(ctx, client, topics...); err != nil {
 		return err
@@ -85,7 +81,7 @@ func dlqList(ctx context.Context, c *call) error {
 		return err
 	}
 	if len(letters) == 0 {
-		fmt.Fprintln(c.out, map[bool]string{true: "No dead letters.", false: "No dead letters wait."}[*every])
+		fmt.Fprintln(c.Out, map[bool]string{true: "No dead letters.", false: "No dead letters wait."}[*every])
 		return nil
 	}
 	for _, d := range letters {
@@ -126,37 +122,37 @@ func find(ctx context.Context, client *broker.Client, at string) (saga.DeadLette
 	return saga.DeadLetter{}, fmt.Errorf("there is no dead letter %s", at)
 }
 
-func dlqShow(ctx context.Context, c *call) error {
-	if err := c.parse(1, 1); err != nil {
+func dlqShow(ctx context.Context, c *Call) error {
+	if err := c.Parse(1, 1); err != nil {
 		return err
 	}
-	client, err := c.connect(ctx)
+	client, err := c.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	d, err := find(ctx, client, c.flags.Arg(0))
+	d, err := find(ctx, client, c.Flags.Arg(0))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "key: %s\n", d.Record.Key)
+	fmt.Fprintf(c.Out, "key: %s\n", d.Record.Key)
 	for _, h := range d.Record.Headers {
-		fmt.Fprintf(c.out, "%s: %s\n", h.Key, h.Value)
+		fmt.Fprintf(c.Out, "%s: %s\n", h.Key, h.Value)
 	}
-	_, err = fmt.Fprintf(c.out, "\n%s\n", d.Record.Value)
+	_, err = fmt.Fprintf(c.Out, "\n%s\n", d.Record.Value)
 	return err
 }
 
 // chosen are the dead letters at the places that the arguments name, or those of a group that wait.
-func chosen(ctx context.Context, c *call, client *broker.Client, group string) (letters []saga.DeadLetter, err error) {
+func chosen(ctx context.Context, c *Call, client *broker.Client, group string) (letters []saga.DeadLetter, err error) {
 	if group != "" {
-		topics, err := deadLetterTopics(group)
+		topics, err := deadLetterTopics(ctx, client, group)
 		if err != nil {
 			return nil, err
 		}
 		return saga.WaitingLetters(ctx, client, topics...)
 	}
-	for _, at := range c.flags.Args() {
+	for _, at := range c.Flags.Args() {
 		d, err := find(ctx, client, at)
 		if err != nil {
 			return nil, err
@@ -167,16 +163,16 @@ func chosen(ctx context.Context, c *call, client *broker.Client, group string) (
 }
 
 // choose reads which dead letters a command is about.
-func choose(ctx context.Context, c *call) (*broker.Client, []saga.DeadLetter, error) {
-	group := c.flags.String("group", "", "all dead letters of this consumer group that wait")
-	if err := c.parse(0, -1); err != nil {
+func choose(ctx context.Context, c *Call) (*broker.Client, []saga.DeadLetter, error) {
+	group := c.Flags.String("group", "", "all dead letters of this consumer group that wait")
+	if err := c.Parse(0, -1); err != nil {
 		return nil, nil, err
 	}
-	if (*group == "") == (c.flags.NArg() == 0) {
-		c.flags.Usage()
+	if (*group == "") == (c.Flags.NArg() == 0) {
+		c.Flags.Usage()
 		return nil, nil, ErrUsage
 	}
-	client, err := c.connect(ctx)
+	client, err := c.Connect(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,7 +184,7 @@ func choose(ctx context.Context, c *call) (*broker.Client, []saga.DeadLetter, er
 	return client, letters, nil
 }
 
-func dlqRedrive(ctx context.Context, c *call) error {
+func dlqRedrive(ctx context.Context, c *Call) error {
 	client, letters, err := choose(ctx, c)
 	if err != nil {
 		return err
@@ -202,12 +198,12 @@ func dlqRedrive(ctx context.Context, c *call) error {
 			failed = append(failed, fmt.Errorf("redrive %s: %w", place(letters[i].Record), err))
 			continue
 		}
-		fmt.Fprintf(c.out, "%s -> %s\n", place(letters[i].Record), letters[i].Topic)
+		fmt.Fprintf(c.Out, "%s -> %s\n", place(letters[i].Record), letters[i].Topic)
 	}
 	return errors.Join(failed...)
 }
 
-func dlqPass(ctx context.Context, c *call) error {
+func dlqPass(ctx context.Context, c *Call) error {
 	client, letters, err := choose(ctx, c)
 	if err != nil {
 		return err
@@ -217,7 +213,7 @@ func dlqPass(ctx context.Context, c *call) error {
 		return err
 	}
 	for _, d := range letters {
-		fmt.Fprintf(c.out, "%s passed\n", place(d.Record))
+		fmt.Fprintf(c.Out, "%s passed\n", place(d.Record))
 	}
 	return nil
 }
