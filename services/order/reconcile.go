@@ -76,9 +76,14 @@ func (p Progress) reconcile(h held, reason, by string, at time.Time) (Progress, 
 	if undo {
 		p.Reason = ""
 		p = p.because(reason, by)
-		p = p.noting(at, event.OrderCancelRequested.Name(), reason)
+		p = p.noting(reconciled(at, is, event.OrderCancelRequested.Name(), reason, by))
 	}
-	return p.noting(at, eventReconciled, reason+" ("+by+")"), true
+	return p.noting(reconciled(at, is, eventReconciled, reason+" ("+by+")", by)), true
+}
+
+// reconciled is a line of history that somebody's comparison brought about.
+func reconciled(at time.Time, is Status, name, detail, by string) Entry {
+	return Entry{At: at, Status: is, Event: name, Detail: detail, Code: event.CodeReconciled, Parameters: event.Parameters{"by": by}}
 }
 
 // because is the progress with a reason, in case that it has none.

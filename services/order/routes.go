@@ -53,7 +53,7 @@ func refunded(e event.PaymentRefundedV1) news {
 }
 
 func notRefunded(e event.PaymentRefundFailedV1) news {
-	return news{order: e.OrderID, undoes: true, detail: e.Error}
+	return news{order: e.OrderID, undoes: true, detail: e.Error, code: e.Code, parameters: e.Parameters}
 }
 
 func released(e event.InventoryReleasedV1) news {

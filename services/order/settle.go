@@ -34,6 +34,7 @@ func lock(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]*locke
 		o := &lockedOrder{}
 		err := row.Scan(&o.id, &o.createdAt, &o.Status, &o.Reason, &o.ReasonCode, &o.ReasonParameters, &o.History, &o.SettledAt)
 		o.was = o.Status
+		o.codeHistory()
 		return o, err
 	})
 	if err != nil {

@@ -64,8 +64,14 @@ func get(ctx context.Context, db *pgxpool.Pool, id uuid.UUID) (o Order, ok bool,
 
 func scanOrder(row pgx.CollectableRow) (o Order, err error) {
 	err = row.Scan(orderFields(&o)...)
-	o.Compensations = o.compensations()
+	o.complete()
 	return o, err
+}
+
+// complete adds what follows from what is stored.
+func (o *Order) complete() {
+	o.codeHistory()
+	o.Compensations = o.compensations()
 }
 
 // orderFields are where the columns go.
@@ -108,7 +114,7 @@ func list(ctx context.Context, db *pgxpool.Pool, f filter) (page []Order, next u
 	rows, _ := db.Query(ctx, query, args...) // the error surfaces in the collector
 	page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Order, err error) {
 		err = row.Scan(append(orderFields(&o), &edge)...)
-		o.Compensations = o.compensations()
+		o.complete()
 		return o, err
 	})
 	if err != nil {

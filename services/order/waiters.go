@@ -200,6 +200,7 @@ func (all *waiters) look(ctx context.Context, db *pgxpool.Pool) error {
 	var p Progress
 	rows, _ := db.Query(ctx, lookSQL, ids, lines) // the error surfaces in the reader
 	if _, err := pgx.ForEachRow(rows, []any{&id, &p.Status, &p.Reason, &p.ReasonCode, &p.ReasonParameters, &p.History, &p.SettledAt}, func() error {
+		p.codeHistory()
 		all.tell(id, p)
 		p = Progress{} // what was told is kept by others
 		return nil
