@@ -141,6 +141,7 @@ func TestPlanted(t *testing.T) {
 	t.Run("every repair is on record", s.repairsOnRecord)
 	t.Run("two checkers", func(t *testing.T) { s.twoCheckers(t, g, repairable, orders) })
 	t.Run("the operator's command", func(t *testing.T) { s.checkCommand(t, g, orders[confirmed].next()) })
+	t.Run("what somebody knows of", func(t *testing.T) { s.acknowledgeCommand(t, g) })
 	t.Run("an event that cannot leave", func(t *testing.T) { s.stuckOutbox(t, g) })
 	t.Run("a dead letter", s.deadLettersWait)
 }
