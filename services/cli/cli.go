@@ -50,7 +50,7 @@ func commands() []command {
 			"check", "[-order ID | -since TIME | -full] [-repair] [-confirm] [-url URL] [-all] [-json]",
 			"check that order, inventory and payment agree; exit code 1 when something is found that nobody has acknowledged", check,
 		},
-		{"restored", "order|inventory|payment|profile [-url URL]", "say that a service's database was restored from an older copy", restored},
+		{"restored", "order|inventory|payment|profile [-url URL]", "say that a service's database was restored from an older copy, and have it publish what it holds now", restored},
 		{"ledger correct", "[-transfer ID] [-debit ACCOUNT] [-credit ACCOUNT] -amount N -currency EUR -note TEXT [-order ID] [-id ID] [-dry-run] [-url URL]", "post what a person has decided: move money, or add the entry that a transfer lacks", correctLedger},
 		{"dlq list", "[-group GROUP] [-all]", "list the dead letters that wait: where they lie, where they come from, why", dlqList},
 		{"dlq show", "TOPIC/PARTITION/OFFSET", "print one dead letter with its headers and value", dlqShow},
