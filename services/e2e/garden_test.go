@@ -20,7 +20,10 @@ func (s *spine) garden(t *testing.T) *garden {
 		return db
 	}
 	g := &garden{T: t, order: open("order"), inventory: open("inventory"), payment: open("payment"), product: s.product(t, 1000), user: unique("gardener")}
-	s.deposit(t, g.user, 1_000_000, "EUR")
+	g.shelves = [2]string{s.product(t, 100), s.product(t, 100)}
+	for _, currency := range []string{"EUR", "USD", "CHF"} {
+		s.deposit(t, g.user, 1_000_000, currency)
+	}
 	return g
 }
 
