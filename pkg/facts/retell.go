@@ -45,8 +45,8 @@ type (
 func (s Retelling) Register(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "tell-again", Method: http.MethodPost, Path: "/told-again", Summary: "Publish what is here once more, a page at a time",
-		Description: "For read sides that have heard something else, as after a restore: first POST /restored, so that what is told now is newer than what they have heard. " +
-			"Who has heard the same already changes nothing by it.",
+		Description: "For read sides that have heard something else, as after a restore: first POST /restored, so that what is told now " +
+			"is newer than what they have heard. Who has heard the same already changes nothing by it.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, s.retell)
 }

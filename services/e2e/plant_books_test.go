@@ -1,28 +1,29 @@
 package e2e_test
 
-// booksPlants are disagreements that are no order's, in what the ledger and the movements of stock keep. They are planted together with those that the same
-// repairs are for.
+// booksPlants are disagreements that are no order's, in what the ledger and the movements of stock keep. Each is planted together
+// with those whose repairs meet its own.
 func booksPlants() []planted {
-	money := []string{"balance-mismatch", "charge-without-payment", "entries-mismatch", "payment-mismatch", "transfer-mismatch", "transfer-unbalanced"}
-	stock := []string{"confirmed-not-reserved", "reserved-wrong-items", "stock-mismatch"}
 	done := "DONE"
 	return []planted{
 		{
-			name: "the record of a deposit is lost", kinds: []string{"transfer-mismatch"}, repair: done, beside: money,
+			name: "the record of a deposit is lost", kinds: []string{"transfer-mismatch"},
+			repair: done, beside: []string{"balance-mismatch"},
 			plant: func(g *garden, _ order) string {
 				g.exec(g.payment, `DELETE FROM transfers WHERE to_account = $1 AND currency = 'EUR'`, g.user)
 				return g.user
 			},
 		},
 		{
-			name: "the balance of a further account was changed by hand", kinds: []string{"balance-mismatch"}, repair: done, beside: money,
+			name: "the balance of a further account was changed by hand", kinds: []string{"balance-mismatch"},
+			repair: done, beside: []string{"transfer-mismatch", "transfer-unbalanced"},
 			plant: func(g *garden, _ order) string {
 				g.exec(g.payment, `UPDATE accounts SET balance = balance + 7 WHERE id = $1`, g.user+"\tUSD")
 				return g.user
 			},
 		},
 		{
-			name: "an entry names another as the other side", kinds: []string{"entries-mismatch"}, repair: "NONE", beside: money,
+			name: "an entry names another as the other side", kinds: []string{"entries-mismatch"},
+			repair: "NONE", beside: []string{"charge-without-payment", "transfer-unbalanced"},
 			plant: func(g *garden, _ order) string {
 				g.exec(g.payment, `UPDATE entries SET counterparty = counterparty || 'x' WHERE account_id = $1 AND kind = 'deposit'`, g.user+"\tCHF")
 				return g.user
@@ -32,14 +33,16 @@ func booksPlants() []planted {
 			},
 		},
 		{
-			name: "units were put on the shelf by hand", kinds: []string{"stock-mismatch"}, repair: done, beside: stock,
+			name: "units were put on the shelf by hand", kinds: []string{"stock-mismatch"},
+			repair: done, beside: []string{"reserved-wrong-items", "stock-mismatch"},
 			plant: func(g *garden, _ order) string {
 				g.exec(g.inventory, `UPDATE products SET stock = stock + 1, available = available + 1 WHERE id = $1`, g.shelves[0])
 				return g.shelves[0]
 			},
 		},
 		{
-			name: "a count is there twice", kinds: []string{"stock-mismatch"}, repair: done, beside: stock,
+			name: "a count is there twice", kinds: []string{"stock-mismatch"},
+			repair: done, beside: []string{"stock-mismatch"},
 			plant: func(g *garden, _ order) string {
 				g.exec(g.inventory, `INSERT INTO movements (product_id, n, id, kind, units, delta, stock, note)
 					SELECT product_id, max(n) + 1, uuidv7(), 'count', max(stock), 0, max(stock), 'planted' FROM movements WHERE product_id = $1 GROUP BY 1`, g.shelves[1])

@@ -61,18 +61,21 @@ func (s *spine) restoredIsFound(t *testing.T, g *garden) {
 	put(old)
 	shows(old)
 	was := []string{
-		read[string](t, profiles, `SELECT user_id, to_jsonb(p)::text FROM profiles p`)[user], read[string](t, g.inventory, `SELECT id, to_jsonb(p)::text FROM products p`)[product],
+		read[string](t, profiles, `SELECT user_id, to_jsonb(p)::text FROM profiles p`)[user],
+		read[string](t, g.inventory, `SELECT id, to_jsonb(p)::text FROM products p`)[product],
 	}
 	put(lost)
 	shows(lost, old)
 	g.exec(profiles, `DELETE FROM profiles WHERE user_id = $1`, user)
 	g.exec(profiles, `INSERT INTO profiles SELECT * FROM jsonb_populate_record(NULL::profiles, $1::text::jsonb)`, was[0])
-	g.exec(g.inventory, `UPDATE products p SET (name, version, updated_at) = (SELECT name, version, updated_at FROM jsonb_populate_record(NULL::products, $1::text::jsonb)) WHERE id = $2`, was[1], product)
+	g.exec(g.inventory, `UPDATE products p SET (name, version, updated_at) = (
+		SELECT name, version, updated_at FROM jsonb_populate_record(NULL::products, $1::text::jsonb)) WHERE id = $2`, was[1], product)
 	s.converge(t, "rebuild", "search", "-url", s.url("search"))
 	shows(lost, old) // the topics have nothing else
 
 	for service := range said {
-		if out := s.converge(t, "restored", service, "-url", s.url(service)); !strings.Contains(out, service+" has published ") || !strings.Contains(out, service+": epoch 2.") {
+		if out := s.converge(t, "restored", service, "-url", s.url(service)); !strings.Contains(out, service+" has published ") ||
+			!strings.Contains(out, service+": epoch 2.") {
 			t.Errorf("converge restored %s says\n%s", service, out)
 		}
 	}

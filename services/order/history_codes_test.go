@@ -46,13 +46,16 @@ func TestHistoryHasCodes(t *testing.T) {
 		}
 	}
 	refuse := func(id uuid.UUID, text string, code event.Code, p event.Parameters) saga.Out {
-		return saga.New(t.Context(), event.InventoryReservationFailed, id.String(), event.InventoryReservationFailedV1{OrderID: id, Error: text, Code: code, Parameters: p})
+		return saga.New(t.Context(), event.InventoryReservationFailed, id.String(),
+			event.InventoryReservationFailedV1{OrderID: id, Error: text, Code: code, Parameters: p})
 	}
 	unpaid := func(id uuid.UUID) saga.Out {
-		return saga.New(t.Context(), event.PaymentFailed, id.String(), event.PaymentFailedV1{OrderID: id, Error: "u-1 is declined", Code: event.CodeDeclined, Parameters: event.Parameters{"userId": "u-1"}})
+		return saga.New(t.Context(), event.PaymentFailed, id.String(),
+			event.PaymentFailedV1{OrderID: id, Error: "u-1 is declined", Code: event.CodeDeclined, Parameters: event.Parameters{"userId": "u-1"}})
 	}
 	owed := func(id uuid.UUID) saga.Out {
-		return saga.New(t.Context(), event.PaymentRefundFailed, id.String(), event.PaymentRefundFailedV1{OrderID: id, Error: "frozen", Code: event.CodeAccountFrozen, Parameters: event.Parameters{"account": "m"}})
+		return saga.New(t.Context(), event.PaymentRefundFailed, id.String(),
+			event.PaymentRefundFailedV1{OrderID: id, Error: "frozen", Code: event.CodeAccountFrozen, Parameters: event.Parameters{"account": "m"}})
 	}
 	for name, tc := range map[string]struct {
 		happens func(uuid.UUID)
@@ -93,8 +96,8 @@ func TestHistoryThatAnEarlierVersionWrote(t *testing.T) {
 	o := c.placed(t, draft("u-1"))
 	sagatest.Deliver(t, c.db, choreography(c.metrics), completed(t, o.ID))
 	c.cancelled(t, o.ID)
-	if _, err := c.db.Exec(t.Context(), `UPDATE orders SET history = (SELECT jsonb_agg(line - 'code' - 'parameters' ORDER BY n) FROM jsonb_array_elements(history) WITH ORDINALITY AS t (line, n))
-		WHERE id = $1`, o.ID); err != nil {
+	if _, err := c.db.Exec(t.Context(), `UPDATE orders SET history = (SELECT jsonb_agg(line - 'code' - 'parameters' ORDER BY n)
+		FROM jsonb_array_elements(history) WITH ORDINALITY AS t (line, n)) WHERE id = $1`, o.ID); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"order.created  ", "payment.completed  ", "order.cancel.requested cancelled-by-user "}

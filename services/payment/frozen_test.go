@@ -36,11 +36,13 @@ func TestFrozenFurtherAccount(t *testing.T) {
 	b.deliver(reserved(t, 3, "ada", 10))
 	want(t, Completed, b.payments()[order(3)].Status)
 	refused := event.PaymentFailedV1{
-		OrderID: order(4), Error: "account ada in USD is frozen", Code: event.CodeAccountFrozen, Parameters: event.Parameters{"accountId": "ada", "currency": "USD"},
+		OrderID: order(4), Error: "account ada in USD is frozen",
+		Code: event.CodeAccountFrozen, Parameters: event.Parameters{"accountId": "ada", "currency": "USD"},
 	}
 	want(t, refused, sagatest.Decode(t, event.PaymentFailed, b.deliver(reservedIn(t, "USD", 4, "ada", 10))[0]))
-	if status, answer := request(t, api, http.MethodPost, "/transfers", `{"transferId": "`+id(9)+`", "from": "ada", "to": "merchant.USD", "amount": 1, "currency": "USD"}`); status != http.StatusConflict ||
-		answer["type"] != web.TypePrefix+accountFrozen {
+	status, answer := request(t, api, http.MethodPost, "/transfers",
+		`{"transferId": "`+id(9)+`", "from": "ada", "to": "merchant.USD", "amount": 1, "currency": "USD"}`)
+	if status != http.StatusConflict || answer["type"] != web.TypePrefix+accountFrozen {
 		t.Errorf("a transfer: %d %v", status, answer)
 	}
 
