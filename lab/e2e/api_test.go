@@ -27,6 +27,7 @@ type (
 		draft
 		Status    string     `json:"status"`
 		Reason    string     `json:"reason"`
+		Code      string     `json:"reasonCode"`
 		History   []entry    `json:"history"`
 		CreatedAt time.Time  `json:"createdAt"`
 		SettledAt *time.Time `json:"settledAt"`
@@ -43,6 +44,7 @@ type (
 		Status string    `json:"status"`
 		Event  string    `json:"event"`
 		Detail string    `json:"detail"`
+		Code   string    `json:"code"`
 	}
 	product struct {
 		Stock     int64 `json:"stock"`

@@ -117,3 +117,31 @@ func (s *spine) twoCheckers(t *testing.T, g *garden, set []planted, orders map[s
 		}
 	}
 }
+
+// acknowledgeCommand has the operator acknowledge what is found at a user's further account, whose name has a tab, as a check prints it, and take it back.
+func (s *spine) acknowledgeCommand(t *testing.T, g *garden) {
+	g.T = t
+	user := unique("user")
+	for _, currency := range []string{"EUR", "USD"} {
+		s.deposit(t, user, 100, currency)
+	}
+	g.exec(g.payment, `UPDATE accounts SET balance = balance + 7 WHERE id = $1`, user+"\tUSD")
+	s.finds(t, []string{"balance-mismatch"})
+	said := func(found bool, says string, args ...string) {
+		t.Helper()
+		out, err := s.command(t, append(args, "-url", s.url("checker"))...)
+		if errors.Is(err, cli.ErrFound) != found || err != nil && !found || !strings.Contains(out, says) {
+			t.Errorf("converge %q: %v, says\n%s\nwant %q", args, err, out, says)
+		}
+	}
+	at := user + `\tUSD`
+	said(true, "balance-mismatch  "+at+"  ", "check")
+	said(false, "balance-mismatch at "+at+" is acknowledged until ", "check", "ack", "balance-mismatch", at, "-note", "being looked into")
+	said(false, "balance-mismatch  "+at+"  ", "check", "acks")
+	said(false, ": being looked into", "check") // and nobody is alarmed
+	said(false, "balance-mismatch at "+at+" is not acknowledged", "check", "unack", "balance-mismatch", at)
+	said(true, "balance-mismatch  "+at+"  ", "check")
+	said(false, "Nothing is acknowledged.", "check", "acks")
+	s.repaired(t)
+	s.clean(t)
+}

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"net/http"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,10 +20,9 @@ func (s *spine) garden(t *testing.T) *garden {
 		return db
 	}
 	g := &garden{T: t, order: open("order"), inventory: open("inventory"), payment: open("payment"), product: s.product(t, 1000), user: unique("gardener")}
-	a, err := request(t.Context(), http.MethodPost, s.url("payment")+"/deposits",
-		map[string]any{"depositId": oldID(), "accountId": g.user, "amount": 1_000_000, "currency": "EUR"})
-	if err != nil || a.status != http.StatusCreated {
-		t.Fatalf("deposit: %d %s %v", a.status, a.body, err)
+	g.shelves = [2]string{s.product(t, 100), s.product(t, 100)}
+	for _, currency := range []string{"EUR", "USD", "CHF"} {
+		s.deposit(t, g.user, 1_000_000, currency)
 	}
 	return g
 }

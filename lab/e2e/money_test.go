@@ -58,6 +58,36 @@ func merchantIsFrozen(t *testing.T, s *spine) {
 	}
 }
 
+// Of a user with accounts in two currencies one is frozen alone: orders in it are refused, with the code of that, and the others are paid.
+func furtherAccountIsFrozen(t *testing.T, s *spine) {
+	tea, user := s.product(t, 10), unique("user")
+	order := func(currency string) order {
+		d := cart(user, tea, 1, 2500)
+		d.Currency = currency
+		return s.place(t, d)
+	}
+	paid := func(currency string) {
+		t.Helper()
+		s.settled(t, order(currency).ID, confirmed, "order.created", "payment.completed")
+	}
+	paid("EUR")
+	paid("USD")
+	s.freeze(t, user, true, "USD")
+	paid("EUR")
+	o := s.settled(t, order("USD").ID, cancelled, "order.created", "inventory.released", "payment.failed")
+	i := slices.IndexFunc(o.History, func(e entry) bool { return e.Event == "payment.failed" })
+	if o.Code != "account-frozen" || o.History[i].Code != "account-frozen" || o.Reason != "account "+user+" in USD is frozen" {
+		t.Errorf("it is cancelled as %q (%s), after %+v", o.Code, o.Reason, o.History)
+	}
+	s.freeze(t, user, false, "USD")
+	paid("USD")
+	for currency, want := range map[string]int64{"EUR": opening - 2*2500, "USD": opening - 2*2500} {
+		if a, err := fetch[account](t.Context(), s.url("payment")+"/accounts/"+user+"?currency="+currency); err != nil || a.Balance != want {
+			t.Errorf("in %s: %+v, %v, want %d", currency, a, err, want)
+		}
+	}
+}
+
 // A user who cancels gets everything back, however far the order was.
 func ordersAreCancelled(t *testing.T, s *spine) {
 	const orders = 30
@@ -114,9 +144,23 @@ func (s *spine) cancel(t testing.TB, o order) order {
 	return o
 }
 
-func (s *spine) freeze(t testing.TB, account string, frozen bool) {
+// deposit puts money into a user's account, and opens it if need be.
+func (s *spine) deposit(t testing.TB, user string, amount int64, currency string) {
 	t.Helper()
-	a, err := request(t.Context(), http.MethodPut, s.url("payment")+"/accounts/"+account+"/frozen", map[string]any{"frozen": frozen})
+	a, err := request(t.Context(), http.MethodPost, s.url("payment")+"/deposits", map[string]any{"depositId": oldID(), "accountId": user, "amount": amount, "currency": currency})
+	if err != nil || a.status != http.StatusCreated {
+		t.Fatalf("deposit: %d %s %v", a.status, a.body, err)
+	}
+}
+
+// freeze freezes all accounts of an owner, or thaws them; with a currency only the further one in it.
+func (s *spine) freeze(t testing.TB, account string, frozen bool, currency ...string) {
+	t.Helper()
+	path := "/accounts/" + account + "/frozen"
+	if len(currency) > 0 {
+		path += "?currency=" + currency[0]
+	}
+	a, err := request(t.Context(), http.MethodPut, s.url("payment")+path, map[string]any{"frozen": frozen})
 	if err != nil || a.status != http.StatusOK {
 		t.Fatalf("freeze %s: %d %s %v", account, a.status, a.body, err)
 	}

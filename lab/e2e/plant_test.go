@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +20,15 @@ type planted struct {
 	plant  func(g *garden, o order) (at string)
 	repair string // how it ends: DONE, or that it is left to a person
 	undo   func(g *garden, at string)
+	beside []string // the kinds of others that it is planted together with; nil: all
+}
+
+// meets tells whether both are planted together, too.
+func (p planted) meets(o planted) bool {
+	takes := func(p, o planted) bool {
+		return p.beside == nil || slices.ContainsFunc(o.kinds, func(kind string) bool { return slices.Contains(p.beside, kind) })
+	}
+	return takes(p, o) && takes(o, p)
 }
 
 // garden is the databases to plant in.
@@ -26,6 +36,7 @@ type garden struct {
 	*testing.T
 	order, inventory, payment *pgxpool.Pool
 	product, user             string
+	shelves                   [2]string // further products
 }
 
 func (g *garden) exec(db *pgxpool.Pool, sql string, args ...any) {
@@ -73,7 +84,7 @@ INSERT INTO pending (account_id, amount) SELECT account_id, amount FROM entry`
 
 func plants() []planted {
 	done := "DONE"
-	return []planted{
+	return append(booksPlants(), []planted{
 		{
 			name: "stock was given back", kinds: []string{"confirmed-not-reserved"}, base: confirmed, repair: done,
 			plant: func(g *garden, o order) string { g.exec(g.inventory, dropSQL, o.ID); return o.ID },
@@ -242,5 +253,5 @@ func plants() []planted {
 				return o.ID
 			},
 		},
-	}
+	}...)
 }

@@ -27,6 +27,7 @@ func TestSpine(t *testing.T) {
 		{name: "a request sent again is one order", run: requestSentAgain},
 		{name: "orders are cancelled", run: ordersAreCancelled},
 		{name: "a frozen merchant pays back when it is thawed", run: merchantIsFrozen},
+		{name: "one of a user's accounts is frozen", run: furtherAccountIsFrozen},
 		{name: "what is told can be found and counted", run: readsFollow},
 		{name: "events follow the contract", run: eventsFollowTheContract},
 		{name: "300 orders at once", run: manyOrdersAtOnce},

@@ -169,7 +169,7 @@ func (w *walk) plant(t *testing.T, g ground) (p *planting, ok bool) {
 	t.Helper()
 	p = &planting{ground: g}
 	p.before = w.pick(t, g)
-	if p.before == nil || slices.ContainsFunc(unripe, func(one pass) bool { return one.of(g, p.before) }) {
+	if p.before == nil {
 		return nil, false
 	}
 	switch g.op {
@@ -300,6 +300,9 @@ func (w *walk) putBack(t *testing.T, p *planting) {
 	t.Helper()
 	if p.op == "copy" {
 		w.exec(p.db, `DELETE FROM `+p.table+` t WHERE `+p.same(1), text(p.after))
+		if p.table == "products" { // the schema has given it a movement
+			w.exec(p.db, `DELETE FROM movements WHERE product_id = $1`, p.after["id"])
+		}
 		return
 	}
 	there := func(row map[string]any) bool {

@@ -36,7 +36,7 @@ func TestWalk(t *testing.T) {
 		for _, g := range shuffled(w.random, grounds) {
 			p, ok := w.plant(t, g)
 			if !ok {
-				tally["refused by the database, or not to be planted"]++
+				tally["refused by the database"]++
 				continue
 			}
 			tally["planted"]++

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 // The cluster tells its groups, and how far each is: what it has committed counts, and where it has never been all there is.

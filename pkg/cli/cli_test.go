@@ -15,9 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/converge-dev/converge/pkg/broker"
-	"github.com/converge-dev/converge/pkg/brokertest"
 	"github.com/converge-dev/converge/pkg/cli"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
 func TestMain(m *testing.M) { brokertest.Main(m) }

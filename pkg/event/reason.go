@@ -16,7 +16,7 @@ const (
 	CodeDeclined            Code = "declined"             // userId, or amount, limit
 	CodeNotAUsersAccount    Code = "not-a-users-account"  // accountId
 	CodeInsufficientBalance Code = "insufficient-balance" // accountId, wanted, available
-	CodeAccountFrozen       Code = "account-frozen"       // accountId
+	CodeAccountFrozen       Code = "account-frozen"       // accountId; currency: of a further account
 	CodeCurrencyMismatch    Code = "currency-mismatch"    // accountId, currency: the payment's
 	CodeNoCharge            Code = "no-charge"            // the ledger has none
 	CodeDecidedByOperator   Code = "decided-by-operator"

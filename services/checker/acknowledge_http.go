@@ -18,7 +18,7 @@ type (
 		Body struct {
 			Kind    Kind      `json:"kind" pattern:"^[a-z][a-z-]{0,62}$" patternDescription:"a finding's kind, such as paid-wrong-amount" example:"paid-wrong-amount"`
 			OrderID uuid.UUID `json:"orderId,omitzero" doc:"the order that it was found at"`
-			Subject string    `json:"subject,omitempty" maxLength:"256" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of up to 256 characters without control characters" doc:"what else it was found at"`
+			Subject string    `json:"subject,omitempty" maxLength:"256" doc:"what else it was found at, as the finding has it: that of a user's further account has a tab before the currency"`
 			Note    string    `json:"note" minLength:"1" maxLength:"500" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 500 characters without control characters" doc:"what is known of it" example:"the bank looks into it"`
 			Until   time.Time `json:"until" doc:"until then it alarms nobody" example:"2126-11-25T00:00:00Z"`
 			By      string    `json:"by,omitempty" maxLength:"100" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of up to 100 characters without control characters" doc:"who says so"`

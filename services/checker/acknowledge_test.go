@@ -1,9 +1,11 @@
 package checker
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -105,4 +108,51 @@ func TestAcknowledgementsAPI(t *testing.T) {
 	ask(http.MethodDelete, "/acknowledgements/"+id, "", 200, `"withdrawn":true`)
 	ask(http.MethodDelete, "/acknowledgements/"+id, "", 200, `"withdrawn":false`)
 	ask(http.MethodDelete, "/acknowledgements/x", "", 422, "path.id")
+}
+
+// Whatever text a finding's subject is, it can be acknowledged and taken back: of a user's further account it has a tab.
+func TestAcknowledgeAnySubject(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := recordsIn(t)
+	b.cfg.Acknowledged = r.acknowledged
+	server := web.New(web.Config{Service: "checker"})
+	(&handlers{records: r}).register(server.API)
+	subjects := []string{"ada\tUSD", `ada\tUSD`, "ada in USD", "line\r\nbreak", "\x1b[31m", "a\u0085\u202e", " \u00a0x"}
+	for _, subject := range subjects {
+		b.rules[payments] = append(b.rules[payments], facts.Breach{Kind: string(BalanceMismatch), Subject: subject, Detail: "planted"})
+	}
+	for _, subject := range subjects {
+		body, err := json.Marshal(map[string]any{"kind": BalanceMismatch, "subject": subject, "note": "known", "until": "2126-01-01T00:00:00Z"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(method, path string, body []byte) (a Acknowledgement) {
+			t.Helper()
+			req := httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body))
+			req.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			server.ServeHTTP(w, req)
+			if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != http.StatusOK {
+				t.Fatalf("%s of %q: %d %s %v", method, subject, w.Code, w.Body, err)
+			}
+			return a
+		}
+		knows := func(want ...string) {
+			t.Helper()
+			var known []string
+			for _, f := range b.check(Request{}).Findings {
+				if f.Acknowledged != nil {
+					known = append(known, f.Subject)
+				}
+			}
+			if !slices.Equal(known, want) {
+				t.Errorf("acknowledged are %q, want %q", known, want)
+			}
+		}
+		a := ask(http.MethodPost, "/acknowledgements", body)
+		knows(subject)
+		ask(http.MethodDelete, "/acknowledgements/"+a.ID.String(), nil)
+		knows()
+	}
 }

@@ -254,14 +254,6 @@ func (r *repairer) recount(ctx context.Context, service int, path string) (out R
 	return out, after
 }
 
-// subject is what a finding is about.
-func (f Finding) subject() string {
-	if f.OrderID != uuid.Nil {
-		return f.OrderID.String()
-	}
-	return f.Subject
-}
-
 const maxReason = 256 // characters that services take as a reason
 
 // clip makes a text fit to be a reason.

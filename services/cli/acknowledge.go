@@ -8,22 +8,12 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/converge-dev/converge/pkg/cli"
 	"github.com/converge-dev/converge/pkg/clock"
 	"github.com/converge-dev/converge/services/checker"
 )
 
-// placeOf is where a finding was made: an order, or what else it is about.
-func placeOf(f checker.Finding) string {
-	if f.OrderID != uuid.Nil {
-		return f.OrderID.String()
-	}
-	return f.Subject
-}
-
-// acknowledge says that somebody knows of a finding.
+// acknowledge says that somebody knows of a finding, named as a check prints it.
 func acknowledge(ctx context.Context, c *cli.Call) error {
 	note := c.Flags.String("note", "", "what is known of it")
 	until := c.Flags.String("until", "168h", "until when it alarms nobody: a time such as 2026-11-25T00:00:00Z, or a duration such as 48h")
@@ -46,11 +36,11 @@ func acknowledge(ctx context.Context, c *cli.Call) error {
 		return err
 	}
 	var a checker.Acknowledgement
-	body := map[string]any{"kind": c.Flags.Arg(0), "subject": c.Flags.Arg(1), "note": *note, "until": end, "by": whoAmI()}
+	body := map[string]any{"kind": c.Flags.Arg(0), "subject": checker.ParseSubject(c.Flags.Arg(1)), "note": *note, "until": end, "by": whoAmI()}
 	if err := cli.Ask(ctx, http.MethodPost, base+"/acknowledgements", body, http.StatusOK, &a); err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
-	_, err = fmt.Fprintf(c.Out, "%s at %s is acknowledged until %s\n", a.Kind, a.Subject, a.Until.Format(time.RFC3339))
+	_, err = fmt.Fprintf(c.Out, "%s at %s is acknowledged until %s\n", a.Kind, checker.PrintSubject(a.Subject), a.Until.Format(time.RFC3339))
 	return err
 }
 
@@ -71,7 +61,7 @@ func listAcknowledged(ctx context.Context, c *cli.Call) error {
 	table := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "FOUND\tAT\tUNTIL\tBY\tNOTE")
 	for _, a := range all {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", a.Kind, a.Subject, a.Until.Format(time.RFC3339), a.By, a.Note)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", a.Kind, checker.PrintSubject(a.Subject), a.Until.Format(time.RFC3339), a.By, a.Note)
 	}
 	return table.Flush()
 }
@@ -86,7 +76,7 @@ func withdraw(ctx context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	kind, subject := c.Flags.Arg(0), c.Flags.Arg(1)
+	kind, subject := c.Flags.Arg(0), checker.ParseSubject(c.Flags.Arg(1))
 	for _, a := range all {
 		if string(a.Kind) == kind && a.Subject == subject {
 			var out struct{ Withdrawn bool }
@@ -95,7 +85,7 @@ func withdraw(ctx context.Context, c *cli.Call) error {
 			}
 		}
 	}
-	_, err = fmt.Fprintf(c.Out, "%s at %s is not acknowledged\n", kind, subject)
+	_, err = fmt.Fprintf(c.Out, "%s at %s is not acknowledged\n", kind, checker.PrintSubject(subject))
 	return err
 }
 

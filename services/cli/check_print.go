@@ -73,12 +73,12 @@ func printFindings(w io.Writer, found []checker.Finding) error {
 		if a := f.Acknowledged; a != nil {
 			text += fmt.Sprintf("; acknowledged until %s by %s: %s", a.Until.Format(time.RFC3339), a.By, a.Note)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Kind, cell(placeOf(f)), cell(f.Detail), cell(text))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Kind, f.Place(), cell(f.Detail), cell(text))
 	}
 	return table.Flush()
 }
 
-// cell is a text that stays in its column: a user's further account has a tab before its currency.
+// cell is a text for people that stays in its column: a user's further account has a tab before its currency.
 func cell(text string) string { return strings.ReplaceAll(text, "\t", " in ") }
 
 // repairText says what is to be done, or was, in few words.

@@ -52,7 +52,7 @@ func TestPrintCheck(t *testing.T) {
 	further := record(1, 0)
 	further.Findings[0].Subject, further.Findings[0].Detail = "ada\tUSD", "ada\tUSD has less"
 	var table strings.Builder
-	if err := printCheck(&table, further, false); err != nil || !strings.Contains(table.String(), "  ada in USD  ada in USD has less  would recount") {
+	if err := printCheck(&table, further, false); err != nil || !strings.Contains(table.String(), `  ada\tUSD  ada in USD has less  would recount`) {
 		t.Errorf("a further account: %v\n%s", err, table.String())
 	}
 	r := record(1, 0)

@@ -41,7 +41,7 @@ func tool() cli.Tool {
 		},
 		{
 			Name: "restored", Args: "order|inventory|payment|profile [-url URL]", Run: restored,
-			Help: "say that a service's database was restored from an older copy",
+			Help: "say that a service's database was restored from an older copy, and have it publish what it holds now",
 		},
 		{
 			Name: "ledger correct", Run: correctLedger,

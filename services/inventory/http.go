@@ -28,6 +28,8 @@ type Product struct {
 	Version   int64     `json:"version" doc:"of what product.updated tells: it grows when the product is set, its stock moves, it is sold out or in stock again"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
+
+	Description string `json:"description,omitempty" example:"For four cups." doc:"absent where there is none"`
 }
 
 // updated is what is told of the product.
@@ -59,6 +61,8 @@ type (
 			Price    int64  `json:"price" minimum:"0" maximum:"1000000000000" doc:"of one unit, in minor units" example:"1999"`
 			Currency string `json:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"EUR" doc:"ISO 4217"`
 			Stock    *int64 `json:"stock,omitempty" minimum:"0" maximum:"1000000000000" doc:"units that a new product begins with, none if it is not given; movements change the stock from then on" example:"100"`
+
+			Description string `json:"description,omitempty" maxLength:"2000" example:"For four cups." doc:"a change without one takes away the one there was"`
 		}
 	}
 	listInput struct {
@@ -93,7 +97,7 @@ func register(api huma.API, db *pgxpool.Pool, relay *outbox.Relay) {
 	h := handlers{db, relay}
 	huma.Register(api, huma.Operation{
 		OperationID: "put-product", Method: http.MethodPut, Path: "/products/{id}", Summary: "Create a product or change it",
-		Description: "Sets name, price and currency. A change names in If-Match the product that it replaces, and fails with 412 when another has changed these since; without If-Match it fails " +
+		Description: "Sets name, description, price and currency, all of them: a description that is not given is empty from then on. A change names in If-Match the product that it replaces, and fails with 412 when another has changed these since; without If-Match it fails " +
 			"with 428. The stock is set only when the product is created: to change it, POST a movement. A request that is sent again, because its answer was lost, changes nothing more.",
 		Errors: []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{
@@ -124,7 +128,7 @@ func (h handlers) put(ctx context.Context, in *putInput) (*productOutput, error)
 	if err != nil {
 		return nil, err
 	}
-	d, said := Draft{Name: in.Body.Name, Price: in.Body.Price, Currency: in.Body.Currency}, in.Body.Stock != nil
+	d, said := Draft{Name: in.Body.Name, Description: in.Body.Description, Price: in.Body.Price, Currency: in.Body.Currency}, in.Body.Stock != nil
 	if said {
 		d.Stock = *in.Body.Stock
 	}

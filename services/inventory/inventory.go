@@ -34,10 +34,11 @@ type Line struct {
 
 // Draft is what a product is set to.
 type Draft struct {
-	Name     string
-	Price    int64 // of one unit, in minor units
-	Currency string
-	Stock    int64 // units that a new product begins with; movements change them
+	Name        string
+	Description string // empty: none
+	Price       int64  // of one unit, in minor units
+	Currency    string
+	Stock       int64 // units that a new product begins with; movements change them
 }
 
 // putVerdict is what becomes of a write of a product.
@@ -53,10 +54,10 @@ const (
 )
 
 // judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what another has written.
-// A condition is about what is replaced, name, price and currency: an order or a movement in between does not fail it. Who sends a request
+// A condition is about what is replaced, name, description, price and currency: an order or a movement in between does not fail it. Who sends a request
 // again, because its answer was lost, names the stock that the product began with, opening, or the one that it has.
 func judge(now Product, exists bool, d Draft, said bool, opening int64, c web.Condition) putVerdict {
-	same := now.Name == d.Name && now.Price == d.Price && now.Currency == d.Currency
+	same := now.Name == d.Name && now.Description == d.Description && now.Price == d.Price && now.Currency == d.Currency
 	switch {
 	case !exists && !c.Named:
 		return create
@@ -76,14 +77,18 @@ func judge(now Product, exists bool, d Draft, said bool, opening int64, c web.Co
 	return conflict
 }
 
-// etag differs whenever the product does: in its version, or in when its units moved last. It begins with what stands for name, price and
-// currency alone.
+// etag differs whenever the product does: in its version, or in when its units moved last. It begins with what stands for name,
+// description, price and currency alone.
 func (p Product) etag() string {
 	return p.etagOfDraft() + strconv.FormatInt(p.Version, 36) + "-" + strconv.FormatInt(p.UpdatedAt.UnixMicro(), 36) + `"`
 }
 
 func (p Product) etagOfDraft() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", p.Price, p.Currency, p.Name))
+	draft := fmt.Appendf(nil, "%d %s %s", p.Price, p.Currency, p.Name)
+	if p.Description != "" { // without one it is the ETag that a process of an earlier version gives
+		draft = fmt.Appendf(draft, "\x00%s", p.Description) // a name has no NUL
+	}
+	sum := sha256.Sum256(draft)
 	return fmt.Sprintf(`"%x-`, sum[:8])
 }
 

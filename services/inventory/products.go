@@ -18,13 +18,13 @@ import (
 // These are the statements behind the API. Each is one row and a transaction of its own, with the event that tells of it, so
 // it can stand in no one's way for longer than a moment.
 const (
-	productColumns = `id, name, price, currency, stock, available, reserved, version, created_at, updated_at`
+	productColumns = `id, name, description, price, currency, stock, available, reserved, version, created_at, updated_at`
 
 	// The schema gives a new product its first movement.
-	createProductSQL = `INSERT INTO products (id, name, price, currency, stock, available, reserved) VALUES ($1, $2, $3, $4, $5, $5, 0)
+	createProductSQL = `INSERT INTO products (id, name, price, currency, stock, available, reserved, description) VALUES ($1, $2, $3, $4, $5, $5, 0, $6)
 ON CONFLICT DO NOTHING RETURNING ` + productColumns
 
-	changeProductSQL = `UPDATE products SET name = $2, price = $3, currency = $4, version = version + 1, updated_at = now()
+	changeProductSQL = `UPDATE products SET name = $2, price = $3, currency = $4, description = $5, version = version + 1, updated_at = now()
 WHERE id = $1 RETURNING ` + productColumns
 
 	findProductSQL = `SELECT ` + productColumns + ` FROM products WHERE id = $1`
@@ -53,9 +53,9 @@ func put(ctx context.Context, db *pgxpool.Pool, id string, d Draft, said bool, c
 			}
 			ok := true
 			if v == create {
-				p, ok, err = one[Product](ctx, tx, createProductSQL, id, d.Name, d.Price, d.Currency, d.Stock)
+				p, ok, err = one[Product](ctx, tx, createProductSQL, id, d.Name, d.Price, d.Currency, d.Stock, d.Description)
 			} else {
-				p, _, err = one[Product](ctx, tx, changeProductSQL, id, d.Name, d.Price, d.Currency)
+				p, _, err = one[Product](ctx, tx, changeProductSQL, id, d.Name, d.Price, d.Currency, d.Description)
 			}
 			if again = err == nil && !ok; err != nil || !ok {
 				return err

@@ -23,6 +23,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			facts.Server{
 				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules, Restored: facts.RaiseVersions("products"),
 			}.Register(rt.Web.API)
+			facts.Retelling{DB: rt.Pool, Page: retell, Wake: rt.Relay.Wake}.Register(rt.Web.API)
 			return nil
 		},
 	})

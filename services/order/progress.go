@@ -40,6 +40,9 @@ type Entry struct {
 	Status Status    `json:"status" enum:"PENDING,CONFIRMED,CANCELLING,CANCELLED" doc:"the order's status from then on"`
 	Event  string    `json:"event" example:"payment.completed"`
 	Detail string    `json:"detail,omitempty"`
+
+	Code       event.Code       `json:"code,omitempty" example:"out-of-stock" doc:"the reason in the detail for programs; none where the detail is no reason, or was told before there were codes"`
+	Parameters event.Parameters `json:"parameters,omitempty" doc:"what the code is about"`
 }
 
 // stamp is a time as the database keeps it, in microseconds.
@@ -55,6 +58,11 @@ type outcome struct {
 
 	code       event.Code // of the reason
 	parameters event.Parameters
+}
+
+// line is the history's line of it, as of an order's status.
+func (n outcome) line(at time.Time, is Status) Entry {
+	return Entry{At: at, Status: is, Event: n.event, Detail: n.detail, Code: n.code, Parameters: n.parameters}
 }
 
 // apply returns the progress after the outcome, in a history of its own, and what the outcome did to it.
@@ -85,7 +93,7 @@ func (p Progress) apply(n outcome, at time.Time) (Progress, effect) {
 		}
 		n.detail = fmt.Sprintf("too late, the order is %s: %s", p.Status, n.detail)
 	}
-	p = p.noting(at, n.event, n.detail)
+	p = p.noting(n.line(at, p.Status))
 	if p.unwound(at) {
 		did = settled
 	}
@@ -106,13 +114,29 @@ func (p Progress) cancel(reason string, code event.Code, at time.Time) (Progress
 		return p, false
 	}
 	p.Reason, p.ReasonCode, p.ReasonParameters = reason, code, nil
-	return p.noting(at, event.OrderCancelRequested.Name(), reason), true
+	return p.noting(Entry{At: at, Status: p.Status, Event: event.OrderCancelRequested.Name(), Detail: reason, Code: code}), true
 }
 
 // noting is the progress with one more line of history.
-func (p Progress) noting(at time.Time, event, detail string) Progress {
-	p.History = append(slices.Clip(p.History), Entry{At: at, Status: p.Status, Event: event, Detail: detail})
+func (p Progress) noting(e Entry) Progress {
+	p.History = append(slices.Clip(p.History), e)
 	return p
+}
+
+// codeHistory gives the line that tells why the order was cancelled the order's own code, if it has none. Lines of earlier versions have none, and a
+// process of an earlier version writes a history anew without those that it does not know.
+func (p *Progress) codeHistory() {
+	if p.ReasonCode == "" {
+		return
+	}
+	for i := range p.History {
+		if e := &p.History[i]; e.Detail == p.Reason && (e.Status == Cancelled || e.Status == Cancelling) {
+			if e.Code == "" {
+				e.Code, e.Parameters = p.ReasonCode, p.ReasonParameters
+			}
+			return
+		}
+	}
 }
 
 // unwound makes a CANCELLING order CANCELLED, as of the last line of its history, when all that was done for it is undone.

@@ -66,9 +66,14 @@ func (p Progress) reconcile(c comparison, at time.Time) (Progress, bool) {
 	}
 	if is != Confirmed && was != Cancelling {
 		p.Reason = ""
-		p = p.because(c).noting(at, event.OrderCancelRequested.Name(), c.reason)
+		p = p.because(c).noting(c.line(at, is, event.OrderCancelRequested.Name(), c.reason))
 	}
-	return p.noting(at, eventReconciled, c.reason+" ("+c.by+")"), true
+	return p.noting(c.line(at, is, eventReconciled, c.reason+" ("+c.by+")")), true
+}
+
+// line is a line of history that the comparison brought about.
+func (c comparison) line(at time.Time, is Status, name, detail string) Entry {
+	return Entry{At: at, Status: is, Event: name, Detail: detail, Code: event.CodeReconciled, Parameters: event.Parameters{"by": c.by}}
 }
 
 // because is the progress with the comparison as its reason, if it has none.

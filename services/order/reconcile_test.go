@@ -65,9 +65,13 @@ func (c client) topics(t *testing.T) (topics []string) {
 func TestReconcileProgress(t *testing.T) {
 	t.Parallel()
 	one := at(1)
-	misled := []Entry{{at(0), Confirmed, "payment.refunded", ""}, {at(0), Confirmed, "inventory.released", ""}}
-	asked := func(is Status) Entry { return Entry{one, is, "order.cancel.requested", "looked at"} }
-	found := func(is Status) Entry { return Entry{one, is, "order.reconciled", "looked at (the test)"} }
+	misled := []Entry{line(at(0), Confirmed, "payment.refunded", ""), line(at(0), Confirmed, "inventory.released", "")}
+	asked := func(is Status) Entry {
+		return coded(line(one, is, "order.cancel.requested", "looked at"), event.CodeReconciled, event.Parameters{"by": "the test"})
+	}
+	found := func(is Status) Entry {
+		return coded(line(one, is, "order.reconciled", "looked at (the test)"), event.CodeReconciled, event.Parameters{"by": "the test"})
+	}
 	for name, tc := range map[string]struct {
 		from Progress
 		held held

@@ -53,7 +53,7 @@ func refunded(e event.PaymentRefundedV1) outcome {
 }
 
 func notRefunded(e event.PaymentRefundFailedV1) outcome {
-	return outcome{order: e.OrderID, undoes: true, detail: e.Error}
+	return outcome{order: e.OrderID, undoes: true, detail: e.Error, code: e.Code, parameters: e.Parameters}
 }
 
 func released(e event.InventoryReleasedV1) outcome {

@@ -69,8 +69,14 @@ func get(ctx context.Context, db *pgxpool.Pool, id uuid.UUID) (o Order, ok bool,
 
 func scanOrder(row pgx.CollectableRow) (o Order, err error) {
 	err = row.Scan(orderFields(&o)...)
-	o.Compensations = o.compensations()
+	o.complete()
 	return o, err
+}
+
+// complete adds what follows from what is stored.
+func (o *Order) complete() {
+	o.codeHistory()
+	o.Compensations = o.compensations()
 }
 
 // orderFields are where the columns go.
@@ -113,7 +119,7 @@ func list(ctx context.Context, db *pgxpool.Pool, f filter) (page []Order, next u
 	rows, _ := db.Query(ctx, query, args...) // the error surfaces in the collector
 	page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Order, err error) {
 		err = row.Scan(append(orderFields(&o), &edge)...)
-		o.Compensations = o.compensations()
+		o.complete()
 		return o, err
 	})
 	if err != nil {
@@ -149,6 +155,7 @@ func lock(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) (map[uuid.UUID]*locke
 		o := &lockedOrder{}
 		err := row.Scan(&o.id, &o.createdAt, &o.Status, &o.Reason, &o.ReasonCode, &o.ReasonParameters, &o.History, &o.SettledAt)
 		o.was = o.Status
+		o.codeHistory()
 		return o, err
 	})
 	if err != nil {
@@ -233,6 +240,7 @@ func progressSince(ctx context.Context, db *pgxpool.Pool, ids []uuid.UUID, lines
 	var p Progress
 	rows, _ := db.Query(ctx, progressSinceSQL, ids, lines) // the error surfaces in the reader
 	_, err := pgx.ForEachRow(rows, []any{&id, &p.Status, &p.Reason, &p.ReasonCode, &p.ReasonParameters, &p.History, &p.SettledAt}, func() error {
+		p.codeHistory()
 		found(id, p)
 		p = Progress{} // found may keep what it got
 		return nil

@@ -41,7 +41,8 @@ type (
 	}
 	freezeInput struct {
 		AccountPath
-		Body struct {
+		Currency string `query:"currency" pattern:"^[A-Z]{3}$" patternDescription:"a currency of three capital letters, such as EUR" example:"USD" doc:"only a user's further account in it; without it all of the owner's accounts"`
+		Body     struct {
 			Frozen bool `json:"frozen" doc:"true: the accounts refuse debits"`
 		}
 	}
@@ -138,8 +139,9 @@ func (h *handlers) register(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "freeze-account", Method: http.MethodPut, Path: "/accounts/{id}/frozen", Summary: "Freeze an owner's accounts, or thaw them",
 		Description: "All of a user's accounts, those too that are opened later. They refuse debits: orders of a frozen user fail, and a frozen merchant pays nothing back until it is thawed. " +
-			"The answer is the account that was opened first.",
-		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
+			"With a currency, only the account in it, which must not be the one that was opened first: that one speaks for all. One that is frozen with all is thawed with all: else it is a 409 of the type " +
+			"all-or-none. The answer is the account in the currency; without one, the account that was opened first.",
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
 	}, h.freeze)
 	huma.Register(api, huma.Operation{
 		OperationID: "transfer", Method: http.MethodPost, Path: "/transfers", Summary: "Move money between two accounts", DefaultStatus: http.StatusCreated,
@@ -240,16 +242,22 @@ func (h *handlers) entries(ctx context.Context, in *entriesInput) (*entriesOutpu
 }
 
 func (h *handlers) freeze(ctx context.Context, in *freezeInput) (*accountOutput, error) {
-	ok, err := freezeAccounts(ctx, h.db, in.ID, in.Body.Frozen)
+	ok, err := freezeAccounts(ctx, h.db, in.ID, in.Currency, in.Body.Frozen)
 	if err != nil {
 		return nil, web.Fault(ctx, err)
 	}
-	if !ok {
-		return nil, noAccount(in.ID, "")
-	}
-	a, _, err := findAccount(ctx, h.db, in.ID, "")
-	if err != nil {
+	a, found, err := findAccount(ctx, h.db, in.ID, in.Currency)
+	switch {
+	case err != nil:
 		return nil, web.Fault(ctx, err)
+	case !found:
+		return nil, noAccount(in.ID, in.Currency)
+	case !ok && a.Frozen && !in.Body.Frozen:
+		return nil, web.Problem(http.StatusConflict, "all-or-none", "All or none",
+			fmt.Sprintf("account %s in %s is frozen with all of %s's: thaw them all, without a currency", in.ID, in.Currency, in.ID))
+	case !ok:
+		return nil, web.Problem(http.StatusConflict, "all-or-none", "All or none",
+			fmt.Sprintf("account %s in %s was opened first, and speaks for all of %s's: freeze or thaw them all, without a currency", in.ID, in.Currency, in.ID))
 	}
 	return &accountOutput{Status: http.StatusOK, Body: a}, nil
 }

@@ -14,7 +14,7 @@ type Account struct {
 	Currency      string    `json:"currency" example:"EUR" doc:"ISO 4217"`
 	Balance       int64     `json:"balance" doc:"in minor units" example:"4200"`
 	MayGoNegative bool      `json:"mayGoNegative" doc:"true of where money comes from, and of where it waits until somebody knows whose it is"`
-	Frozen        bool      `json:"frozen" doc:"a frozen account refuses debits; all of a user's accounts are frozen, or none is"`
+	Frozen        bool      `json:"frozen" doc:"a frozen account refuses debits: it was frozen alone, or with all of its owner's"`
 	CreatedAt     time.Time `json:"createdAt"`
 }
 
@@ -111,7 +111,7 @@ const (
 
 	ownerColumn = `split_part(a.id, E'\t', 1)` // of accounts a; accounts_of_owner is the index by it
 
-	// frozenColumn tells whether an account a is frozen: a user's first one speaks for those that are opened after it.
+	// frozenColumn tells whether an account a is frozen: a user's first one speaks for those that are opened after it. These can be frozen alone, too.
 	frozenColumn = `(a.frozen OR strpos(a.id, E'\t') > 0 AND coalesce((SELECT f.frozen FROM accounts f WHERE f.id = ` + ownerColumn + `), false))`
 )
 

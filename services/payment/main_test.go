@@ -132,7 +132,7 @@ func (b bundle) balance(account string) int64 {
 // freeze freezes or thaws an owner's accounts.
 func (b bundle) freeze(account string, frozen bool) {
 	b.Helper()
-	if ok, err := freezeAccounts(b.Context(), b.db, account, frozen); err != nil || !ok {
+	if ok, err := freezeAccounts(b.Context(), b.db, account, "", frozen); err != nil || !ok {
 		b.Fatalf("freeze %s: found %t, %v", account, ok, err)
 	}
 }

@@ -19,6 +19,10 @@ func (b *books) about(r *Refusal, t Transfer) event.Parameters {
 	switch r.Type {
 	case insufficientBalance:
 		p["wanted"], p["available"] = digits(t.Amount), digits(from.Balance)
+	case accountFrozen:
+		if from.id != t.From { // a further account, which may be frozen alone
+			p["currency"] = from.Currency
+		}
 	case currencyMismatch:
 		if p["currency"] = t.Currency; from != nil && from.Currency == t.Currency {
 			p["accountId"] = t.To

@@ -139,6 +139,10 @@ const (
 
 	freezeAccountsSQL = `UPDATE accounts a SET frozen = $2 WHERE ` + ownerColumn + ` = $1`
 
+	// One that is frozen with all is not thawed alone.
+	freezeFurtherSQL = `UPDATE accounts a SET frozen = $2 WHERE a.id = $1
+AND ($2 OR NOT EXISTS (SELECT FROM accounts f WHERE f.id = ` + ownerColumn + ` AND f.frozen))`
+
 	listEntriesSQL = `SELECT transfer_id, kind, amount, counterparty, created_at, n FROM entries
 WHERE account_id = $1 AND n < $2 ORDER BY n DESC LIMIT $3`
 )
@@ -188,12 +192,16 @@ func (k bank) openAccount(ctx context.Context, db *pgxpool.Pool, key accountKey)
 	return opened, nil
 }
 
-// freezeAccounts freezes or thaws all of an owner's accounts. It returns false where there is none. A debit that is under way is waited for;
-// none begins after it.
-func freezeAccounts(ctx context.Context, db *pgxpool.Pool, owner string, frozen bool) (ok bool, err error) {
+// freezeAccounts freezes or thaws all of an owner's accounts, or the further one in a currency if one is named. It returns false where there is none,
+// or where that one is to be thawed alone while all are frozen. A debit that is under way is waited for; none begins after it.
+func freezeAccounts(ctx context.Context, db *pgxpool.Pool, owner, currency string, frozen bool) (ok bool, err error) {
+	statement, which := freezeAccountsSQL, owner
+	if currency != "" {
+		statement, which = freezeFurtherSQL, furtherID(owner, currency)
+	}
 	var b pgx.Batch
 	b.Queue(lockToFreezeSQL, owner)
-	b.Queue(freezeAccountsSQL, owner, frozen).Exec(func(tag pgconn.CommandTag) error {
+	b.Queue(statement, which, frozen).Exec(func(tag pgconn.CommandTag) error {
 		ok = tag.RowsAffected() > 0
 		return nil
 	})

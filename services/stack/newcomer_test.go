@@ -17,7 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
 var (
