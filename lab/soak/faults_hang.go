@@ -11,18 +11,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/converge-dev/converge/lab/rig"
 )
 
 // blackhole drops every packet to and from a database, without a reset. Connections that were open stay dead when it is over;
 // new ones get through.
 func blackhole(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, error) {
 	gate := c.world.gates[on]
-	n := gate.swallow()
-	defer gate.spit()
+	n := gate.Swallow()
+	defer gate.Spit()
 	if n == 0 {
 		return "", errors.New("there was no connection")
 	}
-	pause(ctx, 20*time.Second)
+	rig.Pause(ctx, 20*time.Second)
 	return fmt.Sprintf("%d connections died", n), nil
 }
 
@@ -43,12 +45,12 @@ func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string
 	if err := w.freezeLocked(ctx, on, i); err != nil {
 		return "", errors.Join(err, w.ready(ctx, i))
 	}
-	pause(ctx, frozen/10)
+	rig.Pause(ctx, frozen/10)
 	query, _, err := w.locked(ctx, on)
-	pause(ctx, frozen*8/10)
+	rig.Pause(ctx, frozen*8/10)
 	_, waiting, waitErr := w.locked(ctx, on)
 	left, idleErr := w.idle(ctx, on, frozen/2)
-	pause(ctx, frozen/10)
+	rig.Pause(ctx, frozen/10)
 	i.Signal(sigCont)
 	note := fmt.Sprintf("after %q; %s later %d held their locks, and %d waited for some", strings.Join(strings.Fields(query), " "), frozen*9/10, left, waiting)
 	return note, errors.Join(err, waitErr, idleErr, w.ready(ctx, i))
@@ -56,22 +58,22 @@ func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string
 
 // freezeLocked stops an instance in a transaction that holds locks. After an error it runs.
 func (w *world) freezeLocked(ctx context.Context, service string, i *instance) error {
-	cutter := w.gates[service].cutter
+	cutter := w.gates[service].Cutter
 	for last := time.After(15 * time.Second); ; {
-		t := cutter.set()
+		t := cutter.Set()
 		select {
-		case <-t.caught:
+		case <-t.Caught:
 			i.Signal(sigStop)
 		case <-last:
-			cutter.release(t)
+			cutter.Release(t)
 			return errors.New("no transaction was caught with locks")
 		case <-ctx.Done():
-			cutter.release(t)
+			cutter.Release(t)
 			return ctx.Err()
 		}
-		pause(ctx, 100*time.Millisecond)
+		rig.Pause(ctx, 100*time.Millisecond)
 		held, err := w.idle(ctx, service, 50*time.Millisecond)
-		cutter.release(t)
+		cutter.Release(t)
 		if err == nil && held > 0 {
 			return nil
 		}
@@ -117,12 +119,12 @@ func slow(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, er
 			for crawl.Err() == nil {
 				if err := drip(crawl, i.Addr, n, &opened); err != nil && crawl.Err() == nil {
 					dropped.Add(1)
-					pause(crawl, time.Second)
+					rig.Pause(crawl, time.Second)
 				}
 			}
 		})
 	}
-	pause(ctx, 15*time.Second)
+	rig.Pause(ctx, 15*time.Second)
 	note := fmt.Sprintf("%d connections, of which the service ended %d", opened.Load(), dropped.Load())
 	began := time.Now()
 	err := c.world.stop(i)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/broker"
 )
@@ -32,13 +33,11 @@ func deleteTopic(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (s
 		return "", err
 	}
 	gone := c.poisons.forgive(on)
-	pause(ctx, between(rnd, time.Second, 2*time.Second))
+	rig.Pause(ctx, between(rnd, time.Second, 2*time.Second))
 	for _, p := range w.brokers {
-		for _, l := range p.all() {
-			l.cut()
-		}
+		p.CutAll()
 	}
-	pause(ctx, between(rnd, 12*time.Second, 14*time.Second))
+	rig.Pause(ctx, between(rnd, 12*time.Second, 14*time.Second))
 	if err := w.recreate(ctx, w.topics[i]); err != nil {
 		return "", err
 	}
@@ -62,7 +61,7 @@ func (w *world) recreate(ctx context.Context, spec broker.TopicSpec) error {
 		if err == nil || ctx.Err() != nil || time.Now().After(last) {
 			return err
 		}
-		pause(ctx, 200*time.Millisecond)
+		rig.Pause(ctx, 200*time.Millisecond)
 	}
 }
 
@@ -73,7 +72,7 @@ func leaderless(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (st
 	if err := srv.Stop(ctx, signal); err != nil {
 		return "", err
 	}
-	pause(ctx, between(rnd, 12*time.Second, 15*time.Second))
+	rig.Pause(ctx, between(rnd, 12*time.Second, 15*time.Second))
 	headless, err := c.world.servers.Leaderless(ctx)
 	if headless == 0 && err == nil {
 		err = errors.New("every partition has a leader")
@@ -92,7 +91,7 @@ func amnesia(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string, 
 	if err != nil {
 		return "", err
 	}
-	pause(ctx, remembered)
+	rig.Pause(ctx, remembered)
 	if err := kafka.Stop(ctx, "SIGKILL"); err != nil {
 		return "", err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/broker"
 )
@@ -111,7 +112,7 @@ func poison(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string,
 			sent++
 			c.poisons.add(p)
 		}
-		pause(ctx, time.Duration(100/max(c.world.opts.Rate, 1)*float64(time.Second)))
+		rig.Pause(ctx, time.Duration(100/max(c.world.opts.Rate, 1)*float64(time.Second)))
 	}
 	return fmt.Sprintf("%d messages", sent), nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/lab/rig"
+	"github.com/converge-dev/converge/lab/soak/proxy"
 )
 
 // ErrViolated says that a promise was not kept. The report tells which.
@@ -44,7 +45,7 @@ func Run(ctx context.Context, opts Options, log io.Writer) (_ *Report, err error
 	say("starting %s, %d × %s and the services", rig.KafkaImage, len(serviceNames()), rig.PostgresImage)
 	w := &world{
 		archived: noFacts(), away: map[string]bool{},
-		opts: opts, gates: map[string]*proxy{}, dbs: map[string]*rig.Server{}, pools: map[string]*pgxpool.Pool{},
+		opts: opts, gates: map[string]*proxy.Proxy{}, dbs: map[string]*rig.Server{}, pools: map[string]*pgxpool.Pool{},
 		running: map[string]*instance{}, second: map[string]*instance{}, peaks: map[string]float64{},
 	}
 	if opts.has("disk-full") {
@@ -110,7 +111,7 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	end := began.Add(w.opts.Duration)
 	say("%s  orders go all the way; faults until %s", began.UTC().Format(time.TimeOnly), end.UTC().Format(time.TimeOnly))
 	unleash(ctx, c, h, say, end)
-	pause(ctx, time.Until(end))
+	rig.Pause(ctx, time.Until(end))
 	stopLoad()
 	select { // what was not answered yet is asked for again
 	case <-placed:
@@ -156,7 +157,7 @@ func (w *world) atWork(ctx context.Context) error {
 		if s.counted > 0 {
 			return nil
 		}
-		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
+		if rig.Pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
 			return fmt.Errorf("no order was confirmed within %s: %s", comeback, s)
 		}
 	}
@@ -183,7 +184,7 @@ func (w *world) examine(ctx context.Context, f *facts, c *calamity, h *history) 
 			explain(ctx, f, w.pools, h.all(), found)
 			return found, ctx.Err()
 		}
-		pause(ctx, 500*time.Millisecond)
+		rig.Pause(ctx, 500*time.Millisecond)
 	}
 }
 

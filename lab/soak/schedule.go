@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/converge-dev/converge/lab/rig"
 )
 
 // schedule decides, by its seed, which faults come together. Every fault comes once before any comes twice.
@@ -84,7 +86,7 @@ func unleash(ctx context.Context, c *calamity, h *history, say func(string, ...a
 		for _, p := range picked {
 			all.Go(func() {
 				if len(picked) > 1 {
-					pause(ctx, p.delay)
+					rig.Pause(ctx, p.delay)
 				}
 				e := Episode{Fault: p.name, On: p.victim, Start: time.Now().UTC()}
 				note, err := p.run(ctx, c, p.victim, rand.New(rand.NewPCG(p.seed, 3)))
@@ -99,6 +101,6 @@ func unleash(ctx context.Context, c *calamity, h *history, say func(string, ...a
 		}
 		all.Wait()
 		// Sometimes the next comes before all are back to work, and sometimes after.
-		pause(ctx, between(s.rnd, 500*time.Millisecond, max(time.Second, c.world.opts.long(10*time.Second))))
+		rig.Pause(ctx, between(s.rnd, 500*time.Millisecond, max(time.Second, c.world.opts.long(10*time.Second))))
 	}
 }

@@ -6,46 +6,20 @@ package naive
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
-	"github.com/converge-dev/converge/pkg/event"
 	"github.com/converge-dev/converge/pkg/inbox"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 )
-
-// prefix keeps the topics apart from the system's own on the same cluster.
-const prefix = "usual."
-
-// The topics of the happy path, which is all that the bench takes.
-var (
-	Created   = prefix + event.OrderCreated.Name()
-	Reserved  = prefix + event.InventoryReserved.Name()
-	Paid      = prefix + event.PaymentCompleted.Name()
-	Confirmed = prefix + event.OrderConfirmed.Name()
-)
-
-// Topics are all that have to exist.
-func Topics() []string { return []string{Created, Reserved, Paid, Confirmed} }
-
-// service is one of the three.
-type service struct {
-	name   string
-	db     *pgxpool.Pool
-	broker string
-}
 
 // Run runs one service with the settings that the system's services have, until ctx ends.
 func Run(ctx context.Context, name string, getenv func(string) string) error {
@@ -100,81 +74,4 @@ func Run(ctx context.Context, name string, getenv func(string) string) error {
 		return err
 	}
 	return nil
-}
-
-// pollEvery is how often the outbox is looked at; most outboxes are polled less often.
-const pollEvery = 100 * time.Millisecond
-
-const (
-	readOutboxSQL   = `SELECT id, topic, key, value, headers FROM outbox ORDER BY id LIMIT 1000`
-	deleteOutboxSQL = `DELETE FROM outbox WHERE id = ANY($1)`
-)
-
-// relay publishes what is in the outbox. It waits for the next poll only when it has found nothing: what came while it
-// published goes at once.
-func (s *service) relay(ctx context.Context) error {
-	w := &kafka.Writer{
-		Addr: kafka.TCP(s.broker), Balancer: kafka.Murmur2Balancer{}, RequiredAcks: kafka.RequireAll,
-		BatchSize: 1000, BatchTimeout: 5 * time.Millisecond,
-	}
-	defer w.Close() //nolint:errcheck // WriteMessages has waited for everything
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		n, err := s.publish(ctx, w)
-		if err != nil {
-			return fmt.Errorf("relay of %s: %w", s.name, err)
-		}
-		if n > 0 {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-func (s *service) publish(ctx context.Context, w *kafka.Writer) (int, error) {
-	rows, err := s.db.Query(ctx, readOutboxSQL)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	var ids []int64
-	var msgs []kafka.Message
-	for rows.Next() {
-		var id int64
-		var m kafka.Message
-		var headers []byte
-		if err := rows.Scan(&id, &m.Topic, &m.Key, &m.Value, &headers); err != nil {
-			return 0, err
-		}
-		m.Headers = []kafka.Header{{Key: "id", Value: headers}}
-		ids, msgs = append(ids, id), append(msgs, m)
-	}
-	if err := rows.Err(); err != nil || len(msgs) == 0 {
-		return 0, err
-	}
-	if err := w.WriteMessages(ctx, msgs...); err != nil {
-		return 0, err
-	}
-	_, err = s.db.Exec(ctx, deleteOutboxSQL, ids)
-	return len(msgs), err
-}
-
-// emit is one event on its way into the outbox. Its id, which consumers deduplicate by, goes where headers are kept.
-type emit struct {
-	topic string
-	id    uuid.UUID
-	key   uuid.UUID
-	value any
-}
-
-const insertOutboxSQL = `INSERT INTO outbox (topic, key, value, headers) VALUES ($1, $2, $3, $4)`
-
-func (e emit) args() ([]any, error) {
-	value, err := json.Marshal(e.value)
-	return []any{e.topic, []byte(e.key.String()), value, e.id.String()}, err
 }

@@ -1,4 +1,4 @@
-package soak
+package proxy
 
 import (
 	"context"
@@ -64,14 +64,14 @@ func TestCutCommitIsDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := db.Config().ConnConfig
-	cutter := &commitCutter{}
-	p, err := newProxy(t.Context(), fmt.Sprintf("%s:%d", cfg.Host, cfg.Port), cutter)
+	cutter := &Cutter{}
+	p, err := New(t.Context(), fmt.Sprintf("%s:%d", cfg.Host, cfg.Port), cutter)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	behind := cfg.Copy()
-	if _, err := fmt.Sscanf(p.addr, "127.0.0.1:%d", &behind.Port); err != nil {
+	if _, err := fmt.Sscanf(p.Addr, "127.0.0.1:%d", &behind.Port); err != nil {
 		t.Fatal(err)
 	}
 	behind.Host, behind.Fallbacks = "127.0.0.1", nil
@@ -102,7 +102,7 @@ func TestCutCommitIsDone(t *testing.T) {
 		if err := commit(t.Context(), conn, 100+n); err != nil { // statements are prepared now
 			t.Fatalf("way %d uncut: %v", n, err)
 		}
-		cutter.wanted.Store(1)
+		cutter.Wanted.Store(1)
 		err = commit(t.Context(), conn, n)
 		if err == nil || !pg.Transient(err) {
 			t.Errorf("way %d: %v, want an error that is transient", n, err)
@@ -112,7 +112,7 @@ func TestCutCommitIsDone(t *testing.T) {
 			t.Errorf("way %d stored %d rows, %v; want 1", n, stored, err)
 		}
 	}
-	if n := cutter.done.Load(); n != 4 {
+	if n := cutter.Done.Load(); n != 4 {
 		t.Errorf("%d commits cut, want 4", n)
 	}
 }
@@ -124,14 +124,14 @@ func TestTrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := db.Config().ConnConfig
-	cutter := &commitCutter{}
-	p, err := newProxy(t.Context(), fmt.Sprintf("%s:%d", cfg.Host, cfg.Port), cutter)
+	cutter := &Cutter{}
+	p, err := New(t.Context(), fmt.Sprintf("%s:%d", cfg.Host, cfg.Port), cutter)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	behind := cfg.Copy()
-	if _, err := fmt.Sscanf(p.addr, "127.0.0.1:%d", &behind.Port); err != nil {
+	if _, err := fmt.Sscanf(p.Addr, "127.0.0.1:%d", &behind.Port); err != nil {
 		t.Fatal(err)
 	}
 	behind.Host, behind.Fallbacks = "127.0.0.1", nil
@@ -146,24 +146,24 @@ func TestTrap(t *testing.T) {
 			return errors.Join(err, tx.QueryRow(t.Context(), `SELECT 1`).Scan(new(int)))
 		})
 	}
-	trap := cutter.set()
+	trap := cutter.Set()
 	if err := transact(`CREATE TABLE other (n int)`); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-trap.caught:
+	case <-trap.Caught:
 		t.Fatal("a transaction that locks no rows is caught")
 	default:
 	}
 	done := make(chan error, 1)
 	go func() { done <- transact(`SELECT n FROM rows FOR UPDATE`) }()
-	<-trap.caught
+	<-trap.Caught
 	var idle int
 	const sql = `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'rows'::regclass AND mode = 'RowShareLock' AND backend_xid IS NOT NULL AND state = 'idle in transaction'`
 	if err := db.QueryRow(t.Context(), sql).Scan(&idle); err != nil || idle != 1 {
 		t.Errorf("%d transactions hold locks and are idle, %v; want 1", idle, err)
 	}
-	cutter.release(trap)
+	cutter.Release(trap)
 	if err := <-done; err != nil {
 		t.Errorf("released, it says %v", err)
 	}

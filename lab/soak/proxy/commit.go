@@ -1,4 +1,4 @@
-package soak
+package proxy
 
 import (
 	"bytes"
@@ -12,10 +12,10 @@ import (
 // connection is.
 type watched struct {
 	*link
-	cutter *commitCutter
+	cutter *Cutter
 	doomed atomic.Bool
 	locks  atomic.Bool // in a transaction that has asked for row locks
-	caught *trap
+	caught *Trap
 
 	inTx    bool                 // between BEGIN and COMMIT
 	dirty   bool                 // a statement that writes runs outside: the next Sync commits it
@@ -35,7 +35,7 @@ const (
 	rollsBack
 )
 
-func (c *commitCutter) watch(l *link) *watched {
+func (c *Cutter) watch(l *link) *watched {
 	w := &watched{link: l, cutter: c, kinds: map[string]statement{}, locking: map[string]bool{}}
 	w.client = frames{startup: true, on: w.asked}
 	w.server = frames{on: w.answered}
@@ -68,7 +68,7 @@ func (w *watched) down() {
 		w.server.feed(buf[:n])
 		if t := w.caught; t != nil {
 			w.caught = nil
-			close(t.caught)
+			close(t.Caught)
 			<-t.released
 		}
 		if !w.doomed.Load() && !w.dead.Load() {

@@ -1,4 +1,4 @@
-package soak
+package proxy
 
 import (
 	"errors"
@@ -45,13 +45,13 @@ func hears(c net.Conn, within time.Duration) error {
 // What a black hole has swallowed hears nothing any more: no answer and no reset, not even when it is over. The same goes for who
 // comes while it is there, and not for who comes after it.
 func TestBlackHole(t *testing.T) {
-	p, err := newProxy(t.Context(), echo(t), &commitCutter{})
+	p, err := New(t.Context(), echo(t), &Cutter{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	connect := func() net.Conn {
-		c, err := net.Dial("tcp", p.addr)
+		c, err := net.Dial("tcp", p.Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestBlackHole(t *testing.T) {
 	if err := hears(before, 5*time.Second); err != nil {
 		t.Fatalf("it is not there: %v", err)
 	}
-	if n := p.swallow(); n != 1 {
+	if n := p.Swallow(); n != 1 {
 		t.Errorf("%d connections are swallowed", n)
 	}
 	silent(before, "from before")
@@ -76,7 +76,7 @@ func TestBlackHole(t *testing.T) {
 	}
 	meanwhile := connect()
 	silent(meanwhile, "from meanwhile")
-	p.spit()
+	p.Spit()
 	if err := hears(connect(), 5*time.Second); err != nil {
 		t.Errorf("a new connection does not get through: %v", err)
 	}
