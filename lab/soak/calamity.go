@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/converge-dev/converge/lab/rig"
 )
 
 const (
@@ -32,3 +34,6 @@ type calamity struct {
 func between(rnd *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(rnd.Int64N(int64(most-least)))
 }
+
+// pause waits, or until ctx ends: a fault has its length, whatever comes of it.
+func pause(ctx context.Context, d time.Duration) { rig.Pause(ctx, d) }

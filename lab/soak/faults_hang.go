@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/converge-dev/converge/lab/rig"
 )
 
 // blackhole drops every packet to and from a database, without a reset. Connections that were open stay dead when it is over;
@@ -24,7 +22,7 @@ func blackhole(ctx context.Context, c *calamity, on string, _ *rand.Rand) (strin
 	if n == 0 {
 		return "", errors.New("there was no connection")
 	}
-	rig.Pause(ctx, 20*time.Second)
+	pause(ctx, 20*time.Second)
 	return fmt.Sprintf("%d connections died", n), nil
 }
 
@@ -45,12 +43,12 @@ func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string
 	if err := w.freezeLocked(ctx, on, i); err != nil {
 		return "", errors.Join(err, w.ready(ctx, i))
 	}
-	rig.Pause(ctx, frozen/10)
+	pause(ctx, frozen/10)
 	query, _, err := w.locked(ctx, on)
-	rig.Pause(ctx, frozen*8/10)
+	pause(ctx, frozen*8/10)
 	_, waiting, waitErr := w.locked(ctx, on)
 	left, idleErr := w.idle(ctx, on, frozen/2)
-	rig.Pause(ctx, frozen/10)
+	pause(ctx, frozen/10)
 	i.Signal(sigCont)
 	note := fmt.Sprintf("after %q; %s later %d held their locks, and %d waited for some", strings.Join(strings.Fields(query), " "), frozen*9/10, left, waiting)
 	return note, errors.Join(err, waitErr, idleErr, w.ready(ctx, i))
@@ -71,7 +69,7 @@ func (w *world) freezeLocked(ctx context.Context, service string, i *instance) e
 			cutter.Release(t)
 			return ctx.Err()
 		}
-		rig.Pause(ctx, 100*time.Millisecond)
+		pause(ctx, 100*time.Millisecond)
 		held, err := w.idle(ctx, service, 50*time.Millisecond)
 		cutter.Release(t)
 		if err == nil && held > 0 {
@@ -119,12 +117,12 @@ func slow(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, er
 			for crawl.Err() == nil {
 				if err := drip(crawl, i.Addr, n, &opened); err != nil && crawl.Err() == nil {
 					dropped.Add(1)
-					rig.Pause(crawl, time.Second)
+					pause(crawl, time.Second)
 				}
 			}
 		})
 	}
-	rig.Pause(ctx, 15*time.Second)
+	pause(ctx, 15*time.Second)
 	note := fmt.Sprintf("%d connections, of which the service ended %d", opened.Load(), dropped.Load())
 	began := time.Now()
 	err := c.world.stop(i)

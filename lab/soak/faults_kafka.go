@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/broker"
 )
@@ -33,11 +32,11 @@ func deleteTopic(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (s
 		return "", err
 	}
 	gone := c.poisons.forgive(on)
-	rig.Pause(ctx, between(rnd, time.Second, 2*time.Second))
+	pause(ctx, between(rnd, time.Second, 2*time.Second))
 	for _, p := range w.brokers {
 		p.CutAll()
 	}
-	rig.Pause(ctx, between(rnd, 12*time.Second, 14*time.Second))
+	pause(ctx, between(rnd, 12*time.Second, 14*time.Second))
 	if err := w.recreate(ctx, w.topics[i]); err != nil {
 		return "", err
 	}
@@ -61,7 +60,7 @@ func (w *world) recreate(ctx context.Context, spec broker.TopicSpec) error {
 		if err == nil || ctx.Err() != nil || time.Now().After(last) {
 			return err
 		}
-		rig.Pause(ctx, 200*time.Millisecond)
+		pause(ctx, 200*time.Millisecond)
 	}
 }
 
@@ -72,7 +71,7 @@ func leaderless(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (st
 	if err := srv.Stop(ctx, signal); err != nil {
 		return "", err
 	}
-	rig.Pause(ctx, between(rnd, 12*time.Second, 15*time.Second))
+	pause(ctx, between(rnd, 12*time.Second, 15*time.Second))
 	headless, err := c.world.servers.Leaderless(ctx)
 	if headless == 0 && err == nil {
 		err = errors.New("every partition has a leader")
@@ -91,7 +90,7 @@ func amnesia(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string, 
 	if err != nil {
 		return "", err
 	}
-	rig.Pause(ctx, remembered)
+	pause(ctx, remembered)
 	if err := kafka.Stop(ctx, "SIGKILL"); err != nil {
 		return "", err
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/saga"
@@ -61,7 +60,7 @@ func oversize(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (strin
 		size := 2<<20 + 1 + rnd.IntN(2<<20)
 		p := poisoned{id: uuid.NewString(), topic: topic, value: fmt.Sprintf("%d bytes", size)}
 		send(p, `{"orderId":"`+strings.Repeat("x", size), []byte(uuid.NewString()))
-		rig.Pause(ctx, time.Second)
+		pause(ctx, time.Second)
 	}
 	// Each of its items is wrong, so its errors are far larger than it is.
 	id := uuid.NewString()
@@ -95,7 +94,7 @@ func (c *calamity) awaitBuried(ctx context.Context, sent []poisoned) (time.Durat
 		case time.Since(readable) > buriedWithin:
 			return took, errors.Join(err, fmt.Errorf("%d of %d messages were not buried %s after the last was sent", left, len(sent), took))
 		}
-		rig.Pause(ctx, time.Second)
+		pause(ctx, time.Second)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 func kill(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string, error) {
 	i := c.world.first(on)
 	c.world.kill(i)
-	rig.Pause(ctx, between(rnd, 50*time.Millisecond, 2*time.Second))
+	pause(ctx, between(rnd, 50*time.Millisecond, 2*time.Second))
 	return "", c.world.restart(ctx, i)
 }
 
@@ -26,11 +26,11 @@ func zombie(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string
 		return "", err
 	}
 	i := c.world.first(on)
-	rig.Pause(ctx, between(rnd, time.Second, 2*time.Second))
+	pause(ctx, between(rnd, time.Second, 2*time.Second))
 	i.Signal(sigStop)
-	rig.Pause(ctx, sessionTimeout+between(rnd, time.Second, 3*time.Second))
+	pause(ctx, sessionTimeout+between(rnd, time.Second, 3*time.Second))
 	i.Signal(sigCont)
-	rig.Pause(ctx, between(rnd, time.Second, 3*time.Second))
+	pause(ctx, between(rnd, time.Second, 3*time.Second))
 	return "", errors.Join(c.world.leave(successor), c.world.ready(ctx, i))
 }
 
@@ -41,11 +41,11 @@ func rebalance(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (str
 	for times == 0 || (time.Now().Before(end) && ctx.Err() == nil) {
 		times++
 		other, err := c.world.join(ctx, on)
-		rig.Pause(ctx, between(rnd, time.Second, 3*time.Second))
+		pause(ctx, between(rnd, time.Second, 3*time.Second))
 		if err = errors.Join(err, c.world.leave(other)); err != nil {
 			return "", err
 		}
-		rig.Pause(ctx, between(rnd, time.Second, 3*time.Second))
+		pause(ctx, between(rnd, time.Second, 3*time.Second))
 	}
 	return fmt.Sprintf("%d instances came and went", times), nil
 }
@@ -70,7 +70,7 @@ func skew(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string, e
 	}
 	err := set(func(service string) []string { return []string{"CONVERGE_CLOCK_OFFSET=" + offsets[service]} })
 	if err == nil {
-		rig.Pause(ctx, c.world.opts.long(15*time.Second))
+		pause(ctx, c.world.opts.long(15*time.Second))
 		err = set(func(string) []string { return nil })
 	}
 	return fmt.Sprintf("order %s, payment %s", offsets["order"], offsets["payment"]), err
@@ -83,7 +83,7 @@ func restartServer(signal string) func(context.Context, *calamity, string, *rand
 		if err := srv.Stop(ctx, signal); err != nil {
 			return "", err
 		}
-		rig.Pause(ctx, between(rnd, 200*time.Millisecond, 3*time.Second))
+		pause(ctx, between(rnd, 200*time.Millisecond, 3*time.Second))
 		return comeBack(ctx, srv)
 	}
 }
@@ -106,7 +106,7 @@ func kafkaAway(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string
 	}
 	before, began := c.load.counts().Acked, time.Now()
 	c.load.setRate(c.world.opts.Burst)
-	rig.Pause(ctx, c.world.opts.long(time.Minute))
+	pause(ctx, c.world.opts.long(time.Minute))
 	taken, lasted := c.load.counts().Acked-before, time.Since(began)
 	c.load.setRate(c.world.opts.Rate)
 	note := fmt.Sprintf("%d orders taken meanwhile (%.0f/s)", taken, float64(taken)/lasted.Seconds())
@@ -124,7 +124,7 @@ func cutKafka(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (strin
 		if c.world.brokers[rnd.IntN(len(c.world.brokers))].CutOne(rnd) {
 			cuts++
 		}
-		rig.Pause(ctx, between(rnd, 20*time.Millisecond, 300*time.Millisecond))
+		pause(ctx, between(rnd, 20*time.Millisecond, 300*time.Millisecond))
 	}
 	return fmt.Sprintf("%d connections cut", cuts), nil
 }
@@ -135,7 +135,7 @@ func cutCommits(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (st
 	before := cutter.Done.Load()
 	for end := time.Now().Add(between(rnd, 2*time.Second, 4*time.Second)); time.Now().Before(end) && ctx.Err() == nil; {
 		cutter.Wanted.Store(1)
-		rig.Pause(ctx, between(rnd, 50*time.Millisecond, 400*time.Millisecond))
+		pause(ctx, between(rnd, 50*time.Millisecond, 400*time.Millisecond))
 	}
 	cutter.Wanted.Store(0)
 	return fmt.Sprintf("%d commits cut", cutter.Done.Load()-before), nil
@@ -148,7 +148,7 @@ func fillDisk(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string
 	if err := srv.Fill(ctx); err != nil {
 		return "", err
 	}
-	rig.Pause(ctx, c.world.opts.long(12*time.Second))
+	pause(ctx, c.world.opts.long(12*time.Second))
 	if err := srv.Free(ctx); err != nil {
 		return "", err
 	}

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/converge-dev/converge/lab/rig"
 )
 
 // load is clients that place orders, and what they know of them.
@@ -87,7 +85,7 @@ func (l *load) next(ctx context.Context) (*request, bool) {
 	at := l.due
 	l.due = l.due.Add(time.Duration(float64(time.Second) / l.rate))
 	l.mu.Unlock()
-	rig.Pause(ctx, time.Until(at))
+	pause(ctx, time.Until(at))
 	if ctx.Err() != nil {
 		return nil, false
 	}
@@ -152,7 +150,7 @@ func (l *load) send(ctx context.Context, addr string, r *request) (uuid.UUID, er
 func (l *load) untilLast(ctx context.Context, attempt func(n int) (last bool)) {
 	wait := 20 * time.Millisecond
 	for n := 0; !attempt(n) && ctx.Err() == nil; n++ {
-		rig.Pause(ctx, wait)
+		pause(ctx, wait)
 		wait = min(2*wait, time.Second)
 	}
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/broker"
 )
@@ -112,7 +111,7 @@ func poison(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string,
 			sent++
 			c.poisons.add(p)
 		}
-		rig.Pause(ctx, time.Duration(100/max(c.world.opts.Rate, 1)*float64(time.Second)))
+		pause(ctx, time.Duration(100/max(c.world.opts.Rate, 1)*float64(time.Second)))
 	}
 	return fmt.Sprintf("%d messages", sent), nil
 }

@@ -85,7 +85,7 @@ func upgrade(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (note s
 	var old []*instance
 	defer func() {
 		for _, i := range old {
-			rig.Pause(ctx, between(rnd, time.Second, 3*time.Second))
+			pause(ctx, between(rnd, time.Second, 3*time.Second))
 			err = errors.Join(err, w.leave(i))
 		}
 	}()
@@ -98,6 +98,6 @@ func upgrade(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (note s
 			return "", fmt.Errorf("%s of commit %s beside this one's: %w", service, w.opts.Previous, err)
 		}
 	}
-	rig.Pause(ctx, between(rnd, 8*time.Second, 12*time.Second))
+	pause(ctx, between(rnd, 8*time.Second, 12*time.Second))
 	return "commit " + strings.TrimSpace(w.opts.Previous) + " beside this one", nil
 }

@@ -111,7 +111,7 @@ func (w *world) ordeal(ctx context.Context, report *Report, say func(string, ...
 	end := began.Add(w.opts.Duration)
 	say("%s  orders go all the way; faults until %s", began.UTC().Format(time.TimeOnly), end.UTC().Format(time.TimeOnly))
 	unleash(ctx, c, h, say, end)
-	rig.Pause(ctx, time.Until(end))
+	pause(ctx, time.Until(end))
 	stopLoad()
 	select { // what was not answered yet is asked for again
 	case <-placed:
@@ -157,7 +157,7 @@ func (w *world) atWork(ctx context.Context) error {
 		if s.counted > 0 {
 			return nil
 		}
-		if rig.Pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
+		if pause(ctx, 100*time.Millisecond); ctx.Err() != nil {
 			return fmt.Errorf("no order was confirmed within %s: %s", comeback, s)
 		}
 	}
@@ -184,7 +184,7 @@ func (w *world) examine(ctx context.Context, f *facts, c *calamity, h *history) 
 			explain(ctx, f, w.pools, h.all(), found)
 			return found, ctx.Err()
 		}
-		rig.Pause(ctx, 500*time.Millisecond)
+		pause(ctx, 500*time.Millisecond)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/converge-dev/converge/lab/rig"
 )
 
 // schedule decides, by its seed, which faults come together. Every fault comes once before any comes twice.
@@ -86,7 +84,7 @@ func unleash(ctx context.Context, c *calamity, h *history, say func(string, ...a
 		for _, p := range picked {
 			all.Go(func() {
 				if len(picked) > 1 {
-					rig.Pause(ctx, p.delay)
+					pause(ctx, p.delay)
 				}
 				e := Episode{Fault: p.name, On: p.victim, Start: time.Now().UTC()}
 				note, err := p.run(ctx, c, p.victim, rand.New(rand.NewPCG(p.seed, 3)))
@@ -101,6 +99,6 @@ func unleash(ctx context.Context, c *calamity, h *history, say func(string, ...a
 		}
 		all.Wait()
 		// Sometimes the next comes before all are back to work, and sometimes after.
-		rig.Pause(ctx, between(s.rnd, 500*time.Millisecond, max(time.Second, c.world.opts.long(10*time.Second))))
+		pause(ctx, between(s.rnd, 500*time.Millisecond, max(time.Second, c.world.opts.long(10*time.Second))))
 	}
 }

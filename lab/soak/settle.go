@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/lab/soak/witness"
 )
 
@@ -81,7 +80,7 @@ func (w *world) settle(ctx context.Context) (at time.Time, s standing, err error
 		case time.Since(moved) > w.opts.Patience:
 			return time.Now(), s, err
 		}
-		rig.Pause(ctx, 200*time.Millisecond)
+		pause(ctx, 200*time.Millisecond)
 	}
 	return time.Now(), s, ctx.Err()
 }

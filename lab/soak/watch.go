@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/services/checker"
@@ -110,7 +109,7 @@ func (w *world) lastLook(ctx context.Context) error {
 				return nil
 			}
 		}
-		if rig.Pause(ctx, 500*time.Millisecond); ctx.Err() != nil {
+		if pause(ctx, 500*time.Millisecond); ctx.Err() != nil {
 			return fmt.Errorf("the system's checker does not see that all is settled: %s", said)
 		}
 	}
