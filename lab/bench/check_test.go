@@ -1,4 +1,4 @@
-package bench
+package bench_test
 
 import (
 	"bytes"
@@ -17,6 +17,10 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/converge-dev/converge/lab/bench/history"
+	"github.com/converge-dev/converge/lab/bench/testbed"
+	"github.com/converge-dev/converge/lab/bench/workload"
+	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/services/checker"
 	"github.com/converge-dev/converge/services/system"
@@ -24,20 +28,22 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
 // checkedServices are those that the checker compares, and itself.
 var checkedServices = []string{"order", "inventory", "payment", "checker"}
 
 // checkedSystem is these services in this process, with databases on one durable server.
 type checkedSystem struct {
 	addrs map[string]string
-	dbs   databases
+	dbs   testbed.Databases
 }
 
 func startChecked(b *testing.B, settings map[string]string) *checkedSystem {
 	b.Helper()
-	admin := durable(b)
+	admin := pgtest.Durable(b)
 	kafka := brokertest.Kafka(b)
-	s := &checkedSystem{addrs: map[string]string{}, dbs: databases{}}
+	s := &checkedSystem{addrs: map[string]string{}, dbs: testbed.Databases{}}
 	env := map[string]string{"KAFKA_BROKERS": strings.Join(kafka.Brokers(), ","), "LOG_LEVEL": "error", "CHECK_EVERY": "0s"}
 	maps.Copy(env, settings)
 	for _, name := range checkedServices {
@@ -80,7 +86,7 @@ func startChecked(b *testing.B, settings map[string]string) *checkedSystem {
 			if time.Now().After(until) {
 				b.Fatalf("%s is not ready: %v", addr, err)
 			}
-			pause(b.Context(), 20*time.Millisecond)
+			rig.Pause(b.Context(), 20*time.Millisecond)
 		}
 	}
 	for until := time.Now().Add(time.Minute); ; { // the topics are there when a check can be made
@@ -91,12 +97,12 @@ func startChecked(b *testing.B, settings map[string]string) *checkedSystem {
 		if time.Now().After(until) {
 			b.Fatal(err)
 		}
-		pause(b.Context(), 100*time.Millisecond)
+		rig.Pause(b.Context(), 100*time.Millisecond)
 	}
-	if err := seed(b.Context(), s.addrs["inventory"]); err != nil {
+	if err := workload.PutStock(b.Context(), s.addrs["inventory"]); err != nil {
 		b.Fatal(err)
 	}
-	if err := fund(b.Context(), s.dbs["payment"]); err != nil {
+	if err := workload.Fund(b.Context(), s.dbs["payment"]); err != nil {
 		b.Fatal(err)
 	}
 	return s
@@ -156,8 +162,8 @@ func BenchmarkCheck(b *testing.B) {
 	for _, n := range []int{1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s := startChecked(b, nil)
-			h := newHistory(n, 1)
-			ids, err := h.store(b.Context(), s.dbs)
+			h := history.New(n, 1)
+			ids, err := h.Store(b.Context(), s.dbs)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -183,7 +189,7 @@ func BenchmarkCheck(b *testing.B) {
 					b.ReportMetric(float64(cost.Rows), "rows")
 				})
 			}
-			digests := fmt.Sprintf(`{"since":%q}`, h.begin.Add(-time.Second).Format(time.RFC3339))
+			digests := fmt.Sprintf(`{"since":%q}`, h.Begin.Add(-time.Second).Format(time.RFC3339))
 			measure("agree/digests", digests, 0)
 			measure("agree/all", `{}`, 0)
 			s.disagree(b, ids)
@@ -242,7 +248,7 @@ func (s *checkedSystem) flood(ctx context.Context, n, clients int) error {
 	var g errgroup.Group
 	for client := range clients {
 		g.Go(func() error {
-			made := newOrders(1, uint64(client))
+			made := workload.NewOrders(1, uint64(client))
 			type placed struct {
 				ID   string `json:"orderId"`
 				User string `json:"userId"`
@@ -253,7 +259,7 @@ func (s *checkedSystem) flood(ctx context.Context, n, clients int) error {
 				return err
 			}
 			for i := 0; begun.Add(1) <= int64(n); i++ {
-				answer, err := send(ctx, "http://"+s.addrs["order"]+"/orders", made.next().appendTo(nil), http.StatusAccepted)
+				answer, err := send(ctx, "http://"+s.addrs["order"]+"/orders", made.Next().AppendTo(nil), http.StatusAccepted)
 				var o placed
 				if err == nil {
 					err = json.Unmarshal(answer, &o)

@@ -1,34 +1,30 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
+	"github.com/converge-dev/converge/lab/bench/driver"
+	"github.com/converge-dev/converge/lab/bench/measure"
+	"github.com/converge-dev/converge/lab/bench/plan"
+	"github.com/converge-dev/converge/lab/bench/report"
+	"github.com/converge-dev/converge/lab/bench/verify"
+	"github.com/converge-dev/converge/lab/bench/workload"
 	"github.com/converge-dev/converge/lab/rig"
 )
 
-// running is a system with its driver.
-type running struct {
-	mode      Mode
-	name      string     // what begins the names of its profiles
-	launch    rig.Launch // that started it
-	servers   servers
-	processes []*rig.Process
-	databases databases
-	driver    *driver
-}
-
 // measureAll runs the scenarios one after the other.
-func (b *bench) measureAll(ctx context.Context, r *running, scenarios []Scenario, run *ModeRun) error {
+func (b *bench) measureAll(ctx context.Context, r *running, scenarios []plan.Scenario, run *report.ModeRun) error {
 	b.say("placing the first order")
 	began := time.Now()
-	if _, err := r.driver.closed(ctx, 1, time.Millisecond); err != nil {
+	if _, err := r.driver.Closed(ctx, 1, time.Millisecond); err != nil {
 		return fmt.Errorf("the first order: %w", err)
 	}
-	if _, err := r.driver.failed(); err != nil {
+	if _, err := r.driver.Failed(); err != nil {
 		return fmt.Errorf("the first order: %w", err)
 	}
 	run.FirstOrderSeconds = time.Since(began).Seconds()
@@ -44,33 +40,33 @@ func (b *bench) measureAll(ctx context.Context, r *running, scenarios []Scenario
 			return fmt.Errorf("%s: %w", sc, err)
 		}
 		run.Results = append(run.Results, result)
-		b.say("  %s", result.line())
+		b.say("  %s", result.Line())
 	}
 	return nil
 }
 
 // measure warms up, runs one scenario between two looks at all counters, and verifies.
-func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, error) {
-	res := Result{Scenario: sc.String()}
-	if sc.Kind != Idle {
-		if _, err := b.load(ctx, r, sc.warmUp(b.opts.Warmup), nil); err != nil {
+func (b *bench) measure(ctx context.Context, r *running, sc plan.Scenario) (report.Result, error) {
+	res := report.Result{Scenario: sc.String()}
+	if sc.Kind != plan.Idle {
+		if _, err := b.load(ctx, r, sc.WarmUp(b.opts.Warmup)); err != nil {
 			return res, fmt.Errorf("warm-up: %w", err)
 		}
-		r.driver.tracker.take()
-		_, _ = r.driver.failed() // the warm-up's own
+		r.driver.Tracker.Take()
+		_, _ = r.driver.Failed() // the warm-up's own
 	} else {
-		pause(ctx, 2*time.Second) // what the last load left to do
+		rig.Pause(ctx, 2*time.Second) // what the last load left to do
 	}
-	before, err := r.look(ctx, true)
+	before, err := r.Look(ctx, true)
 	if err != nil {
 		return res, err
 	}
-	profiles := r.profile(ctx, b.opts.Dir, r.name+sc.String(), sc.profiled())
-	w, loadErr := b.load(ctx, r, sc, &res)
+	profiles := r.Profile(ctx, b.opts.Dir, r.name+sc.String(), sc.Profiled())
+	load, loadErr := b.load(ctx, r, sc)
 	if ctx.Err() != nil {
 		return res, ctx.Err()
 	}
-	after, err := r.look(ctx, false)
+	after, err := r.Look(ctx, false)
 	if err != nil {
 		return res, err
 	}
@@ -80,51 +76,73 @@ func (b *bench) measure(ctx context.Context, r *running, sc Scenario) (Result, e
 	if loadErr != nil {
 		res.Violations = append(res.Violations, loadErr.Error())
 	}
-	samples := r.driver.tracker.take()
-	res.latencies(samples, w)
-	res.Disturbances = disturbances(samples, res.marks, w.to)
-	if failures, example := r.driver.failed(); failures > 0 {
+	samples := r.driver.Tracker.Take()
+	res.Latencies(samples, load.window)
+	res.Memory = load.memory
+	res.Disturbances = measure.Disturbances(samples, load.marks, load.window.To)
+	if failures, example := r.driver.Failed(); failures > 0 {
 		res.Failures, res.Failure = failures, example.Error()
 	}
-	res.difference(before, after)
-	if res.Stored, err = r.stored(ctx, w); err != nil {
+	res.Used(after.Since(before, res.Orders))
+	if res.Stored, err = r.Stored(ctx, load.window); err != nil {
 		return res, err
 	}
-	if res.PeakMiB, err = r.peakMemory(); err != nil {
+	if res.PeakMiB, err = r.PeakMemory(); err != nil {
 		return res, err
 	}
-	t := r.driver.tracker
-	wrong, err := verify(ctx, r.databases, promised{acked: t.acked, unknown: t.unknown, stock: stock}, settleTimeout)
+	t := r.driver.Tracker
+	wrong, err := verify.Settled(ctx, r.Databases, verify.Promised{Acked: t.Acked, Unknown: t.Unknown, Stock: workload.Stock}, driver.SettleTimeout)
 	res.Violations = append(res.Violations, wrong...)
-	return res, errors.Join(err, rig.Alive(r.processes))
+	return res, errors.Join(err, rig.Alive(r.Processes))
 }
 
-// load runs the scenario. What only its kind measures goes into res.
-func (b *bench) load(ctx context.Context, r *running, sc Scenario, res *Result) (w window, err error) {
+// loaded is a load that is over, with what only its kind measures.
+type loaded struct {
+	window driver.Window
+	marks  []measure.Mark
+	memory []measure.MemoryPoint
+}
+
+// load runs the scenario.
+func (b *bench) load(ctx context.Context, r *running, sc plan.Scenario) (l loaded, err error) {
 	switch sc.Kind {
-	case Closed:
+	case plan.Closed:
 		if sc.Orders > 0 {
-			return r.driver.closedOrders(ctx, int(sc.N), sc.Orders, func(int) {})
+			l.window, err = r.driver.ClosedOrders(ctx, int(sc.N), sc.Orders, func(int) {})
+			return l, err
 		}
-		return r.driver.closed(ctx, int(sc.N), sc.Length)
-	case Flood:
-		return r.driver.flood(ctx, sc)
-	case Rebalance:
-		w, res.marks, err = b.rebalance(ctx, r, sc)
-		return w, err
-	case Memory:
-		w, res.Memory, err = r.memory(ctx, sc)
-		return w, err
-	case Open:
-		schedule := evenly(sc.N, sc.Length)
+		l.window, err = r.driver.Closed(ctx, int(sc.N), sc.Length)
+	case plan.Flood:
+		l.window, err = r.driver.Flood(ctx, int(sc.N), sc.Length, sc.Orders)
+	case plan.Rebalance:
+		l.window, l.marks, err = b.rebalance(ctx, r, sc)
+	case plan.Memory:
+		l.window, l.memory, err = r.memory(ctx, sc)
+	case plan.Open:
+		schedule := driver.Evenly(sc.N, sc.Length)
 		if !b.opts.Even {
 			rnd := rand.New(rand.NewPCG(b.opts.Seed, uint64(sc.Length)))
-			schedule = independently(rnd, sc.N, sc.Length)
+			schedule = driver.Independently(rnd, sc.N, sc.Length)
 		}
-		return r.driver.open(ctx, schedule, sc.Length)
+		l.window, err = r.driver.Open(ctx, schedule, sc.Length)
 	default:
 		from := time.Now()
-		pause(ctx, sc.Length)
-		return window{from, time.Now()}, nil
+		rig.Pause(ctx, sc.Length)
+		l.window = driver.Window{From: from, To: time.Now()}
 	}
+	return l, err
+}
+
+// memory takes so many orders through and watches what the services keep.
+func (r *running) memory(ctx context.Context, sc plan.Scenario) (driver.Window, []measure.MemoryPoint, error) {
+	var series measure.MemorySeries
+	series.Take(r.Processes, 0)
+	step := max(1, sc.Orders/4)
+	w, err := r.driver.ClosedOrders(ctx, int(sc.N), sc.Orders, func(placed int) {
+		if placed%step == 0 {
+			series.Take(r.Processes, placed)
+		}
+	})
+	points, failed := series.Points()
+	return w, points, cmp.Or(err, failed)
 }

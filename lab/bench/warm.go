@@ -16,14 +16,14 @@ const (
 
 // warmUp puts load on the system until the broker is warm.
 func (b *bench) warmUp(ctx context.Context, r *running) error {
-	defer r.driver.tracker.take()
-	if _, err := r.driver.closed(ctx, 64, 2*b.opts.Warmup); err != nil {
+	defer r.driver.Tracker.Take()
+	if _, err := r.driver.Closed(ctx, 64, 2*b.opts.Warmup); err != nil {
 		return err
 	}
 	if b.opts.Warmup < time.Second { // not for numbers
 		return nil
 	}
-	pid, err := r.servers.Kafka.PID(ctx)
+	pid, err := r.Servers.Kafka.PID(ctx)
 	if err != nil {
 		return err
 	}
@@ -33,10 +33,10 @@ func (b *bench) warmUp(ctx context.Context, r *running) error {
 			return err
 		}
 		from := time.Now()
-		if _, err := r.driver.closed(ctx, 64, warmChunk/2); err != nil {
+		if _, err := r.driver.Closed(ctx, 64, warmChunk/2); err != nil {
 			return err
 		}
-		if _, err := r.driver.flood(ctx, Scenario{Kind: Flood, N: 64, Length: warmChunk / 2}); err != nil {
+		if _, err := r.driver.Flood(ctx, 64, warmChunk/2, 0); err != nil {
 			return err
 		}
 		after, err := rig.ThreadCPU(pid, "CompilerThre")

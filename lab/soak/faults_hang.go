@@ -17,8 +17,8 @@ import (
 // new ones get through.
 func blackhole(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, error) {
 	gate := c.world.gates[on]
-	n := gate.swallow()
-	defer gate.spit()
+	n := gate.Swallow()
+	defer gate.Spit()
 	if n == 0 {
 		return "", errors.New("there was no connection")
 	}
@@ -56,22 +56,22 @@ func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string
 
 // freezeLocked stops an instance in a transaction that holds locks. After an error it runs.
 func (w *world) freezeLocked(ctx context.Context, service string, i *instance) error {
-	cutter := w.gates[service].cutter
+	cutter := w.gates[service].Cutter
 	for last := time.After(15 * time.Second); ; {
-		t := cutter.set()
+		t := cutter.Set()
 		select {
-		case <-t.caught:
+		case <-t.Caught:
 			i.Signal(sigStop)
 		case <-last:
-			cutter.release(t)
+			cutter.Release(t)
 			return errors.New("no transaction was caught with locks")
 		case <-ctx.Done():
-			cutter.release(t)
+			cutter.Release(t)
 			return ctx.Err()
 		}
 		pause(ctx, 100*time.Millisecond)
 		held, err := w.idle(ctx, service, 50*time.Millisecond)
-		cutter.release(t)
+		cutter.Release(t)
 		if err == nil && held > 0 {
 			return nil
 		}

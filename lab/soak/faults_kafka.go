@@ -34,9 +34,7 @@ func deleteTopic(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (s
 	gone := c.poisons.forgive(on)
 	pause(ctx, between(rnd, time.Second, 2*time.Second))
 	for _, p := range w.brokers {
-		for _, l := range p.all() {
-			l.cut()
-		}
+		p.CutAll()
 	}
 	pause(ctx, between(rnd, 12*time.Second, 14*time.Second))
 	if err := w.recreate(ctx, w.topics[i]); err != nil {

@@ -115,7 +115,7 @@ func kafkaAway(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string
 func cutKafka(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string, error) {
 	cuts := 0
 	for end := time.Now().Add(between(rnd, 2*time.Second, 5*time.Second)); time.Now().Before(end) && ctx.Err() == nil; {
-		if c.world.brokers[rnd.IntN(len(c.world.brokers))].cutOne(rnd) {
+		if c.world.brokers[rnd.IntN(len(c.world.brokers))].CutOne(rnd) {
 			cuts++
 		}
 		pause(ctx, between(rnd, 20*time.Millisecond, 300*time.Millisecond))
@@ -125,14 +125,14 @@ func cutKafka(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (strin
 
 // cutCommits lets commits reach a database, and their answers get lost.
 func cutCommits(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string, error) {
-	cutter := c.world.gates[on].cutter
-	before := cutter.done.Load()
+	cutter := c.world.gates[on].Cutter
+	before := cutter.Done.Load()
 	for end := time.Now().Add(between(rnd, 2*time.Second, 4*time.Second)); time.Now().Before(end) && ctx.Err() == nil; {
-		cutter.wanted.Store(1)
+		cutter.Wanted.Store(1)
 		pause(ctx, between(rnd, 50*time.Millisecond, 400*time.Millisecond))
 	}
-	cutter.wanted.Store(0)
-	return fmt.Sprintf("%d commits cut", cutter.done.Load()-before), nil
+	cutter.Wanted.Store(0)
+	return fmt.Sprintf("%d commits cut", cutter.Done.Load()-before), nil
 }
 
 // fillDisk leaves a database no room, and then gives it back. A server that could not go on without it is started again, as

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/lab/rig"
+	"github.com/converge-dev/converge/lab/soak/proxy"
 )
 
 // ErrViolated says that a promise was not kept. The report tells which.
@@ -44,7 +45,7 @@ func Run(ctx context.Context, opts Options, log io.Writer) (_ *Report, err error
 	say("starting %s, %d × %s and the services", rig.KafkaImage, len(serviceNames()), rig.PostgresImage)
 	w := &world{
 		archived: noFacts(), away: map[string]bool{},
-		opts: opts, gates: map[string]*proxy{}, dbs: map[string]*rig.Server{}, pools: map[string]*pgxpool.Pool{},
+		opts: opts, gates: map[string]*proxy.Proxy{}, dbs: map[string]*rig.Server{}, pools: map[string]*pgxpool.Pool{},
 		running: map[string]*instance{}, second: map[string]*instance{}, peaks: map[string]float64{},
 	}
 	if opts.has("disk-full") {

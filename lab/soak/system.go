@@ -15,32 +15,22 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/lab/rig"
+	"github.com/converge-dev/converge/lab/soak/proxy"
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
-	"github.com/converge-dev/converge/services/system"
 )
-
-const partitions = 6
-
-// sessionTimeout is the least that brokers allow by default.
-const sessionTimeout = 6 * time.Second
-
-// serviceNames lists who runs: the system's services and the witness.
-func serviceNames() []string { return []string{"order", "inventory", "payment", witness.Name} }
-
-func choreography() []saga.Service { return append(system.Choreography(), witness.Choreography()) }
 
 // world is everything that runs: servers, the proxies in front of them, and the services.
 type world struct {
 	opts     Options
 	servers  *rig.Servers
-	brokers  []*proxy // in front of each broker
+	brokers  []*proxy.Proxy // in front of each broker
 	topics   []broker.TopicSpec
 	archived *facts                   // the events of topics that were deleted
 	previous string                   // the directory of the previous commit's binaries
-	gates    map[string]*proxy        // in front of each service's database
+	gates    map[string]*proxy.Proxy  // in front of each service's database
 	dbs      map[string]*rig.Server   // by service
 	pools    map[string]*pgxpool.Pool // the checker's way into each database, beside the proxy
 	client   *broker.Client
@@ -75,12 +65,12 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 	}
 	cfg := rig.Config{Topics: w.topics, Second: w.opts.has("partition-leaderless"), Forgetful: w.opts.has("kafka-amnesia"),
 		Advertise: func(addr netip.AddrPort) (string, error) {
-			p, err := newProxy(ctx, addr.String(), nil)
+			p, err := proxy.New(ctx, addr.String(), nil)
 			if err != nil {
 				return "", err
 			}
 			w.brokers = append(w.brokers, p)
-			return p.addr, nil
+			return p.Addr, nil
 		},
 	}
 	for _, service := range serviceNames() {
@@ -101,13 +91,13 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 		if err != nil {
 			return err
 		}
-		if w.gates[service], err = newProxy(ctx, w.dbs[service].Addr.String(), &commitCutter{}); err != nil {
+		if w.gates[service], err = proxy.New(ctx, w.dbs[service].Addr.String(), &proxy.Cutter{}); err != nil {
 			return err
 		}
 		if w.pools[service], err = pg.Open(ctx, direct, pg.ApplicationName("soak"), pg.MaxConns(4)); err != nil {
 			return err
 		}
-		behind, err := netip.ParseAddrPort(w.gates[service].addr)
+		behind, err := netip.ParseAddrPort(w.gates[service].Addr)
 		if err != nil {
 			return err
 		}
@@ -115,7 +105,7 @@ func (w *world) start(ctx context.Context, bins string) (err error) {
 	}
 	var brokers []string
 	for _, p := range w.brokers {
-		brokers = append(brokers, p.addr)
+		brokers = append(brokers, p.Addr)
 	}
 	if w.client, err = broker.Open(broker.Config{Brokers: brokers, ClientID: "soak"}); err != nil {
 		return err
@@ -317,10 +307,10 @@ func (w *world) close(ctx context.Context) error {
 		w.client.Close()
 	}
 	for _, p := range w.brokers {
-		p.close()
+		p.Close()
 	}
 	for _, gate := range w.gates {
-		gate.close()
+		gate.Close()
 	}
 	return w.servers.Remove(ctx)
 }

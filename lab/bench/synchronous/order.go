@@ -61,18 +61,6 @@ func (o *orders) register(api huma.API, db *pgxpool.Pool) {
 	}, o.reconcile)
 }
 
-type draft struct {
-	UserID   string `json:"userId" minLength:"1" maxLength:"128"`
-	Items    []item `json:"items" minItems:"1" maxItems:"100" nullable:"false"`
-	Amount   int64  `json:"amount" minimum:"1" maximum:"1000000000000000"`
-	Currency string `json:"currency" pattern:"^[A-Z]{3}$"`
-}
-
-type item struct {
-	ProductID string `json:"productId" pattern:"^[A-Za-z0-9._-]{1,64}$"`
-	Quantity  int64  `json:"quantity" minimum:"1" maximum:"1000000"`
-}
-
 type charge struct {
 	UserID   string `json:"userId"`
 	Amount   int64  `json:"amount"`

@@ -21,6 +21,19 @@ const (
 	abandonedOrdersSQL = `SELECT id FROM orders WHERE status = 'PENDING' AND created_at < $1 ORDER BY created_at LIMIT 10000`
 )
 
+// draft is what a client orders.
+type draft struct {
+	UserID   string `json:"userId" minLength:"1" maxLength:"128"`
+	Items    []item `json:"items" minItems:"1" maxItems:"100" nullable:"false"`
+	Amount   int64  `json:"amount" minimum:"1" maximum:"1000000000000000"`
+	Currency string `json:"currency" pattern:"^[A-Z]{3}$"`
+}
+
+type item struct {
+	ProductID string `json:"productId" pattern:"^[A-Za-z0-9._-]{1,64}$"`
+	Quantity  int64  `json:"quantity" minimum:"1" maximum:"1000000"`
+}
+
 func insertOrder(ctx context.Context, db *pgxpool.Pool, id uuid.UUID, d draft, at time.Time) error {
 	items, err := json.Marshal(d.Items)
 	if err != nil {

@@ -11,18 +11,19 @@ import (
 	"strings"
 
 	"github.com/converge-dev/converge/lab/bench"
-	"github.com/converge-dev/converge/lab/bench/usual"
+	"github.com/converge-dev/converge/lab/bench/naive"
+	"github.com/converge-dev/converge/lab/bench/plan"
 	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/pkg/app"
 )
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == string(bench.Usual) { // the bench starts itself as a service of the usual way
+	if len(os.Args) == 3 && os.Args[1] == string(plan.Naive) { // the bench starts itself as a service of the naive way
 		service := os.Args[2]
 		os.Args = os.Args[:1]
-		app.Main(func(ctx context.Context, getenv func(string) string) error { return usual.Run(ctx, service, getenv) })
+		app.Main(func(ctx context.Context, getenv func(string) string) error { return naive.Run(ctx, service, getenv) })
 	}
-	opts := bench.Defaults()
+	opts := plan.Defaults()
 	modes := flag.String("mode", "", "what to measure: converge (the system), usual (what it is compared with), floor (its SQL alone), or several with commas between them (default: all)")
 	scenarios := flag.String("scenarios", "", "under which load, such as idle,closed:64,flood:64,open:500:10s,rebalance:60s,memory:200000 or closed:64:10000 for so many orders (default: closed:64, flood:64, open:100, open:500, idle)")
 	length := flag.Duration("duration", 0, "how long each scenario lasts that does not say so itself (default: 30s closed, 10s flood, 15s open, 5s idle)")
@@ -48,7 +49,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := bench.Choose(&opts, *modes, *scenarios, *length); err != nil {
+	if err := plan.Choose(&opts, *modes, *scenarios, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}

@@ -8,21 +8,21 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/converge-dev/converge/lab/bench"
 	"github.com/converge-dev/converge/lab/bench/synchronous"
+	"github.com/converge-dev/converge/lab/compare"
 	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/pkg/app"
 )
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == string(bench.Synchronous) { // it starts itself as a service of that design
+	if len(os.Args) == 3 && os.Args[1] == string(compare.Synchronous) { // it starts itself as a service of that design
 		service := os.Args[2]
 		os.Args = os.Args[:1]
 		app.Main(func(ctx context.Context, getenv func(string) string) error {
 			return synchronous.Run(ctx, service, getenv)
 		})
 	}
-	opts := bench.CompareDefaults()
+	opts := compare.Defaults()
 	flag.Float64Var(&opts.Rate, "rate", opts.Rate, "orders per second, whatever becomes of them")
 	flag.DurationVar(&opts.Length, "duration", opts.Length, "how long a scenario lasts, and payment is down; that scenario lasts twice as long")
 	flag.IntVar(&opts.Connections, "connections", opts.Connections, "connections of each synchronous service to its database at most")
@@ -38,7 +38,7 @@ func main() {
 	}
 
 	term := rig.Interruptible()
-	err := bench.Compare(term.Context, opts, term.Out, term.Err)
+	err := compare.Run(term.Context, opts, term.Out, term.Err)
 	term.Release()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(term.Err, "compare:", err)
