@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/converge-dev/converge/pkg/brokertest"
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/pgtest"
-	"github.com/converge-dev/converge/services/checker"
 	"github.com/converge-dev/converge/services/system"
 )
 

@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/services/chaos/witness"
-	"github.com/converge-dev/converge/services/checker"
 )
 
 // watcher is the system's own checker, which looks all the time while everything breaks: nothing that is on its way, away or

@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/clock"
-	"github.com/converge-dev/converge/services/checker"
 )
 
 // placeOf is where a finding was made: an order, or what else it is about.

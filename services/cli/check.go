@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/converge-dev/converge/services/checker"
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/services/system"
 )
 

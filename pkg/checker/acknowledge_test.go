@@ -21,8 +21,8 @@ func TestAcknowledged(t *testing.T) {
 	r := recordsIn(t)
 	b.cfg.Acknowledged = r.acknowledged
 	b.fill(hourAgo(1), hourAgo(2))
-	b.exec(`UPDATE payments SET amount = amount + 1`)
-	m := newMetrics(prometheus.NewRegistry())
+	b.exec(`UPDATE shipments SET amount = amount + 1`)
+	m := newMetrics(prometheus.NewRegistry(), b.cfg)
 	counts := func(want string) {
 		t.Helper()
 		report := b.check(Request{})
@@ -33,8 +33,8 @@ func TestAcknowledged(t *testing.T) {
 				notes = append(notes, f.Acknowledged.Note)
 			}
 		}
-		open := testutil.ToFloat64(m.findings.WithLabelValues(scopeAll, string(PaidWrongAmount)))
-		known := testutil.ToFloat64(m.known.WithLabelValues(scopeAll, string(PaidWrongAmount)))
+		open := testutil.ToFloat64(m.findings.WithLabelValues(scopeAll, string(shippedWrongAmount)))
+		known := testutil.ToFloat64(m.known.WithLabelValues(scopeAll, string(shippedWrongAmount)))
 		got, _ := json.Marshal([]any{open, known, notes})
 		if string(got) != want {
 			t.Errorf("open, acknowledged, notes: %s, want %s", got, want)
@@ -42,7 +42,7 @@ func TestAcknowledged(t *testing.T) {
 	}
 	give := func(note string, until time.Time) Acknowledgement {
 		t.Helper()
-		a, err := r.acknowledge(t.Context(), Acknowledgement{Kind: PaidWrongAmount, Subject: hourAgo(1).String(), Note: note, Until: until, By: "ada"})
+		a, err := r.acknowledge(t.Context(), Acknowledgement{Kind: shippedWrongAmount, Subject: hourAgo(1).String(), Note: note, Until: until, By: "ada"})
 		if err != nil {
 			t.Fatal(err)
 		}
