@@ -91,6 +91,9 @@ func (c Config) validate() error {
 		if s.Name == "" || s.Set == "" {
 			return fmt.Errorf("checker: expected a name and a set of service %d: %+v", i, s)
 		}
+		if slices.ContainsFunc(c.Services[:i], func(o Service) bool { return o.Name == s.Name }) {
+			return fmt.Errorf("checker: there are two services %q", s.Name)
+		}
 	}
 	for _, r := range c.Rules {
 		if len(r.Kinds) == 0 || r.DiffersIn == nil || r.Differs == nil || r.Flaws == nil {
@@ -344,7 +347,8 @@ func (k *check) repairOrders(ctx context.Context) error {
 			return err
 		}
 		var answered bool
-		f.repair, answered = f.plan.Do(ctx, Job{ID: f.id, Held: f.held, By: k.By, peers: k.peers})
+		f.repair, answered = f.plan.Do(ctx, Job{ID: f.id, By: k.By, peers: k.peers})
+		f.repair.Before = &f.held
 		end(f.repair, f.repair.After)
 		lost++
 		k.left--

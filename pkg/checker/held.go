@@ -31,14 +31,14 @@ func (h Held) Of(service string) *facts.Fact {
 	return nil
 }
 
-// Member tells whether the thing is in a service's set.
-func (h Held) Member(service string) bool {
+// member tells whether the thing is in a service's set.
+func (h Held) member(service string) bool {
 	f := h.Of(service)
 	return f != nil && f.Member
 }
 
-// Set replaces what a service holds of the thing. It changes no other Held.
-func (h Held) Set(service string, f *facts.Fact) Held {
+// with is what is held when a service holds something else.
+func (h Held) with(service string, f *facts.Fact) Held {
 	h = slices.Clone(h)
 	for i := range h {
 		if h[i].Service == service {

@@ -32,8 +32,8 @@ type Plan struct {
 	Action string // the steps, for people: "reserve, charge"; "operator": only a person can decide; "wait": it passes by itself
 	Advice string // to the person whom it is left to
 
-	// Do carries it out. It says what came of it, with what is held then in After, and whether all services answered: when several things in a
-	// row met a service that does not, the rest is left to the next check. nil: it is not for the checker to do.
+	// Do carries it out. It says what came of it ([Outcome]), with what is held then in After, and whether all services answered: when several
+	// things in a row met a service that does not, the rest is left to the next check. nil: it is not for the checker to do.
 	Do func(ctx context.Context, j Job) (r Repair, answered bool)
 
 	// First keeps services that are recounted last ([Service.RecountLast]) waiting until this is done: they would count wrongly.
@@ -42,9 +42,8 @@ type Plan struct {
 
 // Job is a thing that a plan is carried out for.
 type Job struct {
-	ID   uuid.UUID
-	Held Held   // as it was judged
-	By   string // who asks, for the record
+	ID uuid.UUID
+	By string // who asks, for the record
 
 	peers []*Peer
 }
@@ -102,7 +101,7 @@ func (c Config) planFor(id uuid.UUID, h Held, flaws []Flaw) Plan {
 	}
 	plan := Plan{Action: strings.Join(names, ", ")}
 	plan.Do = func(ctx context.Context, j Job) (r Repair, answered bool) {
-		r = Repair{Action: plan.Action, Before: &h}
+		r = Repair{Action: plan.Action}
 		held, err := h, error(nil)
 		for _, command := range commands {
 			if held, err = command.send(ctx, j, held); err != nil {
@@ -131,5 +130,5 @@ func (c Command) send(ctx context.Context, j Job, held Held) (Held, error) {
 	if err != nil {
 		return held, err
 	}
-	return held.Set(c.Service, f), nil
+	return held.with(c.Service, f), nil
 }

@@ -12,8 +12,7 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Each rule finds what breaks it, in a span of its own and in one in which the sets differ as they may, and nothing else. What is wrong in two ways in
-// which two errors cancel each other out in any sum is found as well.
+// Each rule finds what breaks it, in a span of its own and in one in which the sets differ as they may, and nothing else.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	for name, between := range map[string]time.Duration{"apart": 20 * time.Minute, "together": time.Millisecond} {
@@ -58,6 +57,19 @@ func TestRules(t *testing.T) {
 				t.Errorf("%d in flight of what has just changed; found %v", r.InFlight, r.Findings)
 			}
 		})
+	}
+}
+
+// Two amounts that are wrong by the same to either side are found by the digest of what each member holds.
+func TestAmountsThatCancelOut(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cfg.Rules = []Rule{SameAmount(shippedWrongAmount, "shipping", "order")}
+	b.fill(hoursAgo(4)...)
+	b.exec(`UPDATE shipments SET amount = amount + CASE id WHEN $1 THEN 1 ELSE -1 END WHERE id IN ($1, $2)`, hourAgo(1), hourAgo(2))
+	want := map[uuid.UUID][]Kind{hourAgo(1): {shippedWrongAmount}, hourAgo(2): {shippedWrongAmount}}
+	if diff := cmp.Diff(want, kindsOf(b.check(Request{}))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -134,11 +146,12 @@ func TestDeclarations(t *testing.T) {
 	t.Parallel()
 	order, shipping := Service{Name: "order", Set: "confirmed"}, Service{Name: "shipping", Set: "shipped"}
 	for says, cfg := range map[string]Config{
-		"expected services and rules":                                       {},
-		"expected a name and a set":                                         {Services: []Service{order, {Name: "shipping"}}, Rules: []Rule{Equal("x", "order", "shipping")}},
-		`no service "shiping": the services are order, shipping (rule [x])`: {Services: []Service{order, shipping}, Rules: []Rule{Equal("x", "order", "shiping")}},
-		`no service "ship"`:                                                 {Services: []Service{order, shipping}, Rules: []Rule{Equal("x", "order", "shipping").RepairedBy(Command{Service: "ship", Path: "/x"})}},
-		"all functions of the rule [x]":                                     {Services: []Service{order, shipping}, Rules: []Rule{{Kinds: []Kind{"x"}}}},
+		"expected services and rules":                                        {},
+		"expected a name and a set":                                          {Services: []Service{order, {Name: "shipping"}}, Rules: []Rule{Equal("x", "order", "shipping")}},
+		`no service "delivery": the services are order, shipping (rule [x])`: {Services: []Service{order, shipping}, Rules: []Rule{Equal("x", "order", "delivery")}},
+		`no service "ship"`:                                                  {Services: []Service{order, shipping}, Rules: []Rule{Equal("x", "order", "shipping").RepairedBy(Command{Service: "ship", Path: "/x"})}},
+		"all functions of the rule [x]":                                      {Services: []Service{order, shipping}, Rules: []Rule{{Kinds: []Kind{"x"}}}},
+		`two services "order"`:                                               {Services: []Service{order, shipping, order}, Rules: []Rule{Equal("x", "order", "shipping")}},
 	} {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %s", err, says)

@@ -12,7 +12,7 @@ import (
 // from another set: spans in which b has more are listed, so this costs the more the longer the two differ.
 func Subset(kind Kind, a, b string) Rule {
 	return between(kind, a, b, func(x, y facts.Bucket) bool { return x.Count > 0 && !sameMembers(x, y) }, func(h Held) string {
-		return when(h.Member(a) && !h.Member(b), "it is in the set of %s, and not in that of %s", a, b)
+		return when(h.member(a) && !h.member(b), "it is in the set of %s, and not in that of %s", a, b)
 	})
 }
 
@@ -20,10 +20,10 @@ func Subset(kind Kind, a, b string) Rule {
 func Equal(kind Kind, a, b string) Rule {
 	return between(kind, a, b, func(x, y facts.Bucket) bool { return !sameMembers(x, y) }, func(h Held) string {
 		in, out := a, b
-		if h.Member(b) {
+		if h.member(b) {
 			in, out = b, a
 		}
-		return when(h.Member(a) != h.Member(b), "it is in the set of %s, and not in that of %s", in, out)
+		return when(h.member(a) != h.member(b), "it is in the set of %s, and not in that of %s", in, out)
 	})
 }
 
@@ -84,7 +84,7 @@ func ofBoth(kind Kind, a, b string, differs func(x, y facts.Bucket) bool, wrong 
 	return between(kind, a, b, func(x, y facts.Bucket) bool {
 		return x.Count > 0 && y.Count > 0 && (!sameMembers(x, y) || differs(x, y))
 	}, func(h Held) string {
-		if !h.Member(a) || !h.Member(b) {
+		if !h.member(a) || !h.member(b) {
 			return ""
 		}
 		return wrong(h.Of(a), h.Of(b))

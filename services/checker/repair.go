@@ -48,8 +48,7 @@ type draft struct {
 // that is something else by now. Where an order cannot be made good, it is cancelled: what it holds is undone by the saga. answered is false where a
 // service did not answer.
 func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (out checker.Repair, answered bool) {
-	before := held.all()
-	out = checker.Repair{Action: p.String(), Before: &before}
+	out = checker.Repair{Action: p.String()}
 	o := &patient{id: id, held: held}
 	var err error
 	var s step
