@@ -20,7 +20,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// Two services hold the same things: what shipping has scheduled must be of an order that is confirmed, and for the same amount.
+// Two services hold the same things: what shipping has scheduled must be of an order that is confirmed, and for the
+// same amount.
 func Example() {
 	t, done := pgtest.Example()
 	defer done()

@@ -10,8 +10,8 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Held is what the services hold of one thing, in the order in which they were declared. As JSON it is an object of what is there, by
-// [Service.Holds].
+// Held is what the services hold of one thing, in the order in which they were declared. As JSON it is an object of
+// what is there, by [Service.Holds].
 type Held []Holding
 
 // Holding is what one service holds of a thing.
@@ -109,7 +109,8 @@ func (h Held) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// UnmarshalJSON implements [json.Unmarshaler]. What was not there is not known then, and services have the names of what they hold.
+// UnmarshalJSON implements [json.Unmarshaler]. What was not there is not known then, and services have the names of
+// what they hold.
 func (h *Held) UnmarshalJSON(data []byte) error {
 	var all map[string]*facts.Fact
 	if err := json.Unmarshal(data, &all); err != nil {

@@ -15,9 +15,10 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Command is what a service offers to put its own row of a thing right: a POST that answers with what is held then ([facts.Reply]). It is sent
-// with the status that the checker has seen as "seen", NONE of nothing; a service that finds another one answers with [facts.Changed]. One that
-// finds the wanted state changes nothing, so that twice is as good as once.
+// Command is what a service offers to put its own row of a thing right: a POST that answers with what is held then
+// ([facts.Reply]). It is sent with the status that the checker has seen as "seen", NONE of nothing; a service that
+// finds another one answers with [facts.Changed]. One that finds the wanted state changes nothing, so that twice is
+// as good as once.
 type Command struct {
 	Service string
 	Path    string                      // {id} stands for the thing's id: "/shipments/{id}/stop"
@@ -32,11 +33,13 @@ type Plan struct {
 	Action string // the steps, for people: "reserve, charge"; "operator": only a person can decide; "wait": it passes by itself
 	Advice string // to the person whom it is left to
 
-	// Do carries it out. It says what came of it ([Outcome]), with what is held then in After, and whether all services answered: when several
-	// things in a row met a service that does not, the rest is left to the next check. nil: it is not for the checker to do.
+	// Do carries it out. It says what came of it ([Outcome]), with what is held then in After, and whether all
+	// services answered: when several things in a row met a service that does not, the rest is left to the next
+	// check. nil: it is not for the checker to do.
 	Do func(ctx context.Context, j Job) (r Repair, answered bool)
 
-	// First keeps services that are recounted last ([Service.RecountLast]) waiting until this is done: they would count wrongly.
+	// First keeps services that are recounted last ([Service.RecountLast]) waiting until this is done: they would
+	// count wrongly.
 	First bool
 }
 
@@ -63,8 +66,9 @@ func Status(f *facts.Fact) string {
 	return f.Status
 }
 
-// Outcome is what became of a repair whose step ended with an error, or none. A refusal is REFUSED, unless it says that the checker has seen what
-// is no longer so, or that it asked for nonsense: that is FAILED, as is what nobody answered, and the next check looks again.
+// Outcome is what became of a repair whose step ended with an error, or none. A refusal is REFUSED, unless it says
+// that the checker has seen what is no longer so, or that it asked for nonsense: that is FAILED, as is what nobody
+// answered, and the next check looks again.
 func Outcome(step string, err error) (state State, detail string) {
 	no, refused := errors.AsType[*Refusal](err)
 	switch {
@@ -80,8 +84,8 @@ func Outcome(step string, err error) (state State, detail string) {
 	return Refused, no.Error()
 }
 
-// planFor makes the plan for a thing with flaws: the commands that the rules name, in their order. If one of the flaws has none, a person decides
-// about the thing.
+// planFor makes the plan for a thing with flaws: the commands that the rules name, in their order. If one of the
+// flaws has none, a person decides about the thing.
 func (c Config) planFor(id uuid.UUID, h Held, flaws []Flaw) Plan {
 	switch {
 	case len(flaws) == 0:

@@ -21,8 +21,8 @@ func (s Service) audited(kind Kind) Audited {
 // recount is the command by which the service puts right findings of a kind; empty: there is none.
 func (s Service) recount(kind Kind) string { return s.audited(kind).Recount }
 
-// breaches has a service put right what broke its own rules, in the order in which it declares them: some must be right before others can be. The service
-// itself refuses to count anew what goes by what is not right yet.
+// breaches has a service put right what broke its own rules, in the order in which it declares them: some must be
+// right before others can be. The service itself refuses to count anew what goes by what is not right yet.
 func (k *check) breaches(ctx context.Context, s Service) error {
 	for _, audited := range s.Audits {
 		for i := range k.others {

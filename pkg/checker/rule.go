@@ -9,19 +9,23 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Rule is something that must be true of what services hold of the same thing once nothing is on its way. [Subset], [Equal], [SameAmount],
-// [SameUser], [SameItems] and [Settles] declare the usual ones; what is too particular for them is declared by its functions.
+// Rule is something that must be true of what services hold of the same thing once nothing is on its way. [Subset],
+// [Equal], [SameAmount], [SameUser], [SameItems] and [Settles] declare the usual ones; what is too particular for
+// them is declared by its functions.
 type Rule struct {
 	Kinds []Kind // of the flaws that it finds
 
-	// DiffersIn tells from digests whether a span of things has to be looked into. It must be true wherever the rule could find something: a
-	// span for which no rule says so is not looked into. A service of an earlier version may not digest content.
+	// DiffersIn tells from digests whether a span of things has to be looked into. It must be true wherever the rule
+	// could find something: a span for which no rule says so is not looked into. A service of an earlier version may
+	// not digest content.
 	DiffersIn func(b Buckets) bool
 
-	// Differs tells whether there is something to judge at one thing. A thing that differs and has no flaws is on its way.
+	// Differs tells whether there is something to judge at one thing. A thing that differs and has no flaws is on its
+	// way.
 	Differs func(h Held) bool
 
-	// Flaws says what is wrong with a thing that differs, if nothing is on its way: all that is held of it is older than the watermark.
+	// Flaws says what is wrong with a thing that differs, if nothing is on its way: all that is held of it is older
+	// than the watermark.
 	Flaws func(h Held, t Terms) []Flaw
 
 	services []string // that the rule names

@@ -8,8 +8,9 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Subset finds members of a that are not members of b, such as shipments of orders that are not confirmed. Digests cannot tell a part of a set
-// from another set: spans in which b has more are listed, so this costs the more the longer the two differ.
+// Subset finds members of a that are not members of b, such as shipments of orders that are not confirmed. Digests
+// cannot tell a part of a set from another set: spans in which b has more are listed, so this costs the more the
+// longer the two differ.
 func Subset(kind Kind, a, b string) Rule {
 	return between(kind, a, b, func(x, y facts.Bucket) bool { return x.Count > 0 && !sameMembers(x, y) }, func(h Held) string {
 		return when(h.member(a) && !h.member(b), "it is in the set of %s, and not in that of %s", a, b)
@@ -27,15 +28,16 @@ func Equal(kind Kind, a, b string) Rule {
 	})
 }
 
-// SameAmount finds members of both a and b of which they hold another amount or currency. Who compares services whose [facts.Source] does not name
-// Currency and User compares sums, in which two errors can cancel each other out.
+// SameAmount finds members of both a and b of which they hold another amount or currency. Who compares services whose
+// [facts.Source] does not name Currency and User compares sums, in which two errors can cancel each other out.
 func SameAmount(kind Kind, a, b string) Rule {
 	return ofBoth(kind, a, b, func(x, y facts.Bucket) bool { return x.Amount != y.Amount || told(x.Money, y.Money) }, func(x, y *facts.Fact) string {
 		return when(x.Amount != y.Amount || x.Currency != y.Currency, "%s holds %d %s, and %s %d %s", a, x.Amount, x.Currency, b, y.Amount, y.Currency)
 	})
 }
 
-// SameUser finds members of both a and b of which they hold another user. A service that does not say who it is agrees with any.
+// SameUser finds members of both a and b of which they hold another user. A service that does not say who it is
+// agrees with any.
 func SameUser(kind Kind, a, b string) Rule {
 	return ofBoth(kind, a, b, func(x, y facts.Bucket) bool { return told(x.Money, y.Money) }, func(x, y *facts.Fact) string {
 		if x.UserID == nil || y.UserID == nil {
@@ -45,14 +47,16 @@ func SameUser(kind Kind, a, b string) Rule {
 	})
 }
 
-// SameItems finds members of both a and b of which they hold other lines. A service that does not say which agrees with any.
+// SameItems finds members of both a and b of which they hold other lines. A service that does not say which agrees
+// with any.
 func SameItems(kind Kind, a, b string) Rule {
 	return ofBoth(kind, a, b, func(x, y facts.Bucket) bool { return told(x.Items, y.Items) }, func(x, y *facts.Fact) string {
 		return when(told(x.Items, y.Items), "%s holds %s, and %s %s", a, x.Items, b, y.Items)
 	})
 }
 
-// Settles finds things that a service has had in one of the statuses for too long. They are those that its [facts.Source] calls Open.
+// Settles finds things that a service has had in one of the statuses for too long. They are those that its
+// [facts.Source] calls Open.
 func Settles(kind Kind, service string, after time.Duration, statuses ...string) Rule {
 	open := func(h Held) bool { f := h.Of(service); return f != nil && slices.Contains(statuses, f.Status) }
 	return Rule{

@@ -17,8 +17,8 @@ const timeout = 10 * time.Minute
 //go:embed migrations/*.sql
 var files embed.FS
 
-// ReadSettings reads what to judge by, and when to check, from the environment: CHECK_GRACE, CHECK_EVERY, CHECK_REPAIR and so on. It reports
-// wrong ones at [app.Settings.Err].
+// ReadSettings reads what to judge by, and when to check, from the environment: CHECK_GRACE, CHECK_EVERY,
+// CHECK_REPAIR and so on. It reports wrong ones at [app.Settings.Err].
 func ReadSettings(s *app.Settings) (cfg Config, plan Schedule) {
 	cfg = Config{
 		Grace: s.Duration("CHECK_GRACE", 30*time.Second, time.Millisecond, time.Hour,
@@ -38,9 +38,10 @@ func ReadSettings(s *app.Settings) (cfg Config, plan Schedule) {
 	return cfg, plan
 }
 
-// App is a checker as a service of its own: it checks by the schedule and when it is asked, and has an API, metrics and a database, in which it keeps what
-// it has found and repaired, what was acknowledged, which databases it has seen, and when each part has looked last. It finds dead letters in Kafka, and
-// puts them back. Journal, Seen, Saw, Acknowledged, Letters, Redrive and Log of the configuration are the service's own.
+// App is a checker as a service of its own: it checks by the schedule and when it is asked, and has an API, metrics
+// and a database, in which it keeps what it has found and repaired, what was acknowledged, which databases it has
+// seen, and when each part has looked last. It finds dead letters in Kafka, and puts them back. Journal, Seen, Saw,
+// Acknowledged, Letters, Redrive and Log of the configuration are the service's own.
 func App(name, addr string, cfg Config, plan Schedule) app.Service {
 	return app.Service{
 		Service:    saga.Service{Name: name},

@@ -25,7 +25,8 @@ type three[T any] [3]T
 // names are what the services are called.
 var names = three[string]{"order", "inventory", "payment"}
 
-// Config is what the library is configured with, and what the saga is judged by. The zero value of a field means its default, but for the addresses.
+// Config is what the library is configured with, and what the saga is judged by. The zero value of a field means its
+// default, but for the addresses.
 type Config struct {
 	checker.Config // its services, rules and plan are declared here
 
@@ -75,8 +76,9 @@ func rule(pending, cancelling time.Duration) checker.Rule {
 	}
 }
 
-// differsIn tells whether the span needs to be looked into: where two sets differ, or what is held of their members, or where an order is not settled,
-// which no comparison of sets would show. Of services of an earlier version, which tell amounts in sum, two that are wrong by the same to either side pass.
+// differsIn tells whether the span needs to be looked into: where two sets differ, or what is held of their members,
+// or where an order is not settled, which no comparison of sets would show. Of services of an earlier version, which
+// tell amounts in sum, two that are wrong by the same to either side pass.
 func differsIn(b checker.Buckets) bool {
 	order, reservation, payment := b.Of(names[orders]), b.Of(names[reservations]), b.Of(names[payments])
 	return !order.Agrees(reservation) || !order.Agrees(payment) || order.Amount != payment.Amount || order.Open > 0

@@ -19,10 +19,10 @@ const (
 	pause = 50 * time.Millisecond
 )
 
-// Verify checks until everything that was there at the call has come to rest, and fails the test with each finding. It also fails if something is still
-// on its way after half a minute, or if a part of the check cannot look. Nothing is repaired. The configuration's Grace is a second, if it is zero: in
-// one process clocks do not differ, so it only has to cover the longest transaction. What is judged is true for good: there is no event left that could
-// change it.
+// Verify checks until everything that was there at the call has come to rest, and fails the test with each finding.
+// It also fails if something is still on its way after half a minute, or if a part of the check cannot look. Nothing
+// is repaired. The configuration's Grace is a second, if it is zero: in one process clocks do not differ, so it only
+// has to cover the longest transaction. What is judged is true for good: there is no event left that could change it.
 func Verify(t testing.TB, cfg checker.Config) {
 	t.Helper()
 	if cfg.Grace == 0 {
