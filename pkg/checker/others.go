@@ -80,14 +80,6 @@ func (c Config) breached(b facts.Breach) Finding {
 	return f
 }
 
-// subject is what a finding is about.
-func (f Finding) subject() string {
-	if f.OrderID != uuid.Nil {
-		return f.OrderID.String()
-	}
-	return f.Subject
-}
-
 // Letter is a message that a service could not handle.
 type Letter struct {
 	Topic     string // where it lies

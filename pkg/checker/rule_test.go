@@ -1,7 +1,9 @@
 package checker
 
 import (
+	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +140,46 @@ func TestCommandsRepair(t *testing.T) {
 	b.exec(`UPDATE orders SET status = 'PENDING' WHERE id = $1`, hourAgo(9))
 	if diff := cmp.Diff([]string{"order-stuck: operator NONE", "shipped-not-confirmed: operator NONE", left}, states(b.check(Request{Repair: true}))); diff != "" || b.commands.Load() != 2 {
 		t.Errorf("%d commands (-want +got):\n%s", b.commands.Load(), diff)
+	}
+}
+
+// What a service finds with itself is recounted by the command that is declared of it, before orders are repaired or after, and what is not declared is
+// left to a person.
+func TestRecounts(t *testing.T) {
+	t.Parallel()
+	for _, last := range []bool{false, true} {
+		b := setup(t)
+		b.cfg.Services[shipping].RecountLast = last
+		b.fill(hourAgo(1))
+		b.exec(`UPDATE orders SET status = 'CANCELLED'`)
+		b.rules[shipping] = []facts.Breach{{Kind: string(parcelMismatch), Subject: "p/1", Detail: "7 and 8"}, {Kind: "mood-swing", Subject: "x"}}
+		var journal []string
+		b.cfg.Journal = func(_ context.Context, f Finding) (func(Finding, any), error) {
+			return func(f Finding, after any) {
+				if text, ok := after.(json.RawMessage); ok {
+					f.Detail += " " + string(text)
+				}
+				journal = append(journal, string(f.Kind)+" "+string(f.Repair.State)+": "+f.Detail)
+			}, nil
+		}
+		r := b.check(Request{Repair: true})
+		var states []string
+		for _, f := range r.Findings {
+			states = append(states, string(f.Kind)+": "+f.Repair.Action+" "+string(f.Repair.State))
+		}
+		if diff := cmp.Diff([]string{"mood-swing: operator NONE", "parcel-mismatch: recount DONE", "shipped-not-confirmed: stop DONE"}, states); diff != "" {
+			t.Errorf("last %t (-want +got):\n%s", last, diff)
+		}
+		want := []string{
+			`parcel-mismatch DONE: 7 and 8 {"counted":"/parcels/p%2F1/recount"}`,
+			"shipped-not-confirmed DONE: it is in the set of shipping, and not in that of order: order CANCELLED (100 EUR), shipment SHIPPED (100 EUR)",
+		}
+		if last {
+			slices.Reverse(want)
+		}
+		if diff := cmp.Diff(want, journal); diff != "" {
+			t.Errorf("last %t: in turn (-want +got):\n%s", last, diff)
+		}
 	}
 }
 

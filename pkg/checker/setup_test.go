@@ -66,6 +66,7 @@ type bundle struct {
 	db  *pgxpool.Pool
 	cfg Config
 
+	rules    [2][]facts.Breach  // what the audits find
 	blind    [2]bool            // whose audits fail
 	known    [2]*facts.Identity // which databases the services say they have; nil: they do not say
 	away     atomic.Int64       // so many questions for flow are not answered
@@ -116,12 +117,17 @@ func (b *bundle) serve(service int, genuine http.Handler) http.HandlerFunc {
 			answer(w, b.known[service])
 		case r.URL.Path == "/facts/audit" && b.blind[service], r.URL.Path == "/facts/flow" && b.away.Add(-1) >= 0:
 			http.Error(w, "", http.StatusServiceUnavailable)
+		case r.URL.Path == "/facts/audit":
+			answer(w, facts.Breaches{Breaches: append([]facts.Breach{}, b.rules[service]...)})
 		case path[1] == "facts":
 			genuine.ServeHTTP(w, r)
 		case b.refuse != nil:
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusConflict)
 			_ = json.NewEncoder(w).Encode(b.refuse)
+		case path[1] == "parcels":
+			b.commands.Add(1)
+			answer(w, map[string]string{"counted": r.URL.EscapedPath()})
 		default:
 			b.commands.Add(1)
 			var seen struct{ Seen string }
