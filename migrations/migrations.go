@@ -7,7 +7,7 @@ import (
 	"io/fs"
 )
 
-//go:embed order inventory payment profile search analytics checker
+//go:embed order inventory payment profile search analytics
 var files embed.FS
 
 // For returns the files of one service. It panics on a name that has no directory here.

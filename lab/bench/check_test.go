@@ -22,7 +22,7 @@ import (
 	"github.com/converge-dev/converge/lab/bench/workload"
 	"github.com/converge-dev/converge/lab/rig"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/services/checker"
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/services/system"
 	"github.com/converge-dev/converge/testkit/brokertest"
 	"github.com/converge-dev/converge/testkit/pgtest"

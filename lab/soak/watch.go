@@ -12,7 +12,7 @@ import (
 
 	"github.com/converge-dev/converge/lab/soak/witness"
 	"github.com/converge-dev/converge/pkg/pg"
-	"github.com/converge-dev/converge/services/checker"
+	"github.com/converge-dev/converge/pkg/checker"
 )
 
 // watcher is the system's own checker, which looks all the time while everything breaks: nothing that is on its way, away or

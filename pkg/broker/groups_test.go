@@ -30,12 +30,12 @@ func TestGroupsAndTheirProgress(t *testing.T) {
 		if diff := cmp.Diff([]broker.Progress{{Topic: topic, Partitions: 2, Lag: 40}}, progress); diff != "" || err != nil {
 			t.Errorf("in a topic where it has never been (-want +got):\n%s%v", diff, err)
 		}
-		ends, err := client.Ends(t.Context(), []broker.TopicPartition{{Topic: topic, Partition: 0}, {Topic: topic, Partition: 1}})
+		ends, err := client.Ends(t.Context(), map[broker.TopicPartition]int32{{Topic: topic, Partition: 0}: broker.NoEpoch, {Topic: topic, Partition: 1}: broker.NoEpoch})
 		if err != nil {
 			t.Fatal(err)
 		}
 		first := broker.TopicPartition{Topic: topic, Partition: 0}
-		if err := client.CommitFor(t.Context(), group, map[broker.TopicPartition]int64{first: ends[first]}); err != nil {
+		if err := client.CommitFor(t.Context(), group, map[broker.TopicPartition]int64{first: ends[first].Offset}); err != nil {
 			t.Fatal(err)
 		}
 		groups, err := client.Groups(t.Context())

@@ -5,15 +5,16 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
 // adviceFor says what a person has to decide about an order, and the commands to do it with; empty where what is held decides. Two services hold
 // different things of an order that is in order otherwise, or only one service knows of it: nothing says which of them is right, and a guess would
 // take money from somebody, or send goods that nobody has ordered.
-func adviceFor(h Held, flaws []flaw) string {
-	has := func(kinds ...Kind) bool {
-		return slices.ContainsFunc(flaws, func(f flaw) bool { return slices.Contains(kinds, f.kind) })
+func adviceFor(h Held, flaws []checker.Flaw) string {
+	has := func(kinds ...checker.Kind) bool {
+		return slices.ContainsFunc(flaws, func(f checker.Flaw) bool { return slices.Contains(kinds, f.Kind) })
 	}
 	switch {
 	case has(PaidWrongAmount, PaidWrongUser):
@@ -41,7 +42,7 @@ func (d draft) contradicted(o *patient) error {
 	if d.Status != statusConfirmed || n == 0 || d.History[n-1].Status == statusConfirmed {
 		return nil
 	}
-	return &refusal{
+	return &checker.Refusal{
 		Status: http.StatusConflict, Type: web.TypePrefix + "contradicted", Title: "Contradicted",
 		Detail: fmt.Sprintf(`the order is CONFIRMED, and its history ends with %[1]s. If it is not to stay: POST /orders/%[2]s/reconcile of order, with {"seen":"CONFIRMED","reserved":%[3]t,"paid":%[4]t,"reason":"why","by":"who"}; `+
 			`if it is, reserve and charge for it`, d.History[n-1].Status, o.id, o.held.reserved(), o.held.paid()),

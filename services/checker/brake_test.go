@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
@@ -28,8 +29,8 @@ func (b *bundle) undoes() *atomic.Int64 {
 	return &n
 }
 
-func (r Report) states() map[State]int {
-	n := map[State]int{}
+func statesOf(r checker.Report) map[checker.State]int {
+	n := map[checker.State]int{}
 	for _, f := range r.Findings {
 		n[f.Repair.State]++
 	}
@@ -46,19 +47,19 @@ func TestBrakeHoldsForMostOrders(t *testing.T) {
 	undone := b.undoes()
 	b.cfg.MaxRepairs = 50
 	for range 2 {
-		r := b.check(Request{Repair: true})
+		r := b.check(checker.Request{Repair: true})
 		if n := undone.Load(); n != 0 || r.Braked != "300 of 300 orders are to be repaired, and no more than 20 are likely to be wrong" {
 			t.Fatalf("%d undone; braked: %q", n, r.Braked)
 		}
-		if diff := cmp.Diff(map[State]int{Planned: 600}, r.states()); diff != "" || r.Findings[0].Repair.Detail != heldBack {
+		if diff := cmp.Diff(map[checker.State]int{checker.Planned: 600}, statesOf(r)); diff != "" || r.Findings[0].Repair.Detail != "held back by the brake: nothing is repaired before somebody confirms it" {
 			t.Errorf("%+v (-want +got):\n%s", r.Findings[0], diff)
 		}
 	}
-	if r := b.check(Request{}); r.Braked == "" {
+	if r := b.check(checker.Request{}); r.Braked == "" {
 		t.Error("a look does not say that a repair would be held back")
 	}
-	r := b.check(Request{Repair: true, Confirm: true})
-	if diff := cmp.Diff(map[State]int{Done: 100, Planned: 500}, r.states()); diff != "" || r.Braked != "" || undone.Load() != 100 {
+	r := b.check(checker.Request{Repair: true, Confirm: true})
+	if diff := cmp.Diff(map[checker.State]int{checker.Done: 100, checker.Planned: 500}, statesOf(r)); diff != "" || r.Braked != "" || undone.Load() != 100 {
 		t.Errorf("confirmed, %d undone, braked: %q (-want +got):\n%s", undone.Load(), r.Braked, diff)
 	}
 }
@@ -84,7 +85,7 @@ func TestBrakeLetsFewPass(t *testing.T) {
 		b.exec(`UPDATE payments SET status = 'REFUNDED' WHERE order_id = ANY($1)`, ids[:tt.wrong])
 		b.cfg.BrakeFloor, b.cfg.BrakeShare = tt.floor, tt.share
 		undone := b.undoes()
-		r := b.check(Request{Repair: true})
+		r := b.check(checker.Request{Repair: true})
 		if want := map[bool]int{false: tt.wrong}[tt.braked]; (r.Braked != "") != tt.braked || int(undone.Load()) != want {
 			t.Errorf("%d of %d: %d undone, braked: %q", tt.wrong, tt.orders, undone.Load(), r.Braked)
 		}
@@ -105,14 +106,14 @@ func TestBrakeHoldsForRules(t *testing.T) {
 		asked.Add(1)
 		answer(w, map[string]string{})
 	})
-	r := b.check(Request{Repair: true})
+	r := b.check(checker.Request{Repair: true})
 	if asked.Load() != 0 || !strings.HasPrefix(r.Braked, "30 rules of the services' own that are broken are to be repaired") {
 		t.Errorf("%d asked, braked: %q", asked.Load(), r.Braked)
 	}
 	b.cfg.MaxRepairs = 25
 	b.exec(`DELETE FROM payments`)
 	b.exec(`DELETE FROM reservations`)
-	if r := b.check(Request{Repair: true, Confirm: true}); asked.Load() != 25 || r.states()[Planned] != 5 {
-		t.Errorf("confirmed: %d asked; %v", asked.Load(), r.states())
+	if r := b.check(checker.Request{Repair: true, Confirm: true}); asked.Load() != 25 || statesOf(r)[checker.Planned] != 5 {
+		t.Errorf("confirmed: %d asked; %v", asked.Load(), statesOf(r))
 	}
 }

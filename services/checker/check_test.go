@@ -14,10 +14,11 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-var sortKinds = cmpopts.SortSlices(func(a, b Kind) bool { return a < b })
+var sortKinds = cmpopts.SortSlices(func(a, b checker.Kind) bool { return a < b })
 
 // What has changed since the watermark is on its way: counted, and left for the next check. So is what changes in a future that only another
 // service's clock knows. What is younger than grace is not even looked at, nor what a clock that is ahead has placed.
@@ -31,8 +32,8 @@ func TestWhatIsYoungIsNotJudged(t *testing.T) {
 	b.exec(`UPDATE payments SET changed_at = $2 WHERE order_id = $1`, hourAgo(3), noon.Add(time.Hour))
 	b.put(idAt(noon.Add(-29*time.Second), 4), "CONFIRMED", "", "")
 	b.put(idAt(noon.Add(time.Hour), 5), "CONFIRMED", "", "")
-	r := b.check(Request{})
-	if diff := cmp.Diff(map[uuid.UUID][]Kind{hourAgo(1): {ConfirmedNotPaid}}, kindsOf(r)); diff != "" || r.InFlight != 2 || r.Checked != 3 {
+	r := b.check(checker.Request{})
+	if diff := cmp.Diff(map[uuid.UUID][]checker.Kind{hourAgo(1): {ConfirmedNotPaid}}, kindsOf(r)); diff != "" || r.InFlight != 2 || r.Checked != 3 {
 		t.Errorf("%d in flight of %d; (-want +got):\n%s", r.InFlight, r.Checked, diff)
 	}
 	if want := noon.Add(-30 * time.Second); !r.Watermark.Equal(want) || r.Watermark.Location() != time.UTC {
@@ -44,15 +45,15 @@ func TestWhatIsYoungIsNotJudged(t *testing.T) {
 func TestIDsOutsideOfTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	want := map[uuid.UUID][]Kind{}
+	want := map[uuid.UUID][]checker.Kind{}
 	for _, id := range []uuid.UUID{
 		idAt(noon.Add(25*time.Hour), 1), uuid.MustParse("fe2e4ca8-1f58-4d53-b3a7-14b3b0e24c8d"), uuid.MustParse("80000000-0000-4000-8000-000000000000"),
 		uuid.MustParse("00000000-0000-4000-8000-000000000001"), {}, // the nil UUID can be asked for as a span, though not as one order
 	} {
 		b.put(id, "", "", "COMPLETED")
-		want[id] = []Kind{PaidWithoutOrder}
+		want[id] = []checker.Kind{PaidWithoutOrder}
 	}
-	if diff := cmp.Diff(want, kindsOf(b.check(Request{}))); diff != "" {
+	if diff := cmp.Diff(want, kindsOf(b.check(checker.Request{}))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -73,11 +74,11 @@ func TestWatermarkIsBeforeWhatWaits(t *testing.T) {
 			return facts.Flow{UnhandledMs: int64(service) * 6 * 60_000}, nil
 		},
 	}
-	r := b.check(Request{})
+	r := b.check(checker.Request{})
 	if want := noon.Add(-(5 + 12) * time.Minute).Add(-30 * time.Second); !r.Watermark.Equal(want) {
 		t.Errorf("watermark %s, want %s", r.Watermark, want)
 	}
-	if diff := cmp.Diff(map[uuid.UUID][]Kind{hourAgo(1): {ConfirmedNotPaid}}, kindsOf(r)); diff != "" || r.InFlight != 1 {
+	if diff := cmp.Diff(map[uuid.UUID][]checker.Kind{hourAgo(1): {ConfirmedNotPaid}}, kindsOf(r)); diff != "" || r.InFlight != 1 {
 		t.Errorf("%d in flight; (-want +got):\n%s", r.InFlight, diff)
 	}
 }
@@ -100,13 +101,13 @@ func TestWhatChangesBetweenTheLooksIsNotJudged(t *testing.T) {
 			return facts.Flow{}, nil
 		},
 	}
-	r := b.check(Request{})
-	if diff := cmp.Diff(map[uuid.UUID][]Kind{hourAgo(0): {ConfirmedNotPaid}}, kindsOf(r)); diff != "" || r.InFlight != 2 {
+	r := b.check(checker.Request{})
+	if diff := cmp.Diff(map[uuid.UUID][]checker.Kind{hourAgo(0): {ConfirmedNotPaid}}, kindsOf(r)); diff != "" || r.InFlight != 2 {
 		t.Errorf("%d in flight; (-want +got):\n%s", r.InFlight, diff)
 	}
 	// The next check, with nothing in between, judges them.
-	want := map[uuid.UUID][]Kind{hourAgo(0): {ConfirmedNotPaid}, hourAgo(1): {ConfirmedNotPaid}, hourAgo(3): {ReservedForCancelled}}
-	if diff := cmp.Diff(want, kindsOf(b.check(Request{}))); diff != "" {
+	want := map[uuid.UUID][]checker.Kind{hourAgo(0): {ConfirmedNotPaid}, hourAgo(1): {ConfirmedNotPaid}, hourAgo(3): {ReservedForCancelled}}
+	if diff := cmp.Diff(want, kindsOf(b.check(checker.Request{}))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -120,8 +121,8 @@ func TestOneOrder(t *testing.T) {
 	young := idAt(noon.Add(-time.Second), 4)
 	b.put(young, "PENDING", "RESERVED", "")
 	b.exec(`UPDATE orders SET changed_at = $2 WHERE id = $1`, young, noon.Add(-time.Second))
-	for id, want := range map[uuid.UUID][]Kind{hourAgo(1): {ConfirmedNotPaid, ConfirmedNotReserved}, hourAgo(2): {ConfirmedNotPaid}, hourAgo(3): nil, young: nil} {
-		r := b.check(Request{Order: id})
+	for id, want := range map[uuid.UUID][]checker.Kind{hourAgo(1): {ConfirmedNotPaid, ConfirmedNotReserved}, hourAgo(2): {ConfirmedNotPaid}, hourAgo(3): nil, young: nil} {
+		r := b.check(checker.Request{Order: id})
 		if diff := cmp.Diff(want, kindsOf(r)[id]); diff != "" || r.Checked != 1 || r.Order != id || (r.InFlight == 1) != (id == young) {
 			t.Errorf("%+v; (-want +got):\n%s", r, diff)
 		}
@@ -129,7 +130,7 @@ func TestOneOrder(t *testing.T) {
 			t.Errorf("%d requests for one order, want two looks at it and two at flow, of three services each", asked)
 		}
 	}
-	if _, err := New(b.cfg).Check(t.Context(), Request{Order: hourAgo(9)}); !errors.Is(err, ErrUnknownOrder) || !strings.Contains(err.Error(), hourAgo(9).String()) {
+	if _, err := newChecker(b.cfg).Check(t.Context(), checker.Request{Order: hourAgo(9)}); !errors.Is(err, checker.ErrUnknownOrder) || !strings.Contains(err.Error(), hourAgo(9).String()) {
 		t.Errorf("an order that nobody knows: %v", err)
 	}
 }
@@ -143,9 +144,9 @@ func TestSince(t *testing.T) {
 		b.put(id, "CONFIRMED", "RESERVED", "")
 	}
 	b.rules[reservations] = []facts.Breach{{Kind: "stock-mismatch", Subject: "p-1"}}
-	b.cfg.Letters = func(context.Context) ([]Letter, error) { return nil, errors.New("looked for dead letters") }
-	r := b.check(Request{Since: since})
-	want := map[uuid.UUID][]Kind{idAt(since, 1): {ConfirmedNotPaid}, hourAgo(2): {ConfirmedNotPaid}}
+	b.cfg.Letters = func(context.Context) ([]checker.Letter, error) { return nil, errors.New("looked for dead letters") }
+	r := b.check(checker.Request{Since: since})
+	want := map[uuid.UUID][]checker.Kind{idAt(since, 1): {ConfirmedNotPaid}, hourAgo(2): {ConfirmedNotPaid}}
 	if diff := cmp.Diff(want, kindsOf(r)); diff != "" || r.Checked != 2 {
 		t.Errorf("%d checked; (-want +got):\n%s", r.Checked, diff)
 	}
@@ -182,9 +183,9 @@ func TestWhoCannotBeAsked(t *testing.T) {
 		if tt.change != nil {
 			tt.change(&cfg)
 		}
-		for _, r := range []Request{{Since: noon.Add(-2 * time.Hour)}, {}} {
-			_, err := New(cfg).Check(t.Context(), r)
-			var lost *ServiceError
+		for _, r := range []checker.Request{{Since: noon.Add(-2 * time.Hour)}, {}} {
+			_, err := newChecker(cfg).Check(t.Context(), r)
+			var lost *checker.ServiceError
 			if !errors.As(err, &lost) || !strings.Contains(lost.Service, tt.service) || !strings.Contains(err.Error(), tt.says) || !strings.HasPrefix(err.Error(), lost.Service) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -199,11 +200,11 @@ func TestOutboxStuck(t *testing.T) {
 		return facts.Flow{Unpublished: 7, UnpublishedMs: int64(30+service*20) * 1000}, nil
 	}
 	b.flows = []func(int) (facts.Flow, error){stuck, stuck}
-	want := []Finding{{Subject: "payment", Kind: OutboxStuck, Detail: "7 events wait to be published, the oldest for 1m10s", Repair: Repair{Action: "operator", State: None}}}
-	if diff := cmp.Diff(want, b.check(Request{Repair: true}).Findings); diff != "" {
+	want := []checker.Finding{{Subject: "payment", Kind: checker.OutboxStuck, Detail: "7 events wait to be published, the oldest for 1m10s", Repair: checker.Repair{Action: "operator", State: checker.None}}}
+	if diff := cmp.Diff(want, b.check(checker.Request{Repair: true}).Findings); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if found := b.check(Request{}).Findings; len(found) > 0 {
+	if found := b.check(checker.Request{}).Findings; len(found) > 0 {
 		t.Errorf("with nothing in the outboxes: %+v", found)
 	}
 }
@@ -213,11 +214,11 @@ func TestChecksAtTheSameTime(t *testing.T) {
 	b := setup(t)
 	b.fill(idsOf(500, time.Minute)...)
 	b.put(hourAgo(1), "CONFIRMED", "RESERVED", "")
-	c := New(b.cfg)
+	c := newChecker(b.cfg)
 	var g errgroup.Group
 	for range 4 {
 		g.Go(func() error {
-			r, err := c.Check(t.Context(), Request{})
+			r, err := c.Check(t.Context(), checker.Request{})
 			if err == nil && len(r.Findings) != 1 {
 				t.Errorf("found %+v", r.Findings)
 			}

@@ -15,27 +15,29 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+
+	"github.com/converge-dev/converge/pkg/checker"
 )
 
 // wrongContent is what is wrong with orders that are in all three sets: in pairs that cancel each other out in any sum.
-func (b *bundle) wrongContent(ids []uuid.UUID) map[uuid.UUID][]Kind {
+func (b *bundle) wrongContent(ids []uuid.UUID) map[uuid.UUID][]checker.Kind {
 	b.Helper()
-	want := map[uuid.UUID][]Kind{}
+	want := map[uuid.UUID][]checker.Kind{}
 	for i, one := range []struct {
 		sql   string
-		kinds []Kind
+		kinds []checker.Kind
 	}{
-		{`UPDATE payments SET amount = amount + 1 WHERE order_id = $1`, []Kind{PaidWrongAmount}},
-		{`UPDATE payments SET amount = amount - 1 WHERE order_id = $1`, []Kind{PaidWrongAmount}},
-		{`UPDATE payments SET currency = 'USD' WHERE order_id = $1`, []Kind{PaidWrongAmount}},
-		{`UPDATE payments SET user_id = 'u-2' WHERE order_id = $1`, []Kind{PaidWrongUser}},
-		{`UPDATE payments SET user_id = '' WHERE order_id = $1`, []Kind{PaidWrongUser}},
-		{`UPDATE orders SET user_id = 'u-2' WHERE id = $1`, []Kind{PaidWrongUser}},
-		{`UPDATE reservations SET items = '[{"productId":"p-1","quantity":2},{"productId":"p-2","quantity":1}]' WHERE order_id = $1`, []Kind{ReservedWrongItems}},
-		{`UPDATE reservations SET items = '[{"productId":"p-1","quantity":4},{"productId":"p-2","quantity":1}]' WHERE order_id = $1`, []Kind{ReservedWrongItems}},
-		{`UPDATE reservations SET items = items - 1 WHERE order_id = $1`, []Kind{ReservedWrongItems}},
-		{`UPDATE orders SET items = '[{"productId":"p-3","quantity":1}]' WHERE id = $1`, []Kind{ReservedWrongItems}},
-		{`UPDATE orders SET items = '7' WHERE id = $1`, []Kind{ReservedWrongItems}},
+		{`UPDATE payments SET amount = amount + 1 WHERE order_id = $1`, []checker.Kind{PaidWrongAmount}},
+		{`UPDATE payments SET amount = amount - 1 WHERE order_id = $1`, []checker.Kind{PaidWrongAmount}},
+		{`UPDATE payments SET currency = 'USD' WHERE order_id = $1`, []checker.Kind{PaidWrongAmount}},
+		{`UPDATE payments SET user_id = 'u-2' WHERE order_id = $1`, []checker.Kind{PaidWrongUser}},
+		{`UPDATE payments SET user_id = '' WHERE order_id = $1`, []checker.Kind{PaidWrongUser}},
+		{`UPDATE orders SET user_id = 'u-2' WHERE id = $1`, []checker.Kind{PaidWrongUser}},
+		{`UPDATE reservations SET items = '[{"productId":"p-1","quantity":2},{"productId":"p-2","quantity":1}]' WHERE order_id = $1`, []checker.Kind{ReservedWrongItems}},
+		{`UPDATE reservations SET items = '[{"productId":"p-1","quantity":4},{"productId":"p-2","quantity":1}]' WHERE order_id = $1`, []checker.Kind{ReservedWrongItems}},
+		{`UPDATE reservations SET items = items - 1 WHERE order_id = $1`, []checker.Kind{ReservedWrongItems}},
+		{`UPDATE orders SET items = '[{"productId":"p-3","quantity":1}]' WHERE id = $1`, []checker.Kind{ReservedWrongItems}},
+		{`UPDATE orders SET items = '7' WHERE id = $1`, []checker.Kind{ReservedWrongItems}},
 	} {
 		b.exec(one.sql, ids[i])
 		want[ids[i]] = one.kinds
@@ -51,12 +53,12 @@ func TestContentDiffers(t *testing.T) {
 	ids := idsOf(3000, time.Second)
 	b.fill(ids...)
 	want := b.wrongContent(ids[1000:])
-	r := b.check(Request{Repair: true})
+	r := b.check(checker.Request{Repair: true})
 	if diff := cmp.Diff(want, kindsOf(r)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, f := range r.Findings {
-		if f.Repair.Action != "operator" || f.Repair.State != None || !strings.Contains(f.Repair.Detail, "POST /") || !strings.Contains(f.Repair.Detail, f.OrderID.String()) {
+		if f.Repair.Action != "operator" || f.Repair.State != checker.None || !strings.Contains(f.Repair.Detail, "POST /") || !strings.Contains(f.Repair.Detail, f.OrderID.String()) {
 			t.Errorf("%s: %+v", f, f.Repair)
 		}
 	}
@@ -66,7 +68,7 @@ func TestContentDiffers(t *testing.T) {
 func TestContentOfAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	fields := regexp.MustCompile(`,"(money|items|userId)":"(\\.|[^"\\])*"`)
-	for service, kinds := range map[int][]Kind{
+	for service, kinds := range map[int][]checker.Kind{
 		orders:       nil,
 		reservations: {PaidWrongUser},
 		payments:     {ReservedWrongItems},
@@ -76,7 +78,7 @@ func TestContentOfAnEarlierVersion(t *testing.T) {
 			b := setup(t)
 			ids := idsOf(50, time.Second)
 			b.fill(ids...)
-			want := map[uuid.UUID][]Kind{}
+			want := map[uuid.UUID][]checker.Kind{}
 			for id, found := range b.wrongContent(ids) {
 				if len(kinds) == 1 && found[0] == kinds[0] {
 					want[id] = found
@@ -103,7 +105,7 @@ func TestContentOfAnEarlierVersion(t *testing.T) {
 			earlier := httptest.NewServer(proxy)
 			t.Cleanup(earlier.Close)
 			*url = earlier.URL
-			if diff := cmp.Diff(want, kindsOf(b.check(Request{}))); diff != "" {
+			if diff := cmp.Diff(want, kindsOf(b.check(checker.Request{}))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -3,6 +3,8 @@ package checker
 import (
 	"fmt"
 	"time"
+
+	"github.com/converge-dev/converge/pkg/checker"
 )
 
 // The statuses that the services tell, as far as the checker decides by them.
@@ -16,30 +18,9 @@ const (
 
 // terms are what an order is judged by, beside what is held of it.
 type terms struct {
-	watermark  time.Time // what is not older may be on its way
 	now        time.Time
 	pending    time.Duration // for so long an order may be PENDING without having been paid
 	cancelling time.Duration // for so long it may be CANCELLING, and a refund may wait
-}
-
-// flaw is something that is wrong with an order.
-type flaw struct {
-	kind   Kind
-	detail string
-}
-
-// judge says what is wrong with an order, or that it differs and is on its way, or neither: the services agree.
-func judge(h Held, t terms) (flaws []flaw, inFlight bool) {
-	if !h.differs() {
-		return nil, false
-	}
-	for _, f := range h.each() {
-		if !f.ChangedAt.Before(t.watermark) {
-			return nil, true
-		}
-	}
-	flaws = h.flaws(t)
-	return flaws, len(flaws) == 0
 }
 
 // differs tells whether there is something to judge: the order is not in all sets or in none, or who was to pay what, or the items, are not the same
@@ -67,10 +48,10 @@ func (h Held) wrongItems() bool {
 }
 
 // flaws are what is wrong if nothing is on its way.
-func (h Held) flaws(t terms) (found []flaw) {
-	add := func(wrong bool, kind Kind, format string, args ...any) {
+func (h Held) flaws(t terms) (found []checker.Flaw) {
+	add := func(wrong bool, kind checker.Kind, format string, args ...any) {
 		if wrong {
-			found = append(found, flaw{kind, fmt.Sprintf(format, args...) + ": " + h.String()})
+			found = append(found, checker.Flaw{Kind: kind, Detail: fmt.Sprintf(format, args...) + ": " + h.String()})
 		}
 	}
 	// A refund that waits has one deadline, whatever became of its order: until then it is on its way.

@@ -11,13 +11,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
 var (
 	noon = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	term = terms{watermark: noon.Add(-time.Minute), now: noon, pending: 20 * time.Minute, cancelling: 10 * time.Minute}
+	term = terms{now: noon, pending: 20 * time.Minute, cancelling: 10 * time.Minute}
 )
+
+// judge judges an order a minute after everything that was told had been heard.
+func judge(h Held, t terms) (flaws []checker.Flaw, inFlight bool) {
+	return rule(t.pending, t.cancelling).Judge(h.all(), checker.Terms{Watermark: t.now.Add(-time.Minute), Now: t.now})
+}
 
 // The ages of a fact: after the watermark, before it, and for longer than any order may be on its way.
 var ages = map[string]time.Duration{"young": time.Second, "old": 5 * time.Minute, "overdue": time.Hour}
@@ -146,7 +152,7 @@ func TestVerdicts(t *testing.T) {
 			flaws, _ := judge(holding(order, reservation, payment, ages[age], ages["old"], ages[age]), term)
 			var kinds []string
 			for _, f := range flaws {
-				kinds = append(kinds, string(f.kind))
+				kinds = append(kinds, string(f.Kind))
 			}
 			verdict := fmt.Sprintf("%-42s -> %s", strings.Join(kinds, ", "), planFor(holding(order, reservation, payment, 0, 0, 0), flaws))
 			if len(flaws) > 0 && verdict != old { // the second time only if it makes a difference
@@ -186,7 +192,7 @@ func TestJudgeAmounts(t *testing.T) {
 		h := holding("CONFIRMED", "RESERVED", "COMPLETED", old, old, old)
 		change(&h)
 		flaws, inFlight := judge(h, term)
-		if len(flaws) != 1 || flaws[0].kind != PaidWrongAmount || inFlight {
+		if len(flaws) != 1 || flaws[0].Kind != PaidWrongAmount || inFlight {
 			t.Errorf("another %s: %v, in flight %v", name, flaws, inFlight)
 		}
 		if p := planFor(h, flaws).String(); p != "operator" {

@@ -3,6 +3,8 @@ package checker
 import (
 	"slices"
 	"strings"
+
+	"github.com/converge-dev/converge/pkg/checker"
 )
 
 // step is a part of a repair.
@@ -33,7 +35,7 @@ func (p plan) todo() bool {
 
 // planFor says what to do about an order with flaws: there is one plan, whatever number of them it has. What is held decides, with the
 // order as the one who knows what its user was told; where it does not know yet, the money does.
-func planFor(h Held, flaws []flaw) plan {
+func planFor(h Held, flaws []checker.Flaw) plan {
 	if len(flaws) == 0 {
 		return plan{}
 	}

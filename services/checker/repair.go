@@ -2,28 +2,23 @@ package checker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// maxLost is after how many orders in a row that a service gave no answer for the rest is left to the next check.
-const maxLost = 3
-
 // repairer has the services carry out plans.
 type repairer struct {
-	peers three[*peer]
+	peers three[*checker.Peer]
 	by    string
-	left  int // repairs that the check may still make: a mistake of the checker's, or of who set it up, does no more harm than that
 }
 
 // patient is an order that is being put right.
@@ -52,8 +47,8 @@ type draft struct {
 // order carries out a plan, step by step, until one is not done. Each step says what was seen of what it changes, so that it changes nothing
 // that is something else by now. Where an order cannot be made good, it is cancelled: what it holds is undone by the saga. answered is false where a
 // service did not answer.
-func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (out Repair, answered bool) {
-	out = Repair{Action: p.String(), State: Done, Before: &held}
+func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (out checker.Repair, answered bool) {
+	out = checker.Repair{Action: p.String()}
 	o := &patient{id: id, held: held}
 	var err error
 	var s step
@@ -65,32 +60,25 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 			break
 		}
 	}
-	out.After = &o.held
-	no, refused := errors.AsType[*refusal](err)
+	no, refused := errors.AsType[*checker.Refusal](err)
+	out.State, out.Detail = checker.Outcome(string(s), err)
 	switch {
 	case err == nil && o.held.refunding():
 		out.Detail = "the refund waits: " + o.held.Payment.Detail
 	case err == nil:
 		out.Detail = o.note
-	case !refused:
-		out.State, out.Detail = Failed, err.Error()
-	case no.is(facts.TypeChanged):
-		out.State, out.Detail = Failed, "changed meanwhile, the next check looks again: "+no.Error()
-	case no.Status != http.StatusConflict:
-		out.State, out.Detail = Failed, fmt.Sprintf("%s: %d: %s", s, no.Status, no)
+	case out.State != checker.Refused:
 	case final(no):
-		out.State, out.Detail = Refused, no.Error()
 		if err := r.reconcile(ctx, o, no.Error()); err != nil {
-			out.State, out.Detail = Failed, out.Detail+"; and it could not be cancelled instead: "+err.Error()
+			out.State, out.Detail = checker.Failed, out.Detail+"; and it could not be cancelled instead: "+err.Error()
 		} else {
 			out.Detail += "; so it was cancelled instead, and is " + o.held.Order.Status
 		}
-	default:
-		out.State, out.Detail = Refused, no.Error()
-		if s == stepCharge && no.is("unclear") {
-			out.Detail += ". " + choice(o)
-		}
+	case s == stepCharge && no.OfType("unclear"):
+		out.Detail += ". " + choice(o)
 	}
+	after := o.held.all()
+	out.After = &after
 	return out, err == nil || refused
 }
 
@@ -98,13 +86,13 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 // too, cancels nothing: it is for an operator.
 var finals = []string{"out-of-stock", "insufficient-balance", "payment-declined", "account-frozen", "currency-mismatch"}
 
-func final(no *refusal) bool { return slices.ContainsFunc(finals, no.is) }
+func final(no *checker.Refusal) bool { return slices.ContainsFunc(finals, no.OfType) }
 
 // choice says what an operator has to decide of a confirmed order of which nobody can say whether it is paid, and the command for either.
 func choice(o *patient) string {
 	return fmt.Sprintf(`Does the order stay? Yes: POST /payments/%[1]s/decide of payment, with {"seen":%[2]q,"paid":true,"userId":%[3]q,"amount":%[4]d,"currency":%[5]q}. `+
 		`No: POST /orders/%[1]s/reconcile of order, with {"seen":"CONFIRMED","reserved":%[6]t,"paid":false,"reason":"why","by":"who"}, and what the ledger holds of it is then found, and decided with "paid":false`,
-		o.id, status(o.held.Payment), o.user, o.held.Order.Amount, o.held.Order.Currency, o.held.reserved())
+		o.id, checker.Status(o.held.Payment), o.user, o.held.Order.Amount, o.held.Order.Currency, o.held.reserved())
 }
 
 // step has the service that it concerns do it.
@@ -127,7 +115,7 @@ func (r *repairer) step(ctx context.Context, o *patient, s step, reason string) 
 		o.held.Payment, err = r.tell(ctx, payments, o.held.Payment, "/payments/"+o.id.String()+"/refund", undo(o))
 	case stepConfirm:
 		err = r.reconcile(ctx, o, reason)
-		if no, ok := errors.AsType[*refusal](err); ok && no.is("unproven") {
+		if no, ok := errors.AsType[*checker.Refusal](err); ok && no.OfType("unproven") {
 			err = r.tellPaid(ctx, o)
 		}
 	case stepCancel:
@@ -167,91 +155,23 @@ func (r *repairer) reconcile(ctx context.Context, o *patient, reason string) (er
 
 // tell sends a command with what was seen of what it changes. It returns what is held then, which is what was seen where it failed.
 func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path string, body map[string]any) (*facts.Fact, error) {
-	body["seen"] = status(seen)
-	after, err := r.peers[service].command(ctx, path, body)
+	body["seen"] = checker.Status(seen)
+	after, err := r.peers[service].Command(ctx, path, body)
 	if err != nil {
 		return seen, err
 	}
 	return after, nil
 }
 
-// status is a fact's; of nothing it is NONE.
-func status(f *facts.Fact) string {
-	if f == nil {
-		return facts.None
-	}
-	return f.Status
-}
-
 // ordered asks what was ordered, each time anew: an order that its user has cancelled since is not to be charged for.
 func (r *repairer) ordered(ctx context.Context, o *patient) (d draft, err error) {
-	if err := r.peers[orders].read(ctx, http.MethodGet, "/orders/"+o.id.String(), nil, &d); err != nil {
+	if err := r.peers[orders].Read(ctx, http.MethodGet, "/orders/"+o.id.String(), nil, &d); err != nil {
 		return draft{}, err
 	}
 	if o.user = d.UserID; d.Status != o.held.Order.Status {
-		return draft{}, &refusal{Status: http.StatusConflict, Type: web.TypePrefix + facts.TypeChanged, Detail: "the order is " + d.Status + " by now"}
+		return draft{}, &checker.Refusal{Status: http.StatusConflict, Type: web.TypePrefix + facts.TypeChanged, Detail: "the order is " + d.Status + " by now"}
 	}
 	return d, d.contradicted(o)
-}
-
-// recountable is a kind that a service puts right with a command: to count anew.
-type recountable struct {
-	kind    Kind
-	service int
-	path    string
-}
-
-// recounts are those commands, in the order in which they must be given: balances show which entry of a transfer is missing, so they stay as they are
-// until transfers are whole.
-var recounts = []recountable{
-	{StockMismatch, reservations, "/products/"},
-	{TransferUnbalanced, payments, "/transfers/"},
-	{TransferMismatch, payments, "/transfers/"},
-	{ChargeWithoutPayment, payments, "/payments/"},
-	{PaymentMismatch, payments, "/payments/"},
-	{BalanceMismatch, payments, "/accounts/"},
-}
-
-// recountedBy tells whether a service puts right findings of a kind.
-func recountedBy(kind Kind, service int) bool {
-	return slices.ContainsFunc(recounts, func(r recountable) bool { return r.kind == kind && r.service == service })
-}
-
-// breaches has a service put right what broke its own rules. begin writes each down. Payment itself refuses to count anew what goes by a transfer
-// that is not whole: only that.
-func (r *repairer) breaches(ctx context.Context, service int, found []Finding, begin func(context.Context, ...Finding) (func(Repair, any), error)) error {
-	for _, rule := range recounts {
-		for i := range found {
-			f := &found[i]
-			switch {
-			case f.Kind != rule.kind || rule.service != service || f.Repair.State != Planned:
-			case r.left == 0:
-				f.Repair.Detail = "not yet: one check makes only so many repairs"
-			default:
-				end, err := begin(ctx, *f)
-				if err != nil {
-					return err
-				}
-				var after json.RawMessage
-				f.Repair, after = r.recount(ctx, rule.service, rule.path+url.PathEscape(f.subject()))
-				end(f.Repair, after)
-				r.left--
-			}
-		}
-	}
-	return nil
-}
-
-// recount returns also what the service answered: what it has counted.
-func (r *repairer) recount(ctx context.Context, service int, path string) (out Repair, after json.RawMessage) {
-	out = Repair{Action: actionRecount, State: Done}
-	err := r.peers[service].call(ctx, http.MethodPost, path+"/recount", struct{}{}, &after)
-	if no, ok := errors.AsType[*refusal](err); ok && no.Status == http.StatusConflict {
-		out.State, out.Detail = Refused, no.Error()
-	} else if err != nil {
-		out.State, out.Detail = Failed, err.Error()
-	}
-	return out, after
 }
 
 const maxReason = 256 // characters that services take as a reason

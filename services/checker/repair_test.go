@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
@@ -30,7 +31,7 @@ func TestRepairsConverge(t *testing.T) {
 			r := w.start(t)
 			name := fmt.Sprintf("%s; sold out %v, broke %v, owing %v", w.held, w.soldOut, w.broke, w.owing)
 			for round := 0; ; round++ {
-				flaws, _ := judge(w.held, terms{watermark: noon.AddDate(1, 0, 0), now: noon.AddDate(1, 0, 0)})
+				flaws, _ := judge(w.held, terms{now: noon.AddDate(1, 0, 0)})
 				if len(flaws) == 0 {
 					break
 				}
@@ -45,11 +46,11 @@ func TestRepairsConverge(t *testing.T) {
 				}
 				if p.todo() {
 					repair, answered := r.order(t.Context(), w.id, w.held, p)
-					if repair.State != Done && repair.State != Refused || !answered {
+					if repair.State != checker.Done && repair.State != checker.Refused || !answered {
 						t.Errorf("%s: %s: %s: %s", name, p, repair.State, repair.Detail)
 						break
 					}
-					if !repair.After.same(w.held) {
+					if !repair.After.Same(w.held.all()) {
 						t.Errorf("%s: %s: after it %s is held, and %s is said to be", name, p, w.held, repair.After)
 					}
 				}
@@ -70,7 +71,7 @@ func TestRepairsCalls(t *testing.T) {
 		order, reservation, payment string
 		world                       *world
 		want                        []string
-		state                       State
+		state                       checker.State
 		detail                      string
 		after                       string
 	}{
@@ -80,14 +81,14 @@ func TestRepairsCalls(t *testing.T) {
 				`POST /reservations/ID/reserve {"items":[{"productId":"p-1","quantity":2}],"seen":"NONE"}`,
 				`GET /orders/ID`,
 				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"FAILED","userId":"u-1"}`,
-			}, Done, "", "order CONFIRMED (4200 EUR), reservation RESERVED (4200 EUR), payment COMPLETED (4200 EUR)",
+			}, checker.Done, "", "order CONFIRMED (4200 EUR), reservation RESERVED (4200 EUR), payment COMPLETED (4200 EUR)",
 		},
 		{
 			"cannot be reserved", "CONFIRMED", "RELEASED", "COMPLETED", &world{soldOut: true}, []string{
 				`GET /orders/ID`,
 				`POST /reservations/ID/reserve {"items":[{"productId":"p-1","quantity":2}],"seen":"RELEASED"}`,
 				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"out of stock: p-1: 2 wanted, 0 available","reserved":false,"seen":"CONFIRMED"}`,
-			}, Refused, "out of stock: p-1: 2 wanted, 0 available; so it was cancelled instead, and is CANCELLING",
+			}, checker.Refused, "out of stock: p-1: 2 wanted, 0 available; so it was cancelled instead, and is CANCELLING",
 			"order CANCELLING (4200 EUR), reservation RELEASED, payment COMPLETED (4200 EUR)",
 		},
 		{
@@ -97,14 +98,14 @@ func TestRepairsCalls(t *testing.T) {
 				`GET /orders/ID`,
 				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"NONE","userId":"u-1"}`,
 				`POST /orders/ID/reconcile {"by":"test","paid":false,"reason":"u-1 has 1 EUR of 4200","reserved":true,"seen":"CONFIRMED"}`,
-			}, Refused, "u-1 has 1 EUR of 4200; so it was cancelled instead, and is CANCELLED",
+			}, checker.Refused, "u-1 has 1 EUR of 4200; so it was cancelled instead, and is CANCELLED",
 			"order CANCELLED (4200 EUR), reservation RESERVED (4200 EUR), no payment",
 		},
 		{
 			"cannot be said", "CONFIRMED", "RESERVED", "FAILED", &world{unclear: true}, []string{
 				`GET /orders/ID`,
 				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"FAILED","userId":"u-1"}`,
-			}, Refused, "only a person can say what is right. Does the order stay? Yes: POST /payments/" + idAt(noon, 1).String() +
+			}, checker.Refused, "only a person can say what is right. Does the order stay? Yes: POST /payments/" + idAt(noon, 1).String() +
 				`/decide of payment, with {"seen":"FAILED","paid":true,"userId":"u-1","amount":4200,"currency":"EUR"}. No: POST /orders/` + idAt(noon, 1).String() +
 				`/reconcile of order, with {"seen":"CONFIRMED","reserved":true,"paid":false,"reason":"why","by":"who"}, and what the ledger holds of it is then found, and decided with "paid":false`,
 			"order CONFIRMED (4200 EUR), reservation RESERVED, payment FAILED (4200 EUR)",
@@ -112,43 +113,43 @@ func TestRepairsCalls(t *testing.T) {
 		{
 			"confirmed late", "PENDING", "RESERVED", "COMPLETED", &world{}, []string{
 				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"it is paid","reserved":true,"seen":"PENDING"}`,
-			}, Done, "", "order CONFIRMED (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
+			}, checker.Done, "", "order CONFIRMED (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
 		},
 		{
 			"confirmed when it hears", "PENDING", "RESERVED", "COMPLETED", &world{unheard: true}, []string{
 				`POST /orders/ID/reconcile {"by":"test","paid":true,"reason":"it is paid","reserved":true,"seen":"PENDING"}`,
 				`GET /orders/ID`,
 				`POST /payments/ID/charge {"amount":4200,"currency":"EUR","seen":"COMPLETED","tell":true,"userId":"u-1"}`,
-			}, Done, "payment tells the order again that it is paid, which confirms it", "order PENDING (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
+			}, checker.Done, "payment tells the order again that it is paid, which confirms it", "order PENDING (4200 EUR), reservation RESERVED, payment COMPLETED (4200 EUR)",
 		},
 		{
 			"expired", "PENDING", "RESERVED", "", &world{}, []string{
 				`POST /orders/ID/reconcile {"by":"test","paid":false,"reason":"expired","reserved":true,"seen":"PENDING"}`,
-			}, Done, "", "order CANCELLED (4200 EUR), reservation RESERVED, no payment",
+			}, checker.Done, "", "order CANCELLED (4200 EUR), reservation RESERVED, no payment",
 		},
 		{
 			"being paid back", "PENDING", "RESERVED", "REFUNDING", &world{}, []string{
 				`POST /orders/ID/reconcile {"by":"test","paid":false,"reason":"the payment is being paid back","reserved":true,"seen":"PENDING"}`,
-			}, Done, "the refund waits: ", "order CANCELLED (4200 EUR), reservation RESERVED, payment REFUNDING (4200 EUR)",
+			}, checker.Done, "the refund waits: ", "order CANCELLED (4200 EUR), reservation RESERVED, payment REFUNDING (4200 EUR)",
 		},
 		{
 			"stuck", "CANCELLING", "RESERVED", "COMPLETED", &world{}, []string{
 				`POST /payments/ID/refund {"seen":"COMPLETED"}`,
 				`POST /reservations/ID/release {"seen":"RESERVED"}`,
 				`POST /orders/ID/reconcile {"by":"test","paid":false,"reason":"its cancellation was not completed","reserved":false,"seen":"CANCELLING"}`,
-			}, Done, "", "order CANCELLED (4200 EUR), reservation RELEASED (4200 EUR), payment REFUNDED (4200 EUR)",
+			}, checker.Done, "", "order CANCELLED (4200 EUR), reservation RELEASED (4200 EUR), payment REFUNDED (4200 EUR)",
 		},
 		{
 			"stuck for want of money", "CANCELLING", "RESERVED", "COMPLETED", &world{owing: true}, []string{
 				`POST /payments/ID/refund {"seen":"COMPLETED"}`,
 				`POST /reservations/ID/release {"seen":"RESERVED"}`,
-			}, Done, "the refund waits: ", "order CANCELLING (4200 EUR), reservation RELEASED (4200 EUR), payment REFUNDING (4200 EUR)",
+			}, checker.Done, "the refund waits: ", "order CANCELLING (4200 EUR), reservation RELEASED (4200 EUR), payment REFUNDING (4200 EUR)",
 		},
 		{
 			"without an order", "", "RESERVED", "COMPLETED", &world{}, []string{
 				`POST /payments/ID/refund {"orphan":true,"seen":"COMPLETED"}`,
 				`POST /reservations/ID/release {"orphan":true,"seen":"RESERVED"}`,
-			}, Done, "", "no order, reservation RELEASED (4200 EUR), payment REFUNDED (4200 EUR)",
+			}, checker.Done, "", "no order, reservation RELEASED (4200 EUR), payment REFUNDED (4200 EUR)",
 		},
 	} {
 		w := tt.world
@@ -190,10 +191,10 @@ func TestRepairsThatFail(t *testing.T) {
 			tt.handler(w, r)
 		}))
 		t.Cleanup(server.Close)
-		p := &peer{name: "payment", url: server.URL, http: server.Client(), meter: &meter{}}
-		r := repairer{peers: three[*peer]{p, p, p}}
+		p := checker.NewPeer(checker.Service{Name: "payment", URL: server.URL}, server.Client())
+		r := repairer{peers: three[*checker.Peer]{p, p, p}}
 		repair, answered := r.order(t.Context(), held.Order.ID, held, planFor(held, flaws))
-		if repair.State != Failed || !strings.HasPrefix(repair.Detail, tt.detail) || answered != tt.answered || !repair.After.same(held) {
+		if repair.State != checker.Failed || !strings.HasPrefix(repair.Detail, tt.detail) || answered != tt.answered || !repair.After.Same(held.all()) {
 			t.Errorf("%s: %s, %q, answered %v", name, repair.State, repair.Detail, answered)
 		}
 		if mu.Lock(); slices.ContainsFunc(asked, func(path string) bool { return !strings.HasSuffix(path, "/refund") }) {
@@ -215,25 +216,19 @@ func TestCheckRepairs(t *testing.T) {
 		b.exec(`UPDATE reservations SET status = 'RELEASED' WHERE order_id = $1`, id)
 		answer(w, facts.Fact{ID: id, Status: "RELEASED", ChangedAt: noon})
 	})
-	states := func(r Report) map[State]int {
-		n := map[State]int{}
-		for _, f := range r.Findings {
-			n[f.Repair.State]++
-		}
-		return n
-	}
+	const maxLost = 3 // orders in a row
 	for _, step := range []struct {
 		repair bool
-		want   map[State]int
-	}{{false, map[State]int{Planned: 250}}, {true, map[State]int{Done: 200, Planned: 50}}, {true, map[State]int{Done: 50}}, {true, map[State]int{}}} {
-		if diff := cmp.Diff(step.want, states(b.check(Request{Repair: step.repair, Confirm: step.repair}))); diff != "" {
+		want   map[checker.State]int
+	}{{false, map[checker.State]int{checker.Planned: 250}}, {true, map[checker.State]int{checker.Done: 200, checker.Planned: 50}}, {true, map[checker.State]int{checker.Done: 50}}, {true, map[checker.State]int{}}} {
+		if diff := cmp.Diff(step.want, statesOf(b.check(checker.Request{Repair: step.repair, Confirm: step.repair}))); diff != "" {
 			t.Errorf("repair %v (-want +got):\n%s", step.repair, diff)
 		}
 	}
 	// Who does not answer is not asked for each order anew.
 	b.exec(`UPDATE reservations SET status = 'RESERVED'`)
 	b.extra = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusBadGateway) })
-	if diff := cmp.Diff(map[State]int{Failed: maxLost, Planned: 250 - maxLost}, states(b.check(Request{Repair: true, Confirm: true}))); diff != "" {
+	if diff := cmp.Diff(map[checker.State]int{checker.Failed: maxLost, checker.Planned: 250 - maxLost}, statesOf(b.check(checker.Request{Repair: true, Confirm: true}))); diff != "" {
 		t.Errorf("nobody answers (-want +got):\n%s", diff)
 	}
 }
@@ -259,24 +254,24 @@ func TestAudits(t *testing.T) {
 		defer mu.Unlock()
 		calls = append(calls, r.URL.EscapedPath())
 		if unclear && !strings.HasPrefix(r.URL.Path, "/products") && !strings.HasPrefix(r.URL.Path, "/payments") {
-			refuse(w, &refusal{Status: http.StatusConflict, Type: "urn:problem-type:unclear", Detail: "it may be either"})
+			refuse(w, &checker.Refusal{Status: http.StatusConflict, Type: "urn:problem-type:unclear", Detail: "it may be either"})
 			return
 		}
 		answer(w, map[string]string{})
 	})
-	planned, done := Repair{Action: "recount", State: Planned}, Repair{Action: "recount", State: Done}
-	operator := Repair{Action: "operator", State: None}
-	found := func(balance, payment, stock, transfer Repair) []Finding {
-		return []Finding{
+	planned, done := checker.Repair{Action: "recount", State: checker.Planned}, checker.Repair{Action: "recount", State: checker.Done}
+	operator := checker.Repair{Action: "operator", State: checker.None}
+	found := func(balance, payment, stock, transfer checker.Repair) []checker.Finding {
+		return []checker.Finding{
 			{Subject: "u-1", Kind: BalanceMismatch, Detail: "1 and 2", Repair: balance}, {Subject: "x", Kind: "mood-swing", Detail: "of another kind", Repair: operator},
 			{OrderID: id, Kind: PaymentMismatch, Detail: "no charge", Repair: payment}, {Subject: "p/1", Kind: StockMismatch, Detail: "7 and 8", Repair: stock},
 			{Subject: "t-1", Kind: TransferUnbalanced, Detail: "one entry", Repair: transfer},
 		}
 	}
-	if diff := cmp.Diff(found(planned, planned, planned, planned), b.check(Request{}).Findings); diff != "" || len(calls) > 0 {
+	if diff := cmp.Diff(found(planned, planned, planned, planned), b.check(checker.Request{}).Findings); diff != "" || len(calls) > 0 {
 		t.Errorf("asked %v; found (-want +got):\n%s", calls, diff)
 	}
-	if diff := cmp.Diff(found(done, done, done, done), b.check(Request{Repair: true}).Findings); diff != "" {
+	if diff := cmp.Diff(found(done, done, done, done), b.check(checker.Request{Repair: true}).Findings); diff != "" {
 		t.Errorf("repaired (-want +got):\n%s", diff)
 	}
 	want := []string{"/transfers/t-1/recount", "/payments/" + id.String() + "/recount", "/accounts/u-1/recount", "/products/p%2F1/recount"}
@@ -285,8 +280,8 @@ func TestAudits(t *testing.T) {
 	}
 
 	unclear, calls = true, nil
-	refused := Repair{Action: "recount", State: Refused, Detail: "it may be either"}
-	if diff := cmp.Diff(found(refused, done, done, refused), b.check(Request{Repair: true}).Findings); diff != "" {
+	refused := checker.Repair{Action: "recount", State: checker.Refused, Detail: "it may be either"}
+	if diff := cmp.Diff(found(refused, done, done, refused), b.check(checker.Request{Repair: true}).Findings); diff != "" {
 		t.Errorf("with an unclear transfer (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(want, calls); diff != "" {
@@ -298,39 +293,39 @@ func TestAudits(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	letters := []Letter{
+	letters := []checker.Letter{
 		{Topic: "order.dlq", Offset: 1, Key: "b", Reason: "not JSON"}, {Topic: "order.dlq", Offset: 2, Key: "a", Reason: "no such column", Redriven: true},
 		{Topic: "order.dlq", Offset: 3, Key: "d", Reason: "behind it"},
 		{Topic: "payment.dlq", Offset: 1, Key: "c", Reason: "not JSON", Redriven: true},
 	}
-	b.cfg.Letters = func(context.Context) ([]Letter, error) { return letters, nil }
-	var redriven []Letter
+	b.cfg.Letters = func(context.Context) ([]checker.Letter, error) { return letters, nil }
+	var redriven []checker.Letter
 	var broken error
-	b.cfg.Redrive = func(_ context.Context, all []Letter) error {
+	b.cfg.Redrive = func(_ context.Context, all []checker.Letter) error {
 		redriven = append(redriven, all...)
 		return broken
 	}
-	of := func(repair Repair) []Finding {
-		return []Finding{
-			{Subject: "order.dlq", Kind: DeadLetters, Detail: `3 dead letters, 1 of which died again when they were redriven; the first one's key is "b": not JSON`, Repair: repair},
-			{Subject: "payment.dlq", Kind: DeadLetters, Detail: `1 dead letters, 1 of which died again when they were redriven; the first one's key is "c": not JSON`, Repair: Repair{Action: "operator", State: None}},
+	of := func(repair checker.Repair) []checker.Finding {
+		return []checker.Finding{
+			{Subject: "order.dlq", Kind: checker.DeadLetters, Detail: `3 dead letters, 1 of which died again when they were redriven; the first one's key is "b": not JSON`, Repair: repair},
+			{Subject: "payment.dlq", Kind: checker.DeadLetters, Detail: `1 dead letters, 1 of which died again when they were redriven; the first one's key is "c": not JSON`, Repair: checker.Repair{Action: "operator", State: checker.None}},
 		}
 	}
-	if diff := cmp.Diff(of(Repair{Action: "redrive", State: Planned}), b.check(Request{}).Findings); diff != "" || len(redriven) > 0 {
+	if diff := cmp.Diff(of(checker.Repair{Action: "redrive", State: checker.Planned}), b.check(checker.Request{}).Findings); diff != "" || len(redriven) > 0 {
 		t.Errorf("redriven %v (-want +got):\n%s", redriven, diff)
 	}
-	if diff := cmp.Diff(of(Repair{Action: "redrive", State: Done, Detail: "1 were redriven"}), b.check(Request{Repair: true}).Findings); diff != "" {
+	if diff := cmp.Diff(of(checker.Repair{Action: "redrive", State: checker.Done, Detail: "1 were redriven"}), b.check(checker.Request{Repair: true}).Findings); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(letters[:1], redriven); diff != "" {
 		t.Errorf("redriven (-want +got):\n%s", diff)
 	}
 	broken = errors.New("Kafka is away")
-	if diff := cmp.Diff(of(Repair{Action: "redrive", State: Failed, Detail: "Kafka is away"}), b.check(Request{Repair: true}).Findings); diff != "" {
+	if diff := cmp.Diff(of(checker.Repair{Action: "redrive", State: checker.Failed, Detail: "Kafka is away"}), b.check(checker.Request{Repair: true}).Findings); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	b.cfg.Letters = func(context.Context) ([]Letter, error) { return nil, broken }
-	if _, err := New(b.cfg).Check(t.Context(), Request{}); !errors.Is(err, broken) || !strings.Contains(err.Error(), "dead letters") {
+	b.cfg.Letters = func(context.Context) ([]checker.Letter, error) { return nil, broken }
+	if _, err := newChecker(b.cfg).Check(t.Context(), checker.Request{}); !errors.Is(err, broken) || !strings.Contains(err.Error(), "dead letters") {
 		t.Errorf("dead letters that cannot be looked for: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
@@ -74,7 +75,7 @@ func setup(t *testing.T) *bundle {
 		_, err := db.Exec(ctx, schemaSQL)
 		return err
 	})}
-	b.cfg = Config{now: func() time.Time { return noon }}
+	b.cfg.Now = func() time.Time { return noon }
 	for i, url := range []*string{&b.cfg.OrderURL, &b.cfg.InventoryURL, &b.cfg.PaymentURL} {
 		s := web.New(web.Config{Service: sources[i].Table})
 		facts.Server{DB: b.db, Service: saga.Service{Name: sources[i].Table}, Source: sources[i]}.Register(s.API) // of no consumer groups: flow asks no broker
@@ -83,6 +84,15 @@ func setup(t *testing.T) *bundle {
 		*url = server.URL
 	}
 	return b
+}
+
+// newChecker is a checker of what is declared.
+func newChecker(cfg Config) *checker.Checker {
+	c, err := checker.New(cfg.declare())
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 // serve is a service whose flow and audit the test decides.
@@ -138,9 +148,9 @@ func answer(w http.ResponseWriter, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-func (b *bundle) check(r Request) Report {
+func (b *bundle) check(r checker.Request) checker.Report {
 	b.Helper()
-	report, err := New(b.cfg).Check(b.Context(), r)
+	report, err := newChecker(b.cfg).Check(b.Context(), r)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -185,8 +195,8 @@ func idsOf(n int, apart time.Duration) []uuid.UUID {
 }
 
 // kindsOf are the findings by order.
-func kindsOf(r Report) map[uuid.UUID][]Kind {
-	found := map[uuid.UUID][]Kind{}
+func kindsOf(r checker.Report) map[uuid.UUID][]checker.Kind {
+	found := map[uuid.UUID][]checker.Kind{}
 	for _, f := range r.Findings {
 		found[f.OrderID] = append(found[f.OrderID], f.Kind)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/web"
 )
@@ -36,8 +37,8 @@ func (w *world) start(t *testing.T) repairer {
 	server := httptest.NewServer(w)
 	t.Cleanup(server.Close)
 	r := repairer{by: "test"}
-	for i, name := range []string{"order", "inventory", "payment"} {
-		r.peers[i] = &peer{name: name, url: server.URL, http: server.Client(), meter: &meter{}}
+	for i, name := range names {
+		r.peers[i] = checker.NewPeer(checker.Service{Name: name, URL: server.URL}, server.Client())
 	}
 	return r
 }
@@ -76,7 +77,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		if w.unclear {
 			refusal = w.refusal(true, "unclear", "only a person can say what is right")
 		}
-		w.told = w.told || c.Tell && status(w.held.Payment) == c.Seen
+		w.told = w.told || c.Tell && checker.Status(w.held.Payment) == c.Seen
 		w.set(rw, c, &w.held.Payment, "COMPLETED", true, refusal)
 	case "payments/ID/refund":
 		w.set(rw, c, &w.held.Payment, w.refunded(), w.owing, nil)
@@ -103,7 +104,7 @@ func (w *world) refunded() string {
 
 // set makes a fact what it is to be, unless it is so, or is not what was seen, or cannot be.
 func (w *world) set(rw http.ResponseWriter, c command, f **facts.Fact, to string, member bool, refusal error) {
-	switch is := status(*f); {
+	switch is := checker.Status(*f); {
 	case is == to:
 	case is != c.Seen:
 		refuse(rw, facts.Changed(c.Seen, is))
@@ -124,7 +125,7 @@ func refuse(rw http.ResponseWriter, err error) {
 }
 
 func (w *world) reconcile(rw http.ResponseWriter, c command) {
-	is := status(w.held.Order)
+	is := checker.Status(w.held.Order)
 	if is != c.Seen {
 		refuse(rw, facts.Changed(c.Seen, is))
 		return

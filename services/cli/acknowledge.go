@@ -8,9 +8,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/cli"
 	"github.com/converge-dev/converge/pkg/clock"
-	"github.com/converge-dev/converge/services/checker"
 )
 
 // acknowledge says that somebody knows of a finding, named as a check prints it.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/checker"
 	"github.com/converge-dev/converge/pkg/cli"
-	"github.com/converge-dev/converge/services/checker"
 )
 
 // ErrBlind says that a part of a check could not look, which has been printed.

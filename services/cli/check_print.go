@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/converge-dev/converge/services/checker"
+	"github.com/converge-dev/converge/pkg/checker"
 )
 
 // firstFindings are printed, unless all are asked for.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/converge-dev/converge/services/checker"
+	"github.com/converge-dev/converge/pkg/checker"
 )
 
 // Of many findings the counts and the first twenty are printed, and with all of them all that the report lists. An acknowledged one says who knows of
@@ -15,12 +15,12 @@ func TestPrintCheck(t *testing.T) {
 	t.Parallel()
 	found := func(n int) (all []checker.Finding) {
 		for i := range n {
-			all = append(all, checker.Finding{Kind: checker.StockMismatch, Subject: fmt.Sprintf("p-%d", i), Detail: "7 and 8", Repair: checker.Repair{Action: "recount", State: checker.Planned}})
+			all = append(all, checker.Finding{Kind: "stock-mismatch", Subject: fmt.Sprintf("p-%d", i), Detail: "7 and 8", Repair: checker.Repair{Action: "recount", State: checker.Planned}})
 		}
 		return all
 	}
 	record := func(n, more int) (r checker.Record) {
-		r.Findings, r.More, r.Kinds = found(n), more, map[checker.Kind]int{checker.StockMismatch: n + more, checker.PaidWithoutOrder: 2}
+		r.Findings, r.More, r.Kinds = found(n), more, map[checker.Kind]int{"stock-mismatch": n + more, "paid-without-order": 2}
 		return r
 	}
 	for name, tt := range map[string]struct {

@@ -28,7 +28,7 @@ func (k *check) identify(ctx context.Context) error {
 			return err
 		}
 	}
-	now, err := ask(ctx, k.peers, func(ctx context.Context, p *peer) (*facts.Identity, error) { return p.identity(ctx) })
+	now, err := ask(ctx, k.peers, func(ctx context.Context, p *Peer) (*facts.Identity, error) { return p.identity(ctx) })
 	if err != nil {
 		k.hold("it cannot be asked which databases these are: " + err.Error()) // what is asked next tells whether the service is away
 		return nil
@@ -58,7 +58,7 @@ func (k *check) recognise(ctx context.Context, service string, is facts.Identity
 	accept := k.Confirm && k.Order == uuid.Nil
 	if what := changed(was, is); known && what != "" && !accept {
 		k.others = append(k.others, Finding{
-			Kind: DatabaseChanged, Subject: service, Repair: Repair{Action: string(stepOperator), State: None},
+			Kind: DatabaseChanged, Subject: service, Repair: Repair{Action: actionOperator, State: None},
 			Detail: what + ". Does it hold what it should? If it was restored, say so: converge restored " + service + ". Then accept it: converge check -confirm",
 		})
 		if !k.Confirm {
@@ -88,10 +88,10 @@ func changed(was, is facts.Identity) string {
 }
 
 // identity returns which database the service answers from; nil: it is of a version that does not tell.
-func (p *peer) identity(ctx context.Context) (*facts.Identity, error) {
+func (p *Peer) identity(ctx context.Context) (*facts.Identity, error) {
 	var is facts.Identity
 	err := p.call(ctx, http.MethodGet, "/facts/identity", nil, &is)
-	if no, ok := errors.AsType[*refusal](err); ok {
+	if no, ok := errors.AsType[*Refusal](err); ok {
 		if no.Status == http.StatusNotFound {
 			return nil, nil //nolint:nilnil // there is no error, and no identity
 		}

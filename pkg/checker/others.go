@@ -11,17 +11,18 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Actions of repairs of what is no order.
+// Actions of repairs, beside the steps of plans.
 const (
-	actionRecount = "recount" // count anew what the service counts along
-	actionRedrive = "redrive" // put dead letters back where they came from
+	actionOperator = "operator" // for a person
+	actionRecount  = "recount"  // count anew what the service counts along
+	actionRedrive  = "redrive"  // put dead letters back where they came from
 )
 
 // audit has each service look for what breaks its own rules. One that cannot be asked does not keep the others from it; the first error is returned.
 func (k *check) audit(ctx context.Context) (first error) {
-	var errs three[error]
-	answers, _ := ask(ctx, k.peers, func(ctx context.Context, p *peer) (found []facts.Breach, _ error) {
-		found, errs[slices.Index(k.peers[:], p)] = p.audit(ctx, k.Full)
+	errs := make([]error, len(k.peers))
+	answers, _ := ask(ctx, k.peers, func(ctx context.Context, p *Peer) (found []facts.Breach, _ error) {
+		found, errs[slices.Index(k.peers, p)] = p.audit(ctx, k.Full)
 		return found, nil
 	})
 	for i, breaches := range answers {
@@ -29,39 +30,51 @@ func (k *check) audit(ctx context.Context) (first error) {
 			first = cmp.Or(first, err)
 		}
 		for _, b := range breaches {
-			k.others = append(k.others, breached(b))
+			k.others = append(k.others, k.cfg.breached(b))
 		}
 	}
 	k.brakeAudits()
 	return first
 }
 
-// recount has a service put right what breaks its own rules.
-func (k *check) recount(ctx context.Context, service int) error {
+// recountAll has the services put right what breaks their own rules: those that do so last, or the others.
+func (k *check) recountAll(ctx context.Context, last bool) error {
+	for _, s := range k.cfg.Services {
+		if s.RecountLast == last {
+			if err := k.recountOf(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// recountOf has a service put right what breaks its own rules.
+func (k *check) recountOf(ctx context.Context, s Service) error {
 	if k.held() {
 		return nil
 	}
-	if err := k.repairer.breaches(ctx, service, k.others, k.begin); err != nil {
+	if err := k.breaches(ctx, s); err != nil {
 		return err
 	}
 	for _, f := range k.others {
-		if recountedBy(f.Kind, service) {
-			k.cfg.Log.InfoContext(ctx, "recounted", "kind", f.Kind, "subject", f.subject(), "state", f.Repair.State, "detail", f.Repair.Detail, "was", f.Detail, "by", k.repairer.by)
+		if s.recount(f.Kind) != "" {
+			k.cfg.Log.InfoContext(ctx, "recounted", "kind", f.Kind, "subject", f.subject(), "state", f.Repair.State, "detail", f.Repair.Detail, "was", f.Detail, "by", k.By)
 		}
 	}
 	return ctx.Err()
 }
 
 // breached is what a service found with itself. What no command puts right is for an operator.
-func breached(b facts.Breach) Finding {
-	f := Finding{Kind: Kind(b.Kind), Subject: b.Subject, Detail: b.Detail, Repair: Repair{Action: string(stepOperator), State: None}}
+func (c Config) breached(b facts.Breach) Finding {
+	f := Finding{Kind: Kind(b.Kind), Subject: b.Subject, Detail: b.Detail, Repair: Repair{Action: actionOperator, State: None}}
 	switch {
 	case f.Subject == "":
 		f.Subject = `""` // a row has lost its name: no command reaches it
-	case slices.ContainsFunc(recounts, func(r recountable) bool { return r.kind == f.Kind }):
+	case slices.ContainsFunc(c.Services, func(s Service) bool { return s.recount(f.Kind) != "" }):
 		f.Repair = Repair{Action: actionRecount, State: Planned}
 	}
-	if id, err := uuid.Parse(b.Subject); err == nil && (f.Kind == PaymentMismatch || f.Kind == ChargeWithoutPayment) {
+	if id, err := uuid.Parse(b.Subject); err == nil && slices.ContainsFunc(c.Services, func(s Service) bool { return s.audited(f.Kind).OfThing }) {
 		f.OrderID, f.Subject = id, ""
 	}
 	return f
@@ -114,7 +127,7 @@ func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Findi
 		}
 	}
 	f := Finding{
-		Kind: DeadLetters, Subject: topic, Repair: Repair{Action: string(stepOperator), State: None},
+		Kind: DeadLetters, Subject: topic, Repair: Repair{Action: actionOperator, State: None},
 		Detail: fmt.Sprintf("%d dead letters, %d of which died again when they were redriven; the first one's key is %q: %s",
 			len(letters), again, letters[0].Key, letters[0].Reason),
 	}
@@ -134,6 +147,6 @@ func (k *check) dead(ctx context.Context, topic string, letters []Letter) (Findi
 		f.Repair.State, f.Repair.Detail = Failed, err.Error()
 	}
 	end(f.Repair, nil)
-	k.cfg.Log.InfoContext(ctx, "dead letters redriven", "topic", topic, "state", f.Repair.State, "detail", f.Repair.Detail, "by", k.repairer.by)
+	k.cfg.Log.InfoContext(ctx, "dead letters redriven", "topic", topic, "state", f.Repair.State, "detail", f.Repair.Detail, "by", k.By)
 	return f, nil
 }

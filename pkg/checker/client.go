@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,53 +30,52 @@ const (
 
 // ServiceError says which service could not be asked. What a check would have found is not known then.
 type ServiceError struct {
-	Service string // order, inventory or payment
+	Service string // its name
 	Err     error
 }
 
 func (e *ServiceError) Error() string { return e.Service + ": " + e.Err.Error() }
 func (e *ServiceError) Unwrap() error { return e.Err }
 
-// refusal is a service's answer to what it will not do: the same however often it is asked.
-type refusal struct {
+// Refusal is a service's answer to what it will not do: the same however often it is asked.
+type Refusal struct {
 	Status int    `json:"status"`
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
 }
 
-func (r *refusal) Error() string {
+func (r *Refusal) Error() string {
 	if r.Detail == "" {
 		return r.Title
 	}
 	return r.Detail
 }
 
-func (r *refusal) is(typ string) bool { return r.Type == web.TypePrefix+typ }
+// OfType tells whether the problem is of a type, such as [facts.TypeChanged].
+func (r *Refusal) OfType(typ string) bool { return r.Type == web.TypePrefix+typ }
 
 // meter counts what a check costs.
 type meter struct{ requests, bytes, rows atomic.Int64 }
 
-// peer is a service as one check asks it.
-type peer struct {
+// Peer is a service as one check asks it. It is safe for concurrent use.
+type Peer struct {
 	name, url string
 	set       string // what its members are called, to know it by
 	http      *http.Client
 	meter     *meter
 }
 
-// The services, in the order in which an order meets them.
-const (
-	orders = iota
-	reservations
-	payments
-)
+// NewPeer is a service that is asked with a client.
+func NewPeer(s Service, client *http.Client) *Peer { return newPeer(s, client, &meter{}) }
 
-// three is one of each service.
-type three[T any] [3]T
+func newPeer(s Service, client *http.Client, m *meter) *Peer {
+	return &Peer{name: s.Name, url: strings.TrimRight(s.URL, "/"), set: s.Set, http: client, meter: m}
+}
 
 // ask asks all services at once.
-func ask[T any](ctx context.Context, peers three[*peer], fn func(context.Context, *peer) (T, error)) (answers three[T], err error) {
+func ask[T any](ctx context.Context, peers []*Peer, fn func(context.Context, *Peer) (T, error)) (answers []T, err error) {
+	answers = make([]T, len(peers))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, p := range peers {
 		g.Go(func() (err error) {
@@ -95,8 +95,8 @@ func newClient() *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// call sends one request and reads the answer into out. Its error is a *refusal, or a *ServiceError where there was no proper answer.
-func (p *peer) call(ctx context.Context, method, path string, in, out any) error {
+// call sends one request and reads the answer into out. Its error is a *Refusal, or a *ServiceError where there was no proper answer.
+func (p *Peer) call(ctx context.Context, method, path string, in, out any) error {
 	var payload []byte
 	if in != nil {
 		var err error
@@ -105,13 +105,13 @@ func (p *peer) call(ctx context.Context, method, path string, in, out any) error
 		}
 	}
 	err := p.send(ctx, method, path, payload, out)
-	if _, no := errors.AsType[*refusal](err); err == nil || no {
+	if _, no := errors.AsType[*Refusal](err); err == nil || no {
 		return err
 	}
 	return &ServiceError{p.name, fmt.Errorf("%s %s: %w", method, path, err)}
 }
 
-func (p *peer) send(ctx context.Context, method, path string, payload []byte, out any) error {
+func (p *Peer) send(ctx context.Context, method, path string, payload []byte, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(payload))
@@ -144,7 +144,7 @@ func (p *peer) send(ctx context.Context, method, path string, payload []byte, ou
 		}
 		return nil
 	}
-	no := &refusal{Status: res.StatusCode, Title: res.Status}
+	no := &Refusal{Status: res.StatusCode, Title: res.Status}
 	_ = json.Unmarshal(answer, no) // what is no problem+json has its status, which is enough
 	no.Status = res.StatusCode
 	if no.Status >= 500 || no.Status == http.StatusRequestTimeout || no.Status == http.StatusTooManyRequests {
@@ -153,10 +153,10 @@ func (p *peer) send(ctx context.Context, method, path string, payload []byte, ou
 	return no
 }
 
-// read asks a question, which a service must not refuse.
-func (p *peer) read(ctx context.Context, method, path string, in, out any) error {
+// Read asks a question, which a service must not refuse. Its error is a *ServiceError.
+func (p *Peer) Read(ctx context.Context, method, path string, in, out any) error {
 	err := p.call(ctx, method, path, in, out)
-	if no, ok := errors.AsType[*refusal](err); ok {
+	if no, ok := errors.AsType[*Refusal](err); ok {
 		return &ServiceError{p.name, fmt.Errorf("%s %s: %d: %w", method, path, no.Status, no)}
 	}
 	return err
@@ -168,9 +168,9 @@ func query(span facts.Span, name string, value int64) string {
 }
 
 // digest returns the buckets of a span that are not empty.
-func (p *peer) digest(ctx context.Context, span facts.Span, widthMs int64) ([]facts.Bucket, error) {
+func (p *Peer) digest(ctx context.Context, span facts.Span, widthMs int64) ([]facts.Bucket, error) {
 	var d facts.Digests
-	if err := p.read(ctx, http.MethodGet, "/facts/digest"+query(span, "widthMs", widthMs), nil, &d); err != nil {
+	if err := p.Read(ctx, http.MethodGet, "/facts/digest"+query(span, "widthMs", widthMs), nil, &d); err != nil {
 		return nil, err
 	}
 	if d.Set != p.set { // to compare it, or worse, to repair by it, would do harm
@@ -183,10 +183,10 @@ func (p *peer) digest(ctx context.Context, span facts.Span, widthMs int64) ([]fa
 }
 
 // list returns all facts of a span, however many pages they are.
-func (p *peer) list(ctx context.Context, span facts.Span) (all []facts.Fact, err error) {
+func (p *Peer) list(ctx context.Context, span facts.Span) (all []facts.Fact, err error) {
 	for {
 		var page facts.Facts
-		if err := p.read(ctx, http.MethodGet, "/facts"+query(span, "limit", pageSize), nil, &page); err != nil {
+		if err := p.Read(ctx, http.MethodGet, "/facts"+query(span, "limit", pageSize), nil, &page); err != nil {
 			return nil, err
 		}
 		all = append(all, page.Facts...)
@@ -201,9 +201,9 @@ func (p *peer) list(ctx context.Context, span facts.Span) (all []facts.Fact, err
 }
 
 // first returns when the first thing of a span was made; if there is none, when it ends.
-func (p *peer) first(ctx context.Context, span facts.Span) (time.Time, error) {
+func (p *Peer) first(ctx context.Context, span facts.Span) (time.Time, error) {
 	var page facts.Facts
-	err := p.read(ctx, http.MethodGet, "/facts"+query(span, "limit", 1), nil, &page)
+	err := p.Read(ctx, http.MethodGet, "/facts"+query(span, "limit", 1), nil, &page)
 	if err != nil || len(page.Facts) == 0 {
 		return facts.TimeOf(span.To), err
 	}
@@ -211,29 +211,30 @@ func (p *peer) first(ctx context.Context, span facts.Span) (time.Time, error) {
 }
 
 // get returns what is held of the ids, up to [pageSize].
-func (p *peer) get(ctx context.Context, ids []uuid.UUID) ([]facts.Fact, error) {
+func (p *Peer) get(ctx context.Context, ids []uuid.UUID) ([]facts.Fact, error) {
 	var page facts.Facts
-	err := p.read(ctx, http.MethodPost, "/facts/query", map[string]any{"ids": ids}, &page)
+	err := p.Read(ctx, http.MethodPost, "/facts/query", map[string]any{"ids": ids}, &page)
 	return page.Facts, err
 }
 
-func (p *peer) flow(ctx context.Context) (f facts.Flow, err error) {
-	return f, p.read(ctx, http.MethodGet, "/facts/flow", nil, &f)
+func (p *Peer) flow(ctx context.Context) (f facts.Flow, err error) {
+	return f, p.Read(ctx, http.MethodGet, "/facts/flow", nil, &f)
 }
 
 // audit has the service audit itself.
-func (p *peer) audit(ctx context.Context, full bool) ([]facts.Breach, error) {
+func (p *Peer) audit(ctx context.Context, full bool) ([]facts.Breach, error) {
 	path := "/facts/audit"
 	if full {
 		path += "?full=true"
 	}
 	var b facts.Breaches
-	err := p.read(ctx, http.MethodGet, path, nil, &b)
+	err := p.Read(ctx, http.MethodGet, path, nil, &b)
 	return b.Breaches, err
 }
 
-// command has an order's row put right and returns what the service holds then.
-func (p *peer) command(ctx context.Context, path string, body any) (*facts.Fact, error) {
+// Command has a thing's row put right and returns what the service holds then. Its error is a *Refusal, or a *ServiceError where there was no
+// proper answer.
+func (p *Peer) Command(ctx context.Context, path string, body any) (*facts.Fact, error) {
 	var f facts.Fact
 	if err := p.call(ctx, http.MethodPost, path, body, &f); err != nil {
 		return nil, err

@@ -13,10 +13,12 @@ import (
 	"github.com/converge-dev/converge/pkg/clock"
 )
 
-// schedule says when to check without being asked.
-type schedule struct {
-	every, window, allEvery time.Duration
-	repair                  bool
+// Schedule says when to check without being asked.
+type Schedule struct {
+	Every    time.Duration // how often the recent orders are checked; 0: only when asked
+	Window   time.Duration // how old those are
+	AllEvery time.Duration // how often everything is, the first time at the start
+	Repair   bool          // repair what is found, and not only tell
 }
 
 // Record is a check with its id, as it is stored.
@@ -31,7 +33,7 @@ type Record struct {
 // owns them: at the stop they are cut off, between two commands, and the next check goes on from there.
 type runner struct {
 	cfg     Config
-	plan    schedule
+	plan    Schedule
 	records *records
 	metrics *metrics
 	log     *slog.Logger
@@ -57,7 +59,7 @@ type outcome struct {
 // errStopping says that the service stops.
 var errStopping = errors.New("the checker stops")
 
-func newRunner(cfg Config, plan schedule, records *records, m *metrics, log *slog.Logger) *runner {
+func newRunner(cfg Config, plan Schedule, records *records, m *metrics, log *slog.Logger) *runner {
 	return &runner{
 		cfg: cfg, plan: plan, records: records, metrics: m, log: log, now: clock.Now,
 		jobs: make(chan job), stopped: make(chan struct{}), wide: make(chan struct{}, 1),
@@ -85,7 +87,7 @@ func (r *runner) run(ctx context.Context) error {
 		close(r.stopped)
 		_ = running.Wait() // none returns an error
 	}()
-	if r.plan.every > 0 {
+	if r.plan.Every > 0 {
 		running.Go(func() error { r.periodic(ctx); return nil })
 	}
 	for {
@@ -117,11 +119,11 @@ func (r *runner) periodic(ctx context.Context) {
 	var nextAll time.Time // when everything is to be checked again
 	retry := firstRetry
 	for {
-		request := Request{Repair: r.plan.repair, By: "checker"}
+		request := Request{Repair: r.plan.Repair, By: "checker"}
 		began := r.now()
 		all := !began.Before(nextAll)
 		if !all {
-			request.Since = began.Add(-r.plan.window)
+			request.Since = began.Add(-r.plan.Window)
 		}
 		record, err := r.bounded(ctx, request)
 		ended := r.now()
@@ -129,10 +131,10 @@ func (r *runner) periodic(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case (err != nil || len(record.Failed) > 0) && all:
-			retry = min(max(retry, ended.Sub(began)), r.plan.allEvery)
+			retry = min(max(retry, ended.Sub(began)), r.plan.AllEvery)
 			nextAll, retry = ended.Add(retry), 2*retry
 		case all:
-			nextAll, retry = began.Add(r.plan.allEvery), firstRetry
+			nextAll, retry = began.Add(r.plan.AllEvery), firstRetry
 		}
 		if err != nil {
 			r.log.WarnContext(ctx, "check failed, trying again later", "error", err)
@@ -146,13 +148,13 @@ func (r *runner) periodic(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(min(began.Add(r.plan.every).Sub(ended), nextAll.Sub(ended))):
+		case <-time.After(min(began.Add(r.plan.Every).Sub(ended), nextAll.Sub(ended))):
 		}
 	}
 }
 
 func (r *runner) bounded(ctx context.Context, request Request) (Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return r.do(ctx, request)
 }
@@ -172,7 +174,7 @@ func (r *runner) do(ctx context.Context, request Request) (Record, error) {
 	cfg := r.cfg
 	cfg.Journal, cfg.Seen, cfg.Saw, cfg.Acknowledged = r.records.journal(record), r.records.seen, r.records.saw, r.records.acknowledged
 	var err error
-	record.Report, err = New(cfg).Check(ctx, request)
+	record.Report, err = newChecker(cfg).Check(ctx, request)
 	r.metrics.checked(request, record.Report, err, r.now())
 	if err != nil && (len(record.Looked) == 0 || len(record.Failed) == 0 || ctx.Err() != nil) {
 		return Record{}, fmt.Errorf("check: %w", err)

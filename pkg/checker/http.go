@@ -1,16 +1,20 @@
 package checker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
 	"net/http"
+	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -44,16 +48,18 @@ type (
 
 // handlers answer the API's requests.
 type handlers struct {
-	runner  *runner
-	records *records
+	runner   *runner
+	records  *records
+	services []Service
 }
 
 // register adds the checker's operations to an API.
 func (h *handlers) register(api huma.API) {
+	describeHeld(api.OpenAPI().Components.Schemas, h.services)
 	h.registerAcknowledgements(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "check", Method: http.MethodPost, Path: "/checks", Summary: "Check that the services agree",
-		Description: "Compares what order, inventory and payment hold, and answers when that is done. A part that cannot look, an audit for example, does not keep " +
+		Description: "Compares what " + namesOf(h.services) + " hold, and answers when that is done. A part that cannot look, an audit for example, does not keep " +
 			"the others from it, and is in failed: such a check is not a clean one. If none can look, it is a 503 of the type cannot-look. Without repair nothing is changed. " +
 			"With it, what is found is repaired by the services' own commands, each of which looks again before it changes anything; twice is as good as once. " +
 			"More findings than are likely, and a database that is not the one it was, are not repaired before somebody confirms it.",
@@ -67,6 +73,34 @@ func (h *handlers) register(api huma.API) {
 		OperationID: "list-repairs", Method: http.MethodGet, Path: "/repairs", Summary: "List what was repaired, newest first",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, h.repairs)
+}
+
+// namesOf lists services as text has them: "order, inventory and payment".
+func namesOf(services []Service) string {
+	names := make([]string, len(services))
+	for i, s := range services {
+		names[i] = s.Name
+	}
+	last := max(0, len(names)-1)
+	return strings.TrimPrefix(strings.Join(names[:last], ", ")+" and "+strings.Join(names[last:], ""), " and ")
+}
+
+// heldName is the schema of [Held].
+const heldName = "Held"
+
+// describeHeld says what the services hold of a thing, by the names that this checker's have.
+func describeHeld(r huma.Registry, services []Service) {
+	fact := r.Schema(reflect.TypeFor[facts.Fact](), true, "")
+	s := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: false, Properties: map[string]*huma.Schema{}}
+	for _, one := range services {
+		s.Properties[cmp.Or(one.Holds, one.Name)] = fact
+	}
+	r.Map()[heldName] = s
+}
+
+// Schema implements [huma.SchemaProvider]: by the names of the services that the API's checker has.
+func (Held) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Ref: "#/components/schemas/" + heldName}
 }
 
 func (h *handlers) check(ctx context.Context, in *checkInput) (*checkOutput, error) {

@@ -19,9 +19,13 @@ const (
 // AuditOf is the audit that a service makes of its own database.
 func AuditOf(service string) Part { return Part("audit-" + service) }
 
-// Parts lists them all.
-func Parts() []Part {
-	return []Part{PartRecent, PartOrders, AuditOf("order"), AuditOf("inventory"), AuditOf("payment"), PartLetters}
+// parts lists them all.
+func (c Config) parts() []Part {
+	all := []Part{PartRecent, PartOrders}
+	for _, s := range c.Services {
+		all = append(all, AuditOf(s.Name))
+	}
+	return append(all, PartLetters)
 }
 
 // Failure is a part of a check that could not look.
@@ -31,16 +35,29 @@ type Failure struct {
 }
 
 // partOf is the part that finds a kind, in a check of everything.
-func partOf(kind Kind) Part {
-	switch kind {
-	case StockMismatch:
-		return AuditOf("inventory")
-	case TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, EntriesMismatch, AccountMismatch, LedgerChanged:
-		return AuditOf("payment")
-	case DeadLetters:
+func (c Config) partOf(kind Kind) Part {
+	if kind == DeadLetters {
 		return PartLetters
 	}
+	for _, s := range c.Services {
+		if s.audited(kind).Kind == kind {
+			return AuditOf(s.Name)
+		}
+	}
 	return PartOrders
+}
+
+// kinds lists what can be found, but for what services find that is not declared.
+func (c Config) kinds() (all []Kind) {
+	for _, r := range c.Rules {
+		all = append(all, r.Kinds...)
+	}
+	for _, s := range c.Services {
+		for _, a := range s.Audits {
+			all = append(all, a.Kind)
+		}
+	}
+	return append(all, OutboxStuck, DeadLetters, DatabaseChanged)
 }
 
 // saw lists the parts that a check has looked at. A look at all orders is one at the recent ones, too.
@@ -69,9 +86,10 @@ func (k *check) part(p Part, look func(context.Context) error) func(context.Cont
 // everything looks at each part, whatever becomes of the others, and returns the first error. What a part would have found is not known where it
 // failed, so nothing is repaired that depends on it:
 //
-//   - The ledger is counted anew first: by a payment that the ledger contradicts, its order would be judged wrongly.
+//   - What services count by themselves is counted anew first, such as a ledger: by a payment that it contradicts, its order would be judged wrongly.
 //   - Orders are repaired when all audits and the comparison have succeeded.
-//   - Stock is counted anew last, when all orders hold what they should: units of a reservation that is lost look free, and would be sold.
+//   - What is counted by what orders hold comes last ([Service.RecountLast]), when they hold what they should, such as stock: units of a reservation
+//     that is lost look free, and would be sold.
 func (k *check) everything(ctx context.Context) error {
 	var first error
 	failed := func(err error) bool {
@@ -81,7 +99,7 @@ func (k *check) everything(ctx context.Context) error {
 		return err != nil
 	}
 	audits := failed(k.audit(ctx))
-	if failed(k.recount(ctx, payments)) || ctx.Err() != nil {
+	if failed(k.recountAll(ctx, false)) || ctx.Err() != nil {
 		return cmp.Or(first, ctx.Err())
 	}
 	compared := !failed(k.part(PartOrders, k.compare)(ctx))
@@ -94,7 +112,7 @@ func (k *check) everything(ctx context.Context) error {
 		return first
 	case slices.ContainsFunc(k.faulty, unsettled) || len(k.dropped) > 0:
 		k.wait("not yet: orders come first, and some are not repaired")
-	case failed(k.recount(ctx, reservations)):
+	case failed(k.recountAll(ctx, true)):
 		return first
 	}
 	if ctx.Err() == nil && k.cfg.Letters != nil {
@@ -103,10 +121,8 @@ func (k *check) everything(ctx context.Context) error {
 	return first
 }
 
-// unsettled tells whether an order that lacks its reservation still does.
-func unsettled(f faulty) bool {
-	return slices.Contains(f.plan.steps, stepReserve) && f.repair.State != Done
-}
+// unsettled tells whether an order that others are counted by is still not what it should be.
+func unsettled(f faulty) bool { return f.plan.First && f.repair.State != Done }
 
 // wait has what was not repaired say why, if it was to be and the brake does not hold it back.
 func (k *check) wait(why string) {
@@ -119,7 +135,7 @@ func (k *check) wait(why string) {
 		}
 	}
 	for i := range k.others {
-		if f := &k.others[i]; f.Kind == StockMismatch && f.Repair.State == Planned {
+		if f := &k.others[i]; f.Repair.State == Planned && slices.ContainsFunc(k.cfg.Services, func(s Service) bool { return s.RecountLast && s.recount(f.Kind) != "" }) {
 			f.Repair.Detail = why
 		}
 	}

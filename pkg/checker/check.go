@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,14 +18,17 @@ import (
 // ErrUnknownOrder says that no service knows anything of the order that was asked for.
 var ErrUnknownOrder = errors.New("no service knows of this order")
 
-// Config says whom to ask and what to judge by. The zero value of a field means its default, but for the addresses.
+// Config declares what is checked: the services, what must be true of what they hold, and what to judge by. The zero value of a field means its
+// default, but for the services and the rules.
 type Config struct {
-	OrderURL, InventoryURL, PaymentURL string
+	Services []Service // whom to ask, in the order in which reports tell of them; the first one is asked when the first thing was made
+	Rules    []Rule    // what must be true
 
-	Grace           time.Duration // what clocks may disagree by, and what takes its time; default 30 s
-	PendingAfter    time.Duration // an order that is PENDING for longer is stuck; default 20 min, more than order's own deadline
-	CancellingAfter time.Duration // one that is CANCELLING for longer is; default 10 min
-	OutboxAfter     time.Duration // an event that is not published for longer is; default 1 min
+	// Plan says what to do about a thing with flaws, where the commands that rules name do not ([Rule.RepairedBy]). nil: they do.
+	Plan func(id uuid.UUID, h Held, flaws []Flaw) Plan
+
+	Grace       time.Duration // what clocks may disagree by, and what takes its time; default 30 s
+	OutboxAfter time.Duration // an event that is not published for longer is stuck; default 1 min
 
 	BrakeShare float64 // of the orders that were compared, no larger share is repaired before somebody confirms it; default 0.01
 	BrakeFloor int     // but for so few; default 20
@@ -45,28 +48,82 @@ type Config struct {
 
 	Acknowledged func(context.Context) ([]Acknowledgement, error) // what somebody knows of; nil: nothing
 
-	Log  *slog.Logger // default discards
-	HTTP *http.Client // default one that does not wait long for who is not there
+	Log  *slog.Logger     // default discards
+	HTTP *http.Client     // default one that does not wait long for who is not there
+	Now  func() time.Time // default time.Now
+}
 
-	now func() time.Time
+// Service is one that serves what it holds ([facts.Server]).
+type Service struct {
+	Name  string // what findings, errors and parts of checks call it
+	URL   string
+	Set   string // what its members are, as it says itself: [facts.Source.Set]. What says otherwise is another service, and not compared
+	Holds string // what it holds of a thing, such as "reservation", in reports; default Name
+
+	Audits      []Audited // what its own audit finds ([facts.Rule]), in the order in which it is to be repaired
+	RecountLast bool      // its audit is repaired when all things hold what they should, by which it counts; otherwise before they are compared
+}
+
+// Audited is a kind that a service's own audit finds. One that is not declared is reported, and left to a person.
+type Audited struct {
+	Kind    Kind
+	Recount string // the command that puts it right, a POST in which {subject} stands for what it was found at; empty: a person does
+	OfThing bool   // the subject is a thing's id
 }
 
 // Checker checks. It is safe for concurrent use.
 type Checker struct{ cfg Config }
 
-// New returns a checker.
-func New(cfg Config) *Checker {
+// New returns a checker. A rule or a command that names a service that is not declared is an error, as is a service that lacks its name or set.
+func New(cfg Config) (*Checker, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return newChecker(cfg), nil
+}
+
+// validate tells what is missing in a declaration.
+func (c Config) validate() error {
+	if len(c.Services) == 0 || len(c.Rules) == 0 {
+		return errors.New("checker: expected services and rules")
+	}
+	for i, s := range c.Services {
+		if s.Name == "" || s.Set == "" {
+			return fmt.Errorf("checker: expected a name and a set of service %d: %+v", i, s)
+		}
+		if slices.ContainsFunc(c.Services[:i], func(o Service) bool { return o.Name == s.Name }) {
+			return fmt.Errorf("checker: there are two services %q", s.Name)
+		}
+	}
+	for _, r := range c.Rules {
+		if len(r.Kinds) == 0 || r.DiffersIn == nil || r.Differs == nil || r.Flaws == nil {
+			return fmt.Errorf("checker: expected kinds and all functions of the rule %v", r.Kinds)
+		}
+		for _, name := range r.services {
+			if err := c.named(name); err != nil {
+				return fmt.Errorf("%w (rule %v)", err, r.Kinds)
+			}
+		}
+	}
+	return nil
+}
+
+// newChecker returns a checker of what was validated.
+func newChecker(cfg Config) *Checker {
+	cfg.Services = slices.Clone(cfg.Services)
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		s.Holds = cmp.Or(s.Holds, s.Name)
+	}
 	cfg.Grace = cmp.Or(cfg.Grace, 30*time.Second)
-	cfg.PendingAfter = cmp.Or(cfg.PendingAfter, 20*time.Minute)
-	cfg.CancellingAfter = cmp.Or(cfg.CancellingAfter, 10*time.Minute)
 	cfg.OutboxAfter = cmp.Or(cfg.OutboxAfter, time.Minute)
 	cfg.BrakeShare = cmp.Or(cfg.BrakeShare, brakeShare)
 	cfg.BrakeFloor = cmp.Or(cfg.BrakeFloor, brakeFloor)
 	cfg.MaxRepairs = cmp.Or(cfg.MaxRepairs, maxRepairs)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.HTTP = cmp.Or(cfg.HTTP, newClient())
-	if cfg.now == nil {
-		cfg.now = time.Now
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	return &Checker{cfg}
 }
@@ -76,11 +133,11 @@ func New(cfg Config) *Checker {
 // what was found, and done, which parts looked, and which failed.
 func (c *Checker) Check(ctx context.Context, r Request) (Report, error) {
 	k := &check{Request: r, cfg: c.cfg, waiting: map[uuid.UUID]Held{}, dropped: map[Kind]int{}}
-	k.peers = three[*peer]{
-		k.peer("order", c.cfg.OrderURL, "confirmed"), k.peer("inventory", c.cfg.InventoryURL, "reserved"), k.peer("payment", c.cfg.PaymentURL, "paid"),
+	for _, s := range c.cfg.Services {
+		k.peers = append(k.peers, newPeer(s, c.cfg.HTTP, &k.meter))
 	}
-	k.repairer = repairer{k.peers, clip(cmp.Or(r.By, "checker")), c.cfg.MaxRepairs}
-	k.report = Report{At: c.cfg.now().UTC(), Since: r.Since, Order: r.Order}
+	k.By, k.left = cmp.Or(r.By, "checker"), c.cfg.MaxRepairs
+	k.report = Report{At: c.cfg.Now().UTC(), Since: r.Since, Order: r.Order}
 	began := time.Now()
 	err := inTurn(ctx, k.identify, k.run)
 	found := append(k.others, k.findings()...)
@@ -94,11 +151,11 @@ func (c *Checker) Check(ctx context.Context, r Request) (Report, error) {
 // check is one check.
 type check struct {
 	Request
-	cfg      Config
-	peers    three[*peer]
-	meter    meter
-	repairer repairer
-	report   Report
+	cfg    Config
+	peers  []*Peer
+	meter  meter
+	report Report
+	left   int // repairs that the check may still make: a mistake of the checker's, or of who set it up, does no more harm than that
 
 	waiting map[uuid.UUID]Held // differed in the first look, to be looked at again
 	faulty  []faulty           // by id
@@ -107,17 +164,13 @@ type check struct {
 	due     int                // orders that the checker is to repair, with those that were not kept
 }
 
-func (k *check) peer(name, url, set string) *peer {
-	return &peer{name: name, url: strings.TrimRight(url, "/"), set: set, http: k.cfg.HTTP, meter: &k.meter}
-}
-
 // faulty is an order that something is wrong with.
 type faulty struct {
 	id     uuid.UUID
-	flaws  []flaw
+	flaws  []Flaw
 	repair Repair
 	held   Held
-	plan   plan
+	plan   Plan
 }
 
 // run looks and then repairs.
@@ -143,7 +196,7 @@ func inTurn(ctx context.Context, fns ...func(context.Context) error) error {
 
 // one looks at the one order that was asked for.
 func (k *check) one(ctx context.Context) error {
-	held, err := look(ctx, k.peers, []uuid.UUID{k.Order})
+	held, err := k.cfg.look(ctx, k.peers, []uuid.UUID{k.Order})
 	if err != nil {
 		return err
 	}
@@ -159,14 +212,14 @@ func (k *check) one(ctx context.Context) error {
 
 // compare looks for orders that differ, and judges so many of them at once.
 func (k *check) compare(ctx context.Context) error {
-	now := k.cfg.now()
-	c := comparison{peers: k.peers, found: func(ctx context.Context, id uuid.UUID, h Held) (err error) {
+	now := k.cfg.Now()
+	c := comparison{cfg: k.cfg, peers: k.peers, found: func(ctx context.Context, id uuid.UUID, h Held) (err error) {
 		if k.waiting[id] = h; len(k.waiting) == pageSize {
 			_, err = k.settle(ctx)
 		}
 		return err
 	}}
-	all, err := periods(ctx, k.peers[orders], k.Since, now.Add(-k.cfg.Grace), now)
+	all, err := periods(ctx, k.peers[0], k.Since, now.Add(-k.cfg.Grace), now)
 	if err != nil {
 		return err
 	}
@@ -183,7 +236,7 @@ func (k *check) compare(ctx context.Context) error {
 	for i, f := range flow {
 		if age := time.Duration(f.UnpublishedMs) * time.Millisecond; age > k.cfg.OutboxAfter {
 			k.others = append(k.others, Finding{
-				Kind: OutboxStuck, Subject: k.peers[i].name, Repair: Repair{Action: string(stepOperator), State: None},
+				Kind: OutboxStuck, Subject: k.peers[i].name, Repair: Repair{Action: actionOperator, State: None},
 				Detail: fmt.Sprintf("%d events wait to be published, the oldest for %s", f.Unpublished, age.Round(time.Second)),
 			})
 		}
@@ -192,29 +245,29 @@ func (k *check) compare(ctx context.Context) error {
 }
 
 // settle asks for flow, looks once more at what differed, and judges it; see the rule in the package's comment.
-func (k *check) settle(ctx context.Context) (three[facts.Flow], error) {
-	t := terms{now: k.cfg.now(), pending: k.cfg.PendingAfter, cancelling: k.cfg.CancellingAfter}
+func (k *check) settle(ctx context.Context) ([]facts.Flow, error) {
+	t := Terms{Now: k.cfg.Now()}
 	flow, lag, err := k.flow(ctx)
 	if err != nil {
 		return flow, err
 	}
-	t.watermark = t.now.Add(-lag - k.cfg.Grace)
-	if k.report.Watermark.IsZero() || t.watermark.Before(k.report.Watermark) {
-		k.report.Watermark = t.watermark.UTC()
+	t.Watermark = t.Now.Add(-lag - k.cfg.Grace)
+	if k.report.Watermark.IsZero() || t.Watermark.Before(k.report.Watermark) {
+		k.report.Watermark = t.Watermark.UTC()
 	}
 	ids := sorted(k.waiting)
 	if len(ids) == 0 {
 		return flow, nil
 	}
-	again, err := look(ctx, k.peers, ids)
+	again, err := k.cfg.look(ctx, k.peers, ids)
 	if err != nil {
 		return flow, err
 	}
 	for _, id := range ids {
 		h := again[id]
-		flaws, inFlight := judge(h, t)
-		if !h.same(k.waiting[id]) {
-			flaws, inFlight = nil, h.differs()
+		flaws, inFlight := k.cfg.judge(h, t)
+		if !h.Same(k.waiting[id]) {
+			flaws, inFlight = nil, k.cfg.differs(h)
 		}
 		if inFlight {
 			k.report.InFlight++
@@ -225,11 +278,20 @@ func (k *check) settle(ctx context.Context) (three[facts.Flow], error) {
 	return flow, nil
 }
 
+// judge says what is wrong with a thing, by all rules, or that it differs and is on its way, or neither: all rules hold.
+func (c Config) judge(h Held, t Terms) (flaws []Flaw, inFlight bool) {
+	for _, r := range c.Rules {
+		some, waits := r.Judge(h, t)
+		flaws, inFlight = append(flaws, some...), inFlight || waits
+	}
+	return flaws, inFlight && len(flaws) == 0
+}
+
 // flow asks twice how far all services are: what left an outbox before it was asked for in the first round is found in Kafka in the second.
-func (k *check) flow(ctx context.Context) (flow three[facts.Flow], lag time.Duration, err error) {
+func (k *check) flow(ctx context.Context) (flow []facts.Flow, lag time.Duration, err error) {
 	var unpublished, unhandled int64
 	for range 2 {
-		flow, err = ask(ctx, k.peers, func(ctx context.Context, p *peer) (facts.Flow, error) { return p.flow(ctx) })
+		flow, err = ask(ctx, k.peers, func(ctx context.Context, p *Peer) (facts.Flow, error) { return p.flow(ctx) })
 		if err != nil {
 			return flow, 0, err
 		}
@@ -241,20 +303,20 @@ func (k *check) flow(ctx context.Context) (flow three[facts.Flow], lag time.Dura
 }
 
 // keep keeps an order with flaws, up to a number.
-func (k *check) keep(id uuid.UUID, h Held, flaws []flaw) {
-	p := planFor(h, flaws)
-	if p.todo() {
+func (k *check) keep(id uuid.UUID, h Held, flaws []Flaw) {
+	p := k.cfg.planFor(id, h, flaws)
+	if p.Do != nil {
 		k.due++
 	}
 	switch {
 	case len(flaws) == 0:
 	case len(k.faulty) == maxFindings:
 		for _, f := range flaws {
-			k.dropped[f.kind]++
+			k.dropped[f.Kind]++
 		}
 	default:
-		repair := Repair{Action: p.String(), State: None, Detail: p.advice, Before: &h}
-		if p.todo() {
+		repair := Repair{Action: p.Action, State: None, Detail: p.Advice, Before: &h}
+		if p.Do != nil {
 			repair.State = Planned
 		}
 		k.faulty = append(k.faulty, faulty{id, flaws, repair, h, p})
@@ -271,9 +333,9 @@ func (k *check) repairOrders(ctx context.Context) error {
 	for i := range k.faulty {
 		f := &k.faulty[i]
 		switch {
-		case !f.plan.todo():
+		case f.plan.Do == nil:
 			continue
-		case k.repairer.left == 0:
+		case k.left == 0:
 			f.repair.Detail = fmt.Sprintf("not yet: one check makes %d repairs", k.cfg.MaxRepairs)
 			continue
 		case lost == maxLost:
@@ -285,21 +347,25 @@ func (k *check) repairOrders(ctx context.Context) error {
 			return err
 		}
 		var answered bool
-		f.repair, answered = k.repairer.order(ctx, f.id, f.held, f.plan)
+		f.repair, answered = f.plan.Do(ctx, Job{ID: f.id, By: k.By, peers: k.peers})
+		f.repair.Before = &f.held
 		end(f.repair, f.repair.After)
 		lost++
-		k.repairer.left--
+		k.left--
 		if answered {
 			lost = 0
 		}
-		k.cfg.Log.InfoContext(ctx, "order repaired", "order", f.id, "kind", f.flaws[0].kind, "action", f.repair.Action, "state", f.repair.State,
-			"detail", f.repair.Detail, "before", f.held.String(), "after", f.repair.After.String(), "by", k.repairer.by)
+		k.cfg.Log.InfoContext(ctx, "order repaired", "order", f.id, "kind", f.flaws[0].Kind, "action", f.repair.Action, "state", f.repair.State,
+			"detail", f.repair.Detail, "before", f.held.String(), "after", cmp.Or(f.repair.After, &f.held).String(), "by", k.By)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// maxLost is after how many orders in a row that a service gave no answer for the rest is left to the next check.
+const maxLost = 3
 
 // findings are what is wrong with orders.
 func (k *check) findings() (all []Finding) {
@@ -311,7 +377,7 @@ func (k *check) findings() (all []Finding) {
 
 func (f faulty) findings() (all []Finding) {
 	for _, one := range f.flaws {
-		all = append(all, Finding{OrderID: f.id, Kind: one.kind, Detail: one.detail, Repair: f.repair})
+		all = append(all, Finding{OrderID: f.id, Kind: one.Kind, Detail: one.Detail, Repair: f.repair})
 	}
 	return all
 }

@@ -3,7 +3,6 @@ package checker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/web"
@@ -26,7 +24,7 @@ import (
 func recordsIn(t *testing.T) *records {
 	t.Helper()
 	return &records{db: pgtest.New(t, "records", func(ctx context.Context, db *pgxpool.Pool) error {
-		return pg.Migrate(ctx, db, pg.Migration{Name: "checker", FS: migrations.For("checker")})
+		return pg.Migrate(ctx, db, pg.Migration{Name: "checker", FS: pg.Dir(files, "migrations")})
 	})}
 }
 
@@ -40,8 +38,8 @@ func TestJournal(t *testing.T) {
 	t.Parallel()
 	r := recordsIn(t)
 	id := uuid.MustParse("01980d2e-0000-7000-8000-000000000001")
-	before := &Held{Order: &facts.Fact{ID: id, Status: "CONFIRMED", Member: true}}
-	f := Finding{OrderID: id, Kind: ConfirmedNotPaid, Detail: "planted", Repair: Repair{Action: "charge", State: Planned, Before: before}}
+	before := &Held{{Service: "order", Name: "order", Fact: &facts.Fact{ID: id, Status: "CONFIRMED", Member: true}}, {Service: "shipping", Name: "shipment"}}
+	f := Finding{OrderID: id, Kind: shippedNotConfirmed, Detail: "planted", Repair: Repair{Action: "charge", State: Planned, Before: before}}
 	end, err := r.journal(Record{ID: uuid.Max, By: "the test"})(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
@@ -55,18 +53,18 @@ func TestJournal(t *testing.T) {
 		for _, one := range list {
 			all = append(all, string(one.State)+" by "+one.By+": "+string(one.Kind)+" "+one.Outcome)
 			var held Held
-			if err := json.Unmarshal(one.Before, &held); err != nil || held.Order.Status != "CONFIRMED" {
+			if err := json.Unmarshal(one.Before, &held); err != nil || held.Of("order").Status != "CONFIRMED" {
 				t.Errorf("before: %s, %v", one.Before, err)
 			}
 		}
 		return all
 	}
-	if diff := cmp.Diff([]string{"PLANNED by the test: confirmed-not-paid "}, states(id)); diff != "" {
+	if diff := cmp.Diff([]string{"PLANNED by the test: shipped-not-confirmed "}, states(id)); diff != "" {
 		t.Errorf("before it (-want +got):\n%s", diff)
 	}
 	f.Repair.State, f.Repair.Detail, f.Repair.After = Done, "as new", before
 	end(f, f.Repair.After)
-	if diff := cmp.Diff([]string{"DONE by the test: confirmed-not-paid as new"}, states(uuid.Nil)); diff != "" {
+	if diff := cmp.Diff([]string{"DONE by the test: shipped-not-confirmed as new"}, states(uuid.Nil)); diff != "" {
 		t.Errorf("after it (-want +got):\n%s", diff)
 	}
 	if other := states(uuid.New()); other != nil {
@@ -79,10 +77,9 @@ func TestLooksAgainSoon(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.fill(hourAgo(1))
-	starting := func(int) (facts.Flow, error) { return facts.Flow{}, errors.New("not yet") }
-	b.flows = []func(int) (facts.Flow, error){starting}
+	b.away.Store(2) // both services are starting
 	r := recordsIn(t)
-	run := newRunner(b.cfg, schedule{every: time.Hour, window: time.Hour, allEvery: time.Hour}, r, newMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	run := newRunner(b.cfg, Schedule{Every: time.Hour, Window: time.Hour, AllEvery: time.Hour}, r, newMetrics(prometheus.NewRegistry(), b.cfg), slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	stopped := make(chan error)
 	go func() { stopped <- run.run(ctx) }()
@@ -115,12 +112,12 @@ func TestAPI(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	nobody := httptest.NewServer(http.NotFoundHandler())
 	nobody.Close()
-	cfg := Config{OrderURL: nobody.URL, InventoryURL: nobody.URL, PaymentURL: nobody.URL}
-	run := newRunner(cfg, schedule{}, r, newMetrics(prometheus.NewRegistry()), nil)
+	cfg := Config{Services: []Service{{Name: "order", URL: nobody.URL, Set: "confirmed"}, {Name: "shipping", URL: nobody.URL, Set: "shipped"}}, Rules: []Rule{Equal("x", "order", "shipping")}}
+	run := newRunner(cfg, Schedule{}, r, newMetrics(prometheus.NewRegistry(), cfg), nil)
 	stopped := make(chan error)
 	go func() { stopped <- run.run(ctx) }()
 	server := web.New(web.Config{Service: "checker"})
-	(&handlers{runner: run, records: r}).register(server.API)
+	(&handlers{runner: run, records: r, services: cfg.Services}).register(server.API)
 	ask := func(method, path, body string, status int, says string) {
 		t.Helper()
 		req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))

@@ -19,19 +19,20 @@ import (
 type sight struct {
 	at, age *prometheus.Desc
 	now     func() time.Time
+	parts   []Part
 
 	mu    sync.Mutex
 	began time.Time
 	last  map[Part]time.Time // when the part's last check that could look began
 }
 
-func newSight() *sight {
+func newSight(parts []Part) *sight {
 	return &sight{
 		at: prometheus.NewDesc("converge_check_part_last_success_timestamp_seconds",
 			"When the last check began in which this part could look, in seconds since 1970.", []string{"part"}, nil),
 		age: prometheus.NewDesc("converge_check_part_age_seconds",
 			"How long ago that was; of a part that has never looked, since the process began.", []string{"part"}, nil),
-		now: clock.Now, began: clock.Now(), last: map[Part]time.Time{},
+		now: clock.Now, parts: parts, began: clock.Now(), last: map[Part]time.Time{},
 	}
 }
 
@@ -63,7 +64,7 @@ func (s *sight) Collect(out chan<- prometheus.Metric) {
 	s.mu.Lock()
 	last, began := maps.Clone(s.last), s.began
 	s.mu.Unlock()
-	for _, p := range Parts() {
+	for _, p := range s.parts {
 		at, ok := last[p]
 		if ok {
 			out <- prometheus.MustNewConstMetric(s.at, prometheus.GaugeValue, float64(at.UnixMilli())/1000, string(p))

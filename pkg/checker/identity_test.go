@@ -43,17 +43,17 @@ func TestChangedDatabaseHoldsRepairs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := identified(t)
-			b.fill(idsOf(3, time.Minute)...)
+			b.fill(hoursAgo(3)...)
 			if r := b.check(Request{}); len(r.Findings) > 0 || r.Braked != "" {
 				t.Fatalf("at first: %+v", r)
 			}
 			if tt.change == nil {
-				b.known[payments] = nil
+				b.known[shipping] = nil
 			} else {
-				tt.change(b.known[payments])
+				tt.change(b.known[shipping])
 			}
-			b.exec(`UPDATE orders SET status = 'CANCELLED' WHERE id = $1`, idsOf(1, time.Minute)[0])
-			undone := b.undoes()
+			b.exec(`UPDATE orders SET status = 'CANCELLED' WHERE id = $1`, hourAgo(0))
+			undone := &b.commands
 			changed := func(r Report) string {
 				for _, f := range r.Findings {
 					if f.Kind == DatabaseChanged {
@@ -63,22 +63,22 @@ func TestChangedDatabaseHoldsRepairs(t *testing.T) {
 				return ""
 			}
 			if tt.says == "" {
-				if r := b.check(Request{Repair: true}); changed(r) != "" || r.Braked != "" || undone.Load() != 2 {
+				if r := b.check(Request{Repair: true}); changed(r) != "" || r.Braked != "" || undone.Load() != 1 {
 					t.Errorf("%d undone; %q; %+v", undone.Load(), r.Braked, r.Findings)
 				}
 				return
 			}
-			for _, request := range []Request{{Repair: true}, {Repair: true, Since: noon.Add(-3 * time.Hour)}, {Repair: true, Order: idsOf(1, time.Minute)[0]}} {
+			for _, request := range []Request{{Repair: true}, {Repair: true, Since: noon.Add(-3 * time.Hour)}, {Repair: true, Order: hourAgo(0)}} {
 				r := b.check(request)
-				if got := changed(r); !strings.HasPrefix(got, "payment: "+tt.says) || !strings.Contains(got, "converge check -confirm") || undone.Load() != 0 ||
-					r.Braked != "the database of payment is not the one it was" {
+				if got := changed(r); !strings.HasPrefix(got, "shipping: "+tt.says) || !strings.Contains(got, "converge check -confirm") || undone.Load() != 0 ||
+					r.Braked != "the database of shipping is not the one it was" {
 					t.Errorf("%+v: %d undone; braked: %q; found %q", request, undone.Load(), r.Braked, got)
 				}
 			}
 			if r := b.check(Request{Confirm: true}); changed(r) != "" || undone.Load() != 0 {
 				t.Errorf("accepted: %d undone; %+v", undone.Load(), r.Findings)
 			}
-			if r := b.check(Request{Repair: true}); r.Braked != "" || undone.Load() != 2 {
+			if r := b.check(Request{Repair: true}); r.Braked != "" || undone.Load() != 1 {
 				t.Errorf("after it was accepted: %d undone; braked: %q; %+v", undone.Load(), r.Braked, r.Findings)
 			}
 		})
@@ -89,7 +89,7 @@ func TestChangedDatabaseHoldsRepairs(t *testing.T) {
 func TestWrittenIsRememberedAtItsMost(t *testing.T) {
 	t.Parallel()
 	b := identified(t)
-	is := b.known[orders]
+	is := b.known[order]
 	for _, step := range []struct {
 		written int64
 		confirm bool
@@ -106,10 +106,10 @@ func TestWrittenIsRememberedAtItsMost(t *testing.T) {
 func TestOneDatabaseOfTwoServices(t *testing.T) {
 	t.Parallel()
 	b := identified(t)
-	b.known[payments].ID = b.known[reservations].ID
-	_, err := New(b.cfg).Check(t.Context(), Request{})
+	b.known[shipping].ID = b.known[order].ID
+	_, err := b.checker().Check(t.Context(), Request{})
 	var lost *ServiceError
-	if !errors.As(err, &lost) || lost.Service != "payment" || !strings.Contains(err.Error(), "the same database as inventory, which is asked at "+b.cfg.InventoryURL) {
+	if !errors.As(err, &lost) || lost.Service != "shipping" || !strings.Contains(err.Error(), "the same database as order, which is asked at "+b.cfg.Services[order].URL) {
 		t.Errorf("%v", err)
 	}
 }

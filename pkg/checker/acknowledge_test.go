@@ -24,8 +24,8 @@ func TestAcknowledged(t *testing.T) {
 	r := recordsIn(t)
 	b.cfg.Acknowledged = r.acknowledged
 	b.fill(hourAgo(1), hourAgo(2))
-	b.exec(`UPDATE payments SET amount = amount + 1`)
-	m := newMetrics(prometheus.NewRegistry())
+	b.exec(`UPDATE shipments SET amount = amount + 1`)
+	m := newMetrics(prometheus.NewRegistry(), b.cfg)
 	counts := func(want string) {
 		t.Helper()
 		report := b.check(Request{})
@@ -36,8 +36,8 @@ func TestAcknowledged(t *testing.T) {
 				notes = append(notes, f.Acknowledged.Note)
 			}
 		}
-		open := testutil.ToFloat64(m.findings.WithLabelValues(scopeAll, string(PaidWrongAmount)))
-		known := testutil.ToFloat64(m.known.WithLabelValues(scopeAll, string(PaidWrongAmount)))
+		open := testutil.ToFloat64(m.findings.WithLabelValues(scopeAll, string(shippedWrongAmount)))
+		known := testutil.ToFloat64(m.known.WithLabelValues(scopeAll, string(shippedWrongAmount)))
 		got, _ := json.Marshal([]any{open, known, notes})
 		if string(got) != want {
 			t.Errorf("open, acknowledged, notes: %s, want %s", got, want)
@@ -45,7 +45,7 @@ func TestAcknowledged(t *testing.T) {
 	}
 	give := func(note string, until time.Time) Acknowledgement {
 		t.Helper()
-		a, err := r.acknowledge(t.Context(), Acknowledgement{Kind: PaidWrongAmount, Subject: hourAgo(1).String(), Note: note, Until: until, By: "ada"})
+		a, err := r.acknowledge(t.Context(), Acknowledgement{Kind: shippedWrongAmount, Subject: hourAgo(1).String(), Note: note, Until: until, By: "ada"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,10 +120,10 @@ func TestAcknowledgeAnySubject(t *testing.T) {
 	(&handlers{records: r}).register(server.API)
 	subjects := []string{"ada\tUSD", `ada\tUSD`, "ada in USD", "line\r\nbreak", "\x1b[31m", "a\u0085\u202e", " \u00a0x"}
 	for _, subject := range subjects {
-		b.rules[payments] = append(b.rules[payments], facts.Breach{Kind: string(BalanceMismatch), Subject: subject, Detail: "planted"})
+		b.rules[shipping] = append(b.rules[shipping], facts.Breach{Kind: string(parcelMismatch), Subject: subject, Detail: "planted"})
 	}
 	for _, subject := range subjects {
-		body, err := json.Marshal(map[string]any{"kind": BalanceMismatch, "subject": subject, "note": "known", "until": "2126-01-01T00:00:00Z"})
+		body, err := json.Marshal(map[string]any{"kind": parcelMismatch, "subject": subject, "note": "known", "until": "2126-01-01T00:00:00Z"})
 		if err != nil {
 			t.Fatal(err)
 		}

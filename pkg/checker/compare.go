@@ -29,12 +29,12 @@ type period struct {
 }
 
 // periods are what a check of the orders since a moment compares: what is old enough to be judged. Without such a moment it is what there is since the
-// first order, and also what no order service makes, and nobody else should: ids of earlier times, of times to come, and of no time at all.
-func periods(ctx context.Context, order *peer, since, until, now time.Time) ([]period, error) {
+// first thing that the first service has, and also what no service makes, or should: ids of earlier times, of times to come, and of no time at all.
+func periods(ctx context.Context, origin *Peer, since, until, now time.Time) ([]period, error) {
 	if !since.IsZero() {
 		return []period{evenly(since, until)}, nil
 	}
-	first, err := order.first(ctx, facts.Between(time.UnixMilli(firstMs), until))
+	first, err := origin.first(ctx, facts.Between(time.UnixMilli(firstMs), until))
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +50,10 @@ func evenly(from, until time.Time) period {
 	return period{facts.Between(from, until), max(1, until.Sub(from).Milliseconds()/across)}
 }
 
-// comparison looks for the orders of which the services do not hold the same.
+// comparison looks for the things of which the services do not hold what they must.
 type comparison struct {
-	peers   three[*peer]
+	cfg     Config
+	peers   []*Peer
 	found   func(context.Context, uuid.UUID, Held) error // is called for each, by id
 	checked int64                                        // ids that were compared, at least
 }
@@ -72,7 +73,7 @@ func (c *comparison) compare(ctx context.Context, p period) error {
 // descend lists the buckets that differ and are short, and splits those that are long.
 func (c *comparison) descend(ctx context.Context, p period, buckets []bucket) error {
 	for _, b := range buckets {
-		if !b.differs() {
+		if !c.cfg.differsIn(b.Buckets) {
 			continue
 		}
 		part := period{p.part(b.start), max(1, p.widthMs/split)}
@@ -107,25 +108,33 @@ func (p period) part(start int64) facts.Span {
 	return span
 }
 
-// bucket is the three services' digest of a span.
+// bucket is the services' digest of a span.
 type bucket struct {
 	start int64
-	three[facts.Bucket]
+	Buckets
 }
 
-// differs tells whether the span needs to be looked into: where two sets differ, or what is held of their members, or where an order is not settled,
-// which no comparison of sets would show. Of services of an earlier version, which tell amounts in sum, two that are wrong by the same to either side pass.
-func (b bucket) differs() bool {
-	order, reservation, payment := b.three[orders], b.three[reservations], b.three[payments]
-	return !order.Agrees(reservation) || !order.Agrees(payment) || order.Amount != payment.Amount || order.Open > 0
+// differsIn tells whether a span needs to be looked into, by any rule.
+func (c Config) differsIn(b Buckets) bool {
+	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.DiffersIn(b) })
+}
+
+// differs tells whether there is something to judge at a thing, by any rule. It is what a difference of digests comes from.
+func (c Config) differs(h Held) bool {
+	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.Differs(h) })
 }
 
 // rows is how many ids there are at least.
-func (b bucket) rows() int64 { return max(b.three[0].Rows, b.three[1].Rows, b.three[2].Rows) }
+func (b bucket) rows() (n int64) {
+	for _, one := range b.digests {
+		n = max(n, one.Rows)
+	}
+	return n
+}
 
-// digest asks all three services. A bucket that is empty at all of them is left out.
+// digest asks all services. A bucket that is empty at all of them is left out.
 func (c *comparison) digest(ctx context.Context, p period) ([]bucket, error) {
-	answers, err := ask(ctx, c.peers, func(ctx context.Context, peer *peer) ([]facts.Bucket, error) {
+	answers, err := ask(ctx, c.peers, func(ctx context.Context, peer *Peer) ([]facts.Bucket, error) {
 		return peer.digest(ctx, p.Span, p.widthMs)
 	})
 	if err != nil {
@@ -137,10 +146,10 @@ func (c *comparison) digest(ctx context.Context, p period) ([]bucket, error) {
 		for _, one := range answer {
 			b := byStart[one.Start]
 			if b == nil {
-				b = &bucket{one.Start, three[facts.Bucket]{empty, empty, empty}}
+				b = &bucket{one.Start, Buckets{c.cfg.Services, slices.Repeat([]facts.Bucket{empty}, len(c.peers))}}
 				byStart[one.Start] = b
 			}
-			b.three[i] = one
+			b.digests[i] = one
 		}
 	}
 	all := make([]bucket, 0, len(byStart))
@@ -152,13 +161,13 @@ func (c *comparison) digest(ctx context.Context, p period) ([]bucket, error) {
 
 // list compares a span id by id.
 func (c *comparison) list(ctx context.Context, span facts.Span) error {
-	answers, err := ask(ctx, c.peers, func(ctx context.Context, p *peer) ([]facts.Fact, error) { return p.list(ctx, span) })
+	answers, err := ask(ctx, c.peers, func(ctx context.Context, p *Peer) ([]facts.Fact, error) { return p.list(ctx, span) })
 	if err != nil {
 		return err
 	}
-	held := join(answers)
+	held := c.cfg.join(answers)
 	for _, id := range sorted(held) {
-		if held[id].differs() {
+		if c.cfg.differs(held[id]) {
 			if err := c.found(ctx, id, held[id]); err != nil {
 				return err
 			}
@@ -168,30 +177,42 @@ func (c *comparison) list(ctx context.Context, span facts.Span) error {
 }
 
 // look asks what is held of some ids.
-func look(ctx context.Context, peers three[*peer], ids []uuid.UUID) (map[uuid.UUID]Held, error) {
-	answers, err := ask(ctx, peers, func(ctx context.Context, p *peer) ([]facts.Fact, error) { return p.get(ctx, ids) })
-	return join(answers), err
+func (c Config) look(ctx context.Context, peers []*Peer, ids []uuid.UUID) (map[uuid.UUID]Held, error) {
+	answers, err := ask(ctx, peers, func(ctx context.Context, p *Peer) ([]facts.Fact, error) { return p.get(ctx, ids) })
+	if err != nil {
+		return nil, err
+	}
+	held := c.join(answers)
+	for _, id := range ids {
+		if held[id] == nil {
+			held[id] = c.holdings()
+		}
+	}
+	return held, nil
 }
 
 // join puts together what the services hold, by id.
-func join(answers three[[]facts.Fact]) map[uuid.UUID]Held {
-	held := make(map[uuid.UUID]Held, len(answers[orders]))
+func (c Config) join(answers [][]facts.Fact) map[uuid.UUID]Held {
+	held := make(map[uuid.UUID]Held, len(answers[0]))
 	for i, answer := range answers {
 		for j := range answer {
 			f := &answer[j]
-			h := held[f.ID]
-			switch i {
-			case orders:
-				h.Order = f
-			case reservations:
-				h.Reservation = f
-			case payments:
-				h.Payment = f
+			if held[f.ID] == nil {
+				held[f.ID] = c.holdings()
 			}
-			held[f.ID] = h
+			held[f.ID][i].Fact = f
 		}
 	}
 	return held
+}
+
+// holdings is what the services hold of a thing that none of them knows.
+func (c Config) holdings() Held {
+	h := make(Held, len(c.Services))
+	for i, s := range c.Services {
+		h[i] = Holding{Service: s.Name, Name: s.Holds}
+	}
+	return h
 }
 
 func sorted(held map[uuid.UUID]Held) []uuid.UUID {

@@ -2,14 +2,10 @@ package checker
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/converge-dev/converge/pkg/facts"
 )
 
 // Request says what to check. The zero value: everything, and nothing is changed.
@@ -54,50 +50,16 @@ type Cost struct {
 // Kind of a finding.
 type Kind string
 
-// What is found at orders.
+// What is found whatever the services are. The other kinds are those of the rules and of the services' audits.
 const (
-	ConfirmedNotReserved Kind = "confirmed-not-reserved"
-	ConfirmedNotPaid     Kind = "confirmed-not-paid"
-	PaidNotConfirmed     Kind = "paid-not-confirmed"
-	PaidWrongAmount      Kind = "paid-wrong-amount" // or currency
-	PaidWrongUser        Kind = "paid-wrong-user"
-	ReservedWrongItems   Kind = "reserved-wrong-items"
-	ReservedForCancelled Kind = "reserved-for-cancelled"
-	PaidForCancelled     Kind = "paid-for-cancelled"
-	ReservedWithoutOrder Kind = "reserved-without-order"
-	PaidWithoutOrder     Kind = "paid-without-order"
-	StuckPending         Kind = "stuck-pending"
-	StuckCancelling      Kind = "stuck-cancelling"
+	OutboxStuck     Kind = "outbox-stuck"
+	DeadLetters     Kind = "dead-letters"
+	DatabaseChanged Kind = "database-changed" // a service answers from another database than before, or from an older copy
 )
-
-// What is found elsewhere. The first nine are the services' own rules; one that has another rule is reported with its kind, too.
-const (
-	StockMismatch        Kind = "stock-mismatch"
-	TransferUnbalanced   Kind = "transfer-unbalanced"
-	TransferMismatch     Kind = "transfer-mismatch" // the record of a transfer or its entries are lost
-	BalanceMismatch      Kind = "balance-mismatch"
-	PaymentMismatch      Kind = "payment-mismatch"
-	ChargeWithoutPayment Kind = "charge-without-payment" // the ledger's charge is of no payment: its row is lost
-	LedgerChanged        Kind = "ledger-changed"         // entries are not those that were audited
-	EntriesMismatch      Kind = "entries-mismatch"       // a transfer's entries do not tell of one transfer
-	AccountMismatch      Kind = "account-mismatch"       // an account is not what its name and its entries say
-	OutboxStuck          Kind = "outbox-stuck"
-	DeadLetters          Kind = "dead-letters"
-	DatabaseChanged      Kind = "database-changed" // a service answers from another database than before, or from an older copy
-)
-
-// Kinds lists them all.
-func Kinds() []Kind {
-	return []Kind{
-		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
-		PaidWrongUser, ReservedWrongItems, StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment,
-		EntriesMismatch, AccountMismatch, LedgerChanged, OutboxStuck, DeadLetters, DatabaseChanged,
-	}
-}
 
 // Finding is something that is wrong.
 type Finding struct {
-	OrderID uuid.UUID `json:"orderId,omitzero"`
+	OrderID uuid.UUID `json:"orderId,omitzero"` // the id of the thing that the facts are of: a saga's key, which is an order's id in most systems
 	Subject string    `json:"subject,omitempty" doc:"of what is no order: a product, account, transfer, service or topic"`
 	Kind    Kind      `json:"kind"`
 	Detail  string    `json:"detail"`
@@ -127,58 +89,6 @@ type Repair struct {
 	Detail string `json:"detail,omitempty"`
 	Before *Held  `json:"before,omitempty" doc:"what the services held, of an order"`
 	After  *Held  `json:"after,omitempty" doc:"what they hold by what they answered"`
-}
-
-// Held is what the three services hold of an order; nil: nothing.
-type Held struct {
-	Order       *facts.Fact `json:"order,omitempty"`
-	Reservation *facts.Fact `json:"reservation,omitempty"`
-	Payment     *facts.Fact `json:"payment,omitempty"`
-}
-
-// reserved and paid tell whether the order is in these services' sets.
-func (h Held) reserved() bool { return h.Reservation != nil && h.Reservation.Member }
-func (h Held) paid() bool     { return h.Payment != nil && h.Payment.Member }
-
-// refunding tells whether the payment is about to be paid back.
-func (h Held) refunding() bool { return h.paid() && h.Payment.Status == statusRefunding }
-
-func (h Held) nothing() bool { return h.Order == nil && h.Reservation == nil && h.Payment == nil }
-
-// each lists what is held, by whom.
-func (h Held) each() []*facts.Fact {
-	return slices.DeleteFunc([]*facts.Fact{h.Order, h.Reservation, h.Payment}, func(f *facts.Fact) bool { return f == nil })
-}
-
-// same tells whether two looks saw the same; what is there for people may change meanwhile.
-func (h Held) same(o Held) bool {
-	same := func(a, b *facts.Fact) bool {
-		if a == nil || b == nil {
-			return a == b
-		}
-		return a.Member == b.Member && a.Status == b.Status && a.Amount == b.Amount && a.Currency == b.Currency && a.ChangedAt.Equal(b.ChangedAt) &&
-			a.Items == b.Items && (a.UserID == nil) == (b.UserID == nil) && (a.UserID == nil || *a.UserID == *b.UserID)
-	}
-	return same(h.Order, o.Order) && same(h.Reservation, o.Reservation) && same(h.Payment, o.Payment)
-}
-
-func (h Held) String() string {
-	parts := make([]string, 0, 3)
-	for _, one := range []struct {
-		name string
-		fact *facts.Fact
-	}{{"order", h.Order}, {"reservation", h.Reservation}, {"payment", h.Payment}} {
-		if one.fact == nil {
-			parts = append(parts, "no "+one.name)
-			continue
-		}
-		text := one.name + " " + one.fact.Status
-		if one.fact.Amount != 0 {
-			text += fmt.Sprintf(" (%d %s)", one.fact.Amount, one.fact.Currency)
-		}
-		parts = append(parts, text)
-	}
-	return strings.Join(parts, ", ")
 }
 
 // maxFindings are listed in a report.

@@ -23,9 +23,10 @@ type metrics struct {
 	braked    *prometheus.GaugeVec
 	known     *prometheus.GaugeVec
 	sight     *sight
+	cfg       Config // by which kinds and parts are known
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, cfg Config) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
@@ -45,7 +46,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		inFlight:  gauge("converge_check_in_flight", "Orders that differed at the last check and were on their way."),
 		watermark: gauge("converge_check_watermark_age_seconds", "How long ago an order must have changed for the last check to judge it."),
 		repairs:   counters("converge_repairs_total", "Repairs that were tried, by what came of them.", "kind", "state"),
-		sight:     newSight(),
+		sight:     newSight(cfg.parts()),
+		cfg:       cfg,
 	}
 	m.braked = gauges("converge_check_braked", "1: the last check repairs nothing before somebody confirms it, for it found too much, or another database.", "scope")
 	m.known = gauges("converge_check_acknowledged", "Findings of the last check that somebody knows of. converge_check_findings does not count them.", "scope", "kind")
@@ -55,7 +57,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, result := range []string{clean, found, failed} {
 		m.checks.WithLabelValues(result) // a rate needs the zero
 	}
-	for _, kind := range Kinds() {
+	for _, kind := range m.cfg.kinds() {
 		m.findings.WithLabelValues(scopeAll, string(kind))
 		m.known.WithLabelValues(scopeAll, string(kind))
 		m.found.WithLabelValues(string(kind))
@@ -139,8 +141,8 @@ func (m *metrics) checked(request Request, report Report, err error, now time.Ti
 	}
 	for _, s := range scopes {
 		m.braked.WithLabelValues(s).Set(braked)
-		for _, kind := range Kinds() {
-			if scope == scopeRecent || slices.Contains(report.Looked, partOf(kind)) {
+		for _, kind := range m.cfg.kinds() {
+			if scope == scopeRecent || slices.Contains(report.Looked, m.cfg.partOf(kind)) {
 				m.findings.WithLabelValues(s, string(kind)).Set(float64(open[kind]))
 				m.known.WithLabelValues(s, string(kind)).Set(float64(known[kind]))
 			}
