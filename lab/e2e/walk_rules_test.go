@@ -15,6 +15,7 @@ import (
 var machines = map[string]string{
 	"outbox":      "events on their way, or published: what they tell is held against nothing but the rows that they come from",
 	"inbox":       "which messages were handled: it matters for those that come again",
+	"timers":      "events that are published later, as in the outbox",
 	"idempotency": "answers to requests that may come again",
 	"goose":       "which migrations were made",
 	"audit":       "the audit's own notes, which it holds against the rows",

@@ -20,6 +20,7 @@ import (
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/pkg/timer"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -65,7 +66,7 @@ const (
 const maxDrain = 5 * time.Second
 
 // Run runs a service until ctx ends. It reads the settings that all services have and serves /healthz, /readyz, /metrics and
-// /choreography.json. Then it waits for the database, migrates it, serves the other requests, consumes, and relays the outbox. Kafka may be away:
+// /choreography.json. Then it waits for the database, migrates it, serves the other requests, consumes, fires timers, and relays the outbox. Kafka may be away:
 // requests are served, events wait in the outbox.
 //
 // The stop takes at most 10 s: readiness goes first, then requests and batches in hand finish and the consumer groups are
@@ -107,6 +108,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newDatabaseCollector(pool), newBuildInfo())
 	relay := outbox.NewRelay(pool, client, outbox.Config{Keep: cmp.Or(keep, -1), Flush: flush, Log: log, Metric: registry})
+	timers := timer.NewRunner(pool, relay, timer.Config{Log: log, Metric: registry})
 	server := web.New(web.Config{
 		Service: svc.Name, Version: Version(), Log: log, Registry: registry, Timeout: svc.Timeout,
 		Drain: drain, Grace: min(4*time.Second, 8*time.Second-drain),
@@ -154,6 +156,7 @@ func Run(ctx context.Context, s *Settings, svc Service) error {
 				Group: broker.GroupConfig{SessionTimeout: kafka.sessionTimeout, InstanceID: kafka.instanceID},
 			})
 		})
+		rt.Go(timers.Run)
 		rt.Go(pruner{pool, client, svc.Service, retention, log}.run)
 		server.Release()
 		log.Info("serving", "addr", listener.Addr().String())

@@ -105,6 +105,7 @@ func TestAWholeService(t *testing.T) {
 	for _, want := range []string{
 		`converge_consumer_lag{group="loyalty",partition="0",topic="order.confirmed"}`, "converge_consumer_batch_size_count", "converge_consumer_handler_seconds",
 		"converge_consumer_duplicates_total", "converge_outbox_oldest_age_seconds 0", "converge_outbox_leader 1", "converge_database_up 1",
+		"converge_timers_overdue_seconds 0", "converge_timers_fired_total 0",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)

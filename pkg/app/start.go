@@ -14,6 +14,7 @@ import (
 	"github.com/converge-dev/converge/pkg/internal/quiet"
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/timer"
 )
 
 // start is all that a service does before it takes requests. /readyz tells how far it is.
@@ -69,7 +70,7 @@ func (st *start) run(ctx context.Context) error {
 	waiting.Over(ctx, st.rt.Log, addr, "database answers", "addr", addr)
 
 	st.step("schema", "migrating")
-	blocks := append([]pg.Migration{outbox.Migration(), inbox.Migration()}, st.svc.Blocks...)
+	blocks := append([]pg.Migration{outbox.Migration(), inbox.Migration(), timer.Migration()}, st.svc.Blocks...)
 	if err := pg.MigrateNotify(ctx, st.rt.Pool, failed, append(blocks, pg.Migration{Name: st.svc.Name, FS: st.svc.Migrations})...); err != nil {
 		return st.occupied(err)
 	}

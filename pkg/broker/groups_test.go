@@ -43,7 +43,7 @@ func TestGroupsAndTheirProgress(t *testing.T) {
 			t.Errorf("the groups are %v without %s: %v", groups, group, err)
 		}
 		progress, err = client.ProgressOf(t.Context(), group)
-		want := []broker.Progress{{Topic: topic, Partitions: 2, Lag: 40 - ends[first]}}
+		want := []broker.Progress{{Topic: topic, Partitions: 2, Lag: 40 - ends[first].Offset}}
 		if diff := cmp.Diff(want, progress); diff != "" || err != nil {
 			t.Errorf("progress (-want +got):\n%s%v", diff, err)
 		}

@@ -16,8 +16,11 @@ const maxHanded = 10_000
 // from the table.
 type Handover struct {
 	relay  *Relay
-	ticket uint64
-	rows   []row // ids are known when the insert has run
+	ticket uint64 // 0: it has no events
+	rows   []row  // ids are known when the insert has run
+
+	timed bool
+	due   time.Duration // timed: how soon the first of the transaction's timers is
 }
 
 // Queue is the package's Queue, and hands the messages over to the relay when Done says that their transaction was
@@ -42,10 +45,37 @@ func (r *Relay) Queue(b *pgx.Batch, msgs []Message) (*Handover, error) {
 	return h, nil
 }
 
+// OnDue names the function that is told, when a transaction has committed, how soon the first of the timers is due that it has set. The function must
+// not block. Call OnDue before the relay is used.
+func (r *Relay) OnDue(fn func(in time.Duration)) {
+	if r != nil {
+		r.onDue = fn
+	}
+}
+
+// Due has the hand-over, which may be that of no messages, tell how soon the first of the transaction's timers is due. It returns the one to call
+// Done of.
+func (r *Relay) Due(h *Handover, in time.Duration) *Handover {
+	if r == nil || r.onDue == nil {
+		return h
+	}
+	if h == nil {
+		h = &Handover{relay: r}
+	}
+	h.timed, h.due = true, in
+	return h
+}
+
 // Done ends the hand-over; it must be called once, after the transaction. When it was not committed, or nobody knows, the
 // relay looks into the table for what there is.
 func (h *Handover) Done(committed bool) {
 	if h == nil {
+		return
+	}
+	if committed && h.timed {
+		h.relay.onDue(h.due)
+	}
+	if h.ticket == 0 {
 		return
 	}
 	if committed {

@@ -75,6 +75,7 @@ type Relay struct {
 	cfg      Config
 	wake     chan struct{}
 	handed   handed
+	onDue    func(in time.Duration) // see [Relay.OnDue]; nil: nobody is told
 	outages  quiet.Log
 
 	published   prometheus.Counter

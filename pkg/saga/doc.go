@@ -12,6 +12,7 @@
 // What a handler returns decides what happens:
 //
 //   - events: the outcome, a business refusal included. Out of stock is an event, not an error.
+//   - timers ([After], [Cancel]): events for later, unless they are cancelled, set in the same transaction.
 //   - an infrastructure fault (see [pg.Transient]): the same batch is tried again, in place, until it passes.
 //   - [Permanent]: no code can ever handle this message. It goes to the dead letter topic "<group>.dlq", with its reason.
 //   - any other error, io.EOF or a timeout of the handler's own included: the message is left out of its batch, found by the

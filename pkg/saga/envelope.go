@@ -45,40 +45,50 @@ type emission struct {
 	topic string
 }
 
-// encode makes the outbox rows of events that a service's consumer emits.
-func encode(service, consumer string, outs []Out) ([]outbox.Message, error) {
-	msgs := make([]outbox.Message, len(outs))
+// encode makes the rows of events that a service's consumer emits, now or later.
+func encode(service, consumer string, outs []Out) (w writes, err error) {
+	w.events = make([]outbox.Message, 0, len(outs))
 	index := map[emission]int{} // how many events each cause has so far in a topic
 	for i := range outs {
 		o := &outs[i]
+		if o.timing.kind == cancelTimer {
+			w.add(o, outbox.Message{Topic: o.Topic, Key: []byte(o.Key)})
+			continue
+		}
 		if o.wrong != nil {
-			return nil, fmt.Errorf("publish %s: %w", o.Topic, o.wrong)
+			return writes{}, fmt.Errorf("publish %s: %w", o.Topic, o.wrong)
 		}
 		value, err := encodeData(o.Data)
 		if err != nil {
-			return nil, fmt.Errorf("emit %s: %w", o.Topic, err)
+			return writes{}, fmt.Errorf("emit %s: %w", o.Topic, err)
 		}
-		m := Meta{ID: o.id, Key: o.Key, Topic: o.Topic, Time: clock.Now().UTC(), CorrelationID: o.id, Traceparent: o.traceparent}
+		m := Meta{ID: o.id, Key: o.Key, Topic: o.Topic, Time: o.timing.due(clock.Now()).UTC(), CorrelationID: o.id, Traceparent: o.traceparent}
 		if o.id == uuid.Nil {
 			if o.cause.ID == uuid.Nil {
-				return nil, fmt.Errorf("emit %s: the event has no id and no cause; make it with New or Emit", o.Topic)
+				return writes{}, fmt.Errorf("emit %s: the event has no id and no cause; make it with New or Emit", o.Topic)
 			}
 			at := emission{o.cause.ID, o.Topic}
-			m.ID = derive(o.cause.ID, consumer, o.Topic, index[at])
+			if o.timing.kind != publishNow { // by its name: it may replace one that the cause has set, and is not counted among what is emitted at once
+				at.topic += "\x00timer\x00" + o.Key
+			}
+			m.ID = derive(o.cause.ID, consumer, at.topic, index[at])
 			m.CorrelationID, m.CausationID = o.cause.CorrelationID, o.cause.ID
 			traceID := spanContext(o.cause.Traceparent).TraceID()
 			if !traceID.IsValid() {
 				traceID = trace.TraceID(m.CorrelationID)
 			}
 			m.Traceparent = traceparent(traceID, m.ID)
-			index[at]++
+			if o.timing.kind == publishNow {
+				index[at]++
+			}
 		}
-		msgs[i] = outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, cmp.Or(o.eventType, o.Topic), m)}
-		if n := msgs[i].Size(); n > broker.MaxRecordBytes {
-			return nil, fmt.Errorf("emit %s: the event has %d bytes with its key and headers, at most %d can be published", o.Topic, n, broker.MaxRecordBytes)
+		msg := outbox.Message{Topic: o.Topic, Key: []byte(o.Key), Value: value, Headers: headers(service, cmp.Or(o.eventType, o.Topic), m)}
+		if n := msg.Size(); n > broker.MaxRecordBytes {
+			return writes{}, fmt.Errorf("emit %s: the event has %d bytes with its key and headers, at most %d can be published", o.Topic, n, broker.MaxRecordBytes)
 		}
+		w.add(o, msg)
 	}
-	return msgs, nil
+	return w, nil
 }
 
 // encodeData makes an event's value. A panic of the event's own methods is an error like any other of theirs.
@@ -184,7 +194,7 @@ func decodeData[T any](value []byte) (data T, err error) {
 	return data, nil
 }
 
-// Publish writes events that begin a saga to the outbox of tx; they exist if it commits. Wake the relay after that. It fails on an
+// Publish writes events that begin a saga to the outbox of tx, and timers; they exist if it commits. Wake the relay after that. It fails on an
 // event that the service does not declare; see [Declare].
 func Publish(ctx context.Context, tx outbox.Sender, service string, outs ...Out) error {
 	for i := range outs {
@@ -192,20 +202,21 @@ func Publish(ctx context.Context, tx outbox.Sender, service string, outs ...Out)
 			return fmt.Errorf("publish %s: %w", outs[i].Topic, err)
 		}
 	}
-	msgs, err := encode(service, service, outs)
+	w, err := encode(service, service, outs)
 	if err != nil {
 		return err
 	}
-	return outbox.Insert(ctx, tx, msgs)
+	return w.insert(ctx, tx, service)
 }
 
 // Encode makes the record of an event that begins a saga, for tools and tests. Services use [Publish].
 func Encode(service string, out Out) (broker.Record, error) {
-	msgs, err := encode(service, service, []Out{out})
+	out.timing = timing{}
+	w, err := encode(service, service, []Out{out})
 	if err != nil {
 		return broker.Record{}, err
 	}
-	m := msgs[0]
+	m := w.events[0]
 	return broker.Record{Topic: m.Topic, Key: m.Key, Value: m.Value, Headers: m.Headers}, nil
 }
 
@@ -220,9 +231,9 @@ func Decode[T any](topic Topic[T], r broker.Record) (Msg[T], error) {
 
 // Queue is [Publish] as part of a batch of statements of one transaction, for a relay to take over when it is done.
 func Queue(b *pgx.Batch, relay *outbox.Relay, service string, outs ...Out) (*outbox.Handover, error) {
-	msgs, err := encode(service, service, outs)
+	w, err := encode(service, service, outs)
 	if err != nil {
 		return nil, err
 	}
-	return relay.Queue(b, msgs)
+	return w.queue(b, relay, service)
 }

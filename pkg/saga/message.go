@@ -72,7 +72,8 @@ type Out struct {
 	cause       Meta      // the message that caused it; zero where a saga begins
 	id          uuid.UUID // set where a saga begins; derived from the cause otherwise
 	traceparent string
-	wrong       error // why it cannot be written
+	wrong       error  // why it cannot be written
+	timing      timing // when it is published; zero: by the transaction that emits it
 }
 
 // Keyed returns the same event under another key than its cause's.

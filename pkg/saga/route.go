@@ -100,6 +100,9 @@ func (r Route) checkEmits(outs []Out) error {
 		if !slices.Contains(r.emits, o.Topic) {
 			return fmt.Errorf("handler of %s emits %s, which its route does not declare", r.topic, o.Topic)
 		}
+		if o.timing.kind == cancelTimer {
+			continue
+		}
 		if o.id != [16]byte{} {
 			return fmt.Errorf("handler of %s makes %s with New; use Emit, so that a replay gives it the same id", r.topic, o.Topic)
 		}

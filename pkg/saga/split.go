@@ -9,7 +9,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -208,17 +207,17 @@ type sifter struct {
 	steps  *pg.Steps
 	hooks  *[]func()
 	failed map[string]bool // keys
-	msgs   []outbox.Message
+	out    writes
 }
 
 // sift sets failure or held of those items that do not pass, and returns what the others emit.
-func (e *executor) sift(ctx context.Context, tx pgx.Tx, items []*item, hooks *[]func()) ([]outbox.Message, error) {
+func (e *executor) sift(ctx context.Context, tx pgx.Tx, items []*item, hooks *[]func()) (writes, error) {
 	for _, it := range items {
 		it.failure, it.held = nil, false
 	}
 	steps, err := pg.NewSteps(ctx, tx)
 	if err != nil {
-		return nil, err
+		return writes{}, err
 	}
 	s := &sifter{executor: e, tx: tx, steps: steps, hooks: hooks, failed: map[string]bool{}}
 	for len(items) > 0 {
@@ -230,11 +229,11 @@ func (e *executor) sift(ctx context.Context, tx pgx.Tx, items []*item, hooks *[]
 			n++
 		}
 		if err := s.part(ctx, items[:n], false); err != nil {
-			return nil, err
+			return writes{}, err
 		}
 		items = items[n:]
 	}
-	return s.msgs, nil
+	return s.out, nil
 }
 
 // doubtful tells whether the item's handler is likely to fail.
@@ -283,17 +282,17 @@ func (s *sifter) part(ctx context.Context, items []*item, spoilt bool) error {
 
 // try handles items in one step. Nothing of it remains when it fails.
 func (s *sifter) try(ctx context.Context, items []*item) (failed, lost error) {
-	var msgs []outbox.Message
+	var emitted writes
 	hooks := len(*s.hooks)
 	failed, lost = s.steps.Do(ctx, func() (err error) {
-		msgs, err = s.handle(ctx, s.tx, items)
+		emitted, err = s.handle(ctx, s.tx, items)
 		return err
 	})
 	if failed != nil {
 		*s.hooks = (*s.hooks)[:hooks]
 		return failed, lost
 	}
-	s.msgs = append(s.msgs, msgs...)
+	s.out.append(emitted)
 	return nil, nil
 }
 

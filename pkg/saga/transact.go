@@ -114,11 +114,11 @@ func (e *executor) attempt(ctx context.Context, items, fresh []*item, sift bool)
 		for _, it := range items {
 			it.failure, it.held = nil, false
 		}
-		var msgs []outbox.Message
+		var emitted writes
 		if sift {
-			msgs, err = e.sift(ctx, tx, fresh, &hooks)
+			emitted, err = e.sift(ctx, tx, fresh, &hooks)
 		} else {
-			msgs, err = e.handle(ctx, tx, fresh)
+			emitted, err = e.handle(ctx, tx, fresh)
 		}
 		if err != nil {
 			return err
@@ -130,7 +130,8 @@ func (e *executor) attempt(ctx context.Context, items, fresh []*item, sift bool)
 		if !sabotage.SkipInbox {
 			e.record(&b, fresh)
 		}
-		if handover, err = e.relay.Queue(&b, bypassed(ctx, msgs)); err != nil {
+		emitted.events = bypassed(ctx, emitted.events)
+		if handover, err = emitted.queue(&b, e.relay, e.service); err != nil {
 			return err
 		}
 		return pg.Defer(ctx, tx, &b)
@@ -229,16 +230,15 @@ func inboxIDs(items []*item) (usual, redriven []uuid.UUID) {
 }
 
 // handle runs each route's handler with its messages and returns what is to be published.
-func (e *executor) handle(ctx context.Context, tx pgx.Tx, items []*item) ([]outbox.Message, error) {
+func (e *executor) handle(ctx context.Context, tx pgx.Tx, items []*item) (emitted writes, err error) {
 	works := make([]work, len(e.routes))
 	picked := make([][]int, len(e.routes))
-	var msgs []outbox.Message
 	for _, it := range items {
 		if it.dead == nil {
 			it.dead = e.decode(it, works, picked)
 		}
 		if it.dead != nil {
-			msgs = append(msgs, deadLetter(e.group, it))
+			emitted.events = append(emitted.events, deadLetter(e.group, it))
 		}
 	}
 	for i, w := range works {
@@ -248,20 +248,20 @@ func (e *executor) handle(ctx context.Context, tx pgx.Tx, items []*item) ([]outb
 		start := time.Now()
 		outs, err := e.run(ctx, tx, w, picked[i])
 		if err != nil {
-			return nil, err
+			return writes{}, err
 		}
 		if err := e.routes[i].checkEmits(outs); err != nil {
-			return nil, err
+			return writes{}, err
 		}
 		e.metrics.handler.WithLabelValues(e.group, e.routes[i].topic).Observe(time.Since(start).Seconds())
 		encoded, err := encode(e.service, e.group, outs)
 		if err != nil {
 			e.logPanic(ctx, "encoding", err)
-			return nil, err
+			return writes{}, err
 		}
-		msgs = append(msgs, encoded...)
+		emitted.append(encoded)
 	}
-	return msgs, nil
+	return emitted, nil
 }
 
 // decode puts the item among its route's messages. A tombstone that the route has not asked for is not put anywhere.

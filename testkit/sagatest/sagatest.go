@@ -14,12 +14,13 @@ import (
 	"github.com/converge-dev/converge/pkg/outbox"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/saga"
+	"github.com/converge-dev/converge/pkg/timer"
 )
 
 // Migrate gives a database the tables that every service has, and then the service's own.
 func Migrate(own ...pg.Migration) func(ctx context.Context, pool *pgxpool.Pool) error {
 	return func(ctx context.Context, pool *pgxpool.Pool) error {
-		return pg.Migrate(ctx, pool, append([]pg.Migration{outbox.Migration(), inbox.Migration()}, own...)...)
+		return pg.Migrate(ctx, pool, append([]pg.Migration{outbox.Migration(), inbox.Migration(), timer.Migration()}, own...)...)
 	}
 }
 
@@ -31,6 +32,23 @@ func Deliver(t testing.TB, pool *pgxpool.Pool, svc saga.Service, records ...brok
 	defer cancel()
 	if err := saga.Deliver(ctx, svc, saga.Config{DB: pool, Attempts: 3, Backoff: time.Millisecond}, records...); err != nil {
 		t.Fatalf("deliver to %s: %v", svc.Name, err)
+	}
+	return Drain(t, pool)
+}
+
+const bringForwardSQL = `UPDATE timers SET due_at = due_at - $1::interval`
+
+// Elapse lets time pass for the timers of the database: it fires those that are due within d from now, in the order of
+// their times, and returns the events that the outbox holds then. It empties the outbox. [Deliver] hands them on.
+func Elapse(t testing.TB, pool *pgxpool.Pool, d time.Duration) []broker.Record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := pool.Exec(ctx, bringForwardSQL, d); err != nil {
+		t.Fatalf("bring the timers forward: %v", err)
+	}
+	if _, err := timer.NewRunner(pool, nil, timer.Config{}).Fire(ctx); err != nil {
+		t.Fatal(err)
 	}
 	return Drain(t, pool)
 }
