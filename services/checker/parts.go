@@ -33,7 +33,7 @@ type Failure struct {
 // partOf is the part that finds a kind, in a check of everything.
 func partOf(kind Kind) Part {
 	switch kind {
-	case StockMismatch:
+	case StockMismatch, StockChanged:
 		return AuditOf("inventory")
 	case TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment, EntriesMismatch, AccountMismatch, LedgerChanged:
 		return AuditOf("payment")

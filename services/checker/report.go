@@ -70,9 +70,10 @@ const (
 	StuckCancelling      Kind = "stuck-cancelling"
 )
 
-// What is found elsewhere. The first nine are the services' own rules; one that has another rule is reported with its kind, too.
+// What is found elsewhere. The first ten are the services' own rules; one that has another rule is reported with its kind, too.
 const (
 	StockMismatch        Kind = "stock-mismatch"
+	StockChanged         Kind = "stock-changed" // reservations are not those that were audited
 	TransferUnbalanced   Kind = "transfer-unbalanced"
 	TransferMismatch     Kind = "transfer-mismatch" // the record of a transfer or its entries are lost
 	BalanceMismatch      Kind = "balance-mismatch"
@@ -90,7 +91,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		ConfirmedNotReserved, ConfirmedNotPaid, PaidNotConfirmed, PaidWrongAmount, ReservedForCancelled, PaidForCancelled, ReservedWithoutOrder, PaidWithoutOrder,
-		PaidWrongUser, ReservedWrongItems, StuckPending, StuckCancelling, StockMismatch, TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment,
+		PaidWrongUser, ReservedWrongItems, StuckPending, StuckCancelling, StockMismatch, StockChanged, TransferUnbalanced, TransferMismatch, BalanceMismatch, PaymentMismatch, ChargeWithoutPayment,
 		EntriesMismatch, AccountMismatch, LedgerChanged, OutboxStuck, DeadLetters, DatabaseChanged,
 	}
 }
