@@ -86,7 +86,7 @@ func (s stocked) exec(sql string, args ...any) {
 func (s stocked) add(b *testing.B, orders int) {
 	b.Helper()
 	var last int64
-	if err := s.db.QueryRow(b.Context(), `SELECT last_value FROM reservations_n_seq`).Scan(&last); err != nil {
+	if err := s.db.QueryRow(b.Context(), `SELECT coalesce(max(n), 0) FROM reservations`).Scan(&last); err != nil {
 		b.Fatal(err)
 	}
 	s.exec(`INSERT INTO movements (product_id, n, id, kind, units, delta, stock, note)
