@@ -18,11 +18,11 @@ import (
 func BenchmarkAudit(b *testing.B) {
 	for _, orders := range []int{500_000, 2_000_000} {
 		b.Run(fmt.Sprint(orders), func(b *testing.B) {
-			db := pgtest.New(b, "inventory audited", sagatest.Migrate(pg.Migration{Name: "inventory", FS: migrations.For("inventory")}))
+			db := alone(b, pgtest.New(b, "inventory audited", sagatest.Migrate(pg.Migration{Name: "inventory", FS: migrations.For("inventory")})))
 			s := stocked{b, db}
 			s.exec(`INSERT INTO products (id, name, price, currency, stock, available, reserved) SELECT 'p-' || i, 'p', 100, 'EUR', 0, 0, 0 FROM generate_series(0, 999) AS i`)
 			for range orders / 250_000 {
-				s.add(b, 250_000)
+				s.add(250_000)
 			}
 			s.exec(`VACUUM ANALYZE`)
 			a := newAuditor(db, 24*time.Hour)
@@ -32,14 +32,24 @@ func BenchmarkAudit(b *testing.B) {
 					b.Fatalf("found %v, %v", found, err)
 				}
 			}
-			b.Run("first", func(b *testing.B) {
-				for b.Loop() {
-					b.StopTimer()
-					s.exec(`TRUNCATE audit_spans, audit_horizon, audit_held, audit_movements`)
-					b.StartTimer()
-					look(b, false)
-				}
-			})
+			// measure has something made ready before each audit, which is not measured, and counts the rows that audits read.
+			measure := func(name string, full bool, ready func()) {
+				b.Run(name, func(b *testing.B) {
+					var rows int64
+					for b.Loop() {
+						b.StopTimer()
+						ready()
+						before := s.rowsRead()
+						b.StartTimer()
+						look(b, full)
+						b.StopTimer()
+						rows += s.rowsRead() - before
+						b.StartTimer()
+					}
+					b.ReportMetric(float64(rows)/float64(b.N), "rows/op")
+				})
+			}
+			measure("first", false, func() { s.exec(`TRUNCATE audit_spans, audit_horizon, audit_held, audit_movements`) })
 			for closed := false; !closed; {
 				look(b, false)
 				err := db.QueryRow(b.Context(), `SELECT summed = last_value / $1 FROM audit_horizon, reservations_n_seq`, a.width).Scan(&closed)
@@ -47,26 +57,24 @@ func BenchmarkAudit(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.Run("nothing new", func(b *testing.B) {
-				for b.Loop() {
-					look(b, false)
-				}
-			})
-			b.Run("10000 new", func(b *testing.B) {
-				for b.Loop() {
-					b.StopTimer()
-					s.add(b, 10_000)
-					b.StartTimer()
-					look(b, false)
-				}
-			})
-			b.Run("full", func(b *testing.B) {
-				for b.Loop() {
-					look(b, true)
-				}
-			})
+			measure("nothing new", false, func() {})
+			measure("10000 new", false, func() { s.add(10_000) })
+			measure("full", true, func() {})
 		})
 	}
+}
+
+// alone is the database with one connection.
+func alone(b *testing.B, db *pgxpool.Pool) *pgxpool.Pool {
+	b.Helper()
+	cfg := db.Config()
+	cfg.MaxConns, cfg.MinConns = 1, 1
+	one, err := pgxpool.NewWithConfig(b.Context(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(one.Close)
+	return one
 }
 
 // stocked is a database that a benchmark fills.
@@ -82,12 +90,22 @@ func (s stocked) exec(sql string, args ...any) {
 	}
 }
 
+// rowsRead is how many rows statements have read. The database has one connection, which tells of all that it has read.
+func (s stocked) rowsRead() (n int64) {
+	s.Helper()
+	s.exec(`SELECT pg_stat_force_next_flush()`)
+	if err := s.db.QueryRow(s.Context(), `SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables`).Scan(&n); err != nil {
+		s.Fatal(err)
+	}
+	return n
+}
+
 // add has as many units come as orders take that come then, one in twenty of which is released.
-func (s stocked) add(b *testing.B, orders int) {
-	b.Helper()
+func (s stocked) add(orders int) {
+	s.Helper()
 	var last int64
-	if err := s.db.QueryRow(b.Context(), `SELECT coalesce(max(n), 0) FROM reservations`).Scan(&last); err != nil {
-		b.Fatal(err)
+	if err := s.db.QueryRow(s.Context(), `SELECT coalesce(max(n), 0) FROM reservations`).Scan(&last); err != nil {
+		s.Fatal(err)
 	}
 	s.exec(`INSERT INTO movements (product_id, n, id, kind, units, delta, stock, note)
 		SELECT p.id, p.movements + i, uuidv7(), 'receipt', 2, 2, p.stock + 2 * i, '' FROM products p, generate_series(1, $1::int / 1000) AS i`, orders)
