@@ -1,21 +1,30 @@
 package inventory
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/broker"
 	"github.com/converge-dev/converge/pkg/facts"
+	"github.com/converge-dev/converge/pkg/pg"
+	"github.com/converge-dev/converge/pkg/pgtest"
+	"github.com/converge-dev/converge/pkg/sagatest"
 	"github.com/converge-dev/converge/pkg/web"
 )
 
@@ -362,4 +371,47 @@ func TestAuditOverHTTP(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", path, w.Code, w.Body, status)
 		}
 	}
+}
+
+// Reservations that were there before they had numbers are audited as those that come; and processes of the version before, whose statements know
+// nothing of numbers and changes, can go on.
+func TestReservationsFromBeforeNumbers(t *testing.T) {
+	t.Parallel()
+	before := fstest.MapFS{}
+	all, err := fs.ReadDir(migrations.For("inventory"), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range all {
+		data, err := fs.ReadFile(migrations.For("inventory"), file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file.Name() < "00007" {
+			before[file.Name()] = &fstest.MapFile{Data: data}
+		}
+	}
+	db := pgtest.New(t, "inventory before numbers", func(ctx context.Context, db *pgxpool.Pool) error {
+		if err := sagatest.Migrate(pg.Migration{Name: "inventory", FS: before})(ctx, db); err != nil {
+			return err
+		}
+		if _, err := db.Exec(ctx, `INSERT INTO products (id, name, price, currency, stock, available, reserved) VALUES ('tea', 'tea', 100, 'EUR', 100, 75, 25)`); err != nil {
+			return err
+		}
+		if _, err := db.Exec(ctx, `INSERT INTO reservations (order_id, status, items, reason)
+			SELECT ('01980d2e-0000-7000-8000-' || lpad(i::text, 12, '0'))::uuid, 'RESERVED', '[{"productId": "tea", "quantity": 1}]', '' FROM generate_series(1, 25) AS i`); err != nil {
+			return err
+		}
+		return sagatest.Migrate(pg.Migration{Name: "inventory", FS: migrations.For("inventory")})(ctx, db)
+	})
+	b := bundle{t, db}
+	a := &auditor{db: b.db, reread: 24 * time.Hour, most: time.Hour, width: 10}
+	b.closes(a)
+	b.exec(`INSERT INTO reservations (order_id, status, items, reason) VALUES ($1, 'RESERVED', '[{"productId": "tea", "quantity": 2}]', '')`, order(99))
+	b.exec(`UPDATE reservations SET status = 'RELEASED', released_at = now() WHERE order_id = ANY($1)`, []uuid.UUID{order(1), order(2), order(3)})
+	b.exec(`UPDATE products SET available = available + 1, reserved = reserved - 1`)
+	b.exec(`UPDATE audit_spans SET suspect = true`)
+	b.finds(a, false)
+	b.finds(a, true)
+	b.consistent()
 }
