@@ -26,7 +26,8 @@ var source = facts.Source{
 var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT ` + heldColumns + `
 FROM products p FULL JOIN (
     SELECT i."productId" AS id, sum(i.quantity)::bigint AS units
-    FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint) WHERE r.status = 'RESERVED' GROUP BY 1
+    FROM reservations r, jsonb_to_recordset(CASE jsonb_typeof(r.items) WHEN 'array' THEN r.items ELSE '[]' END) AS i ("productId" text, quantity bigint)
+    WHERE r.status = 'RESERVED' GROUP BY 1
 ) AS h ON h.id = p.id
 WHERE ` + heldWrong + ` ORDER BY 1 LIMIT $1`}, movementsRule}
 
