@@ -27,6 +27,7 @@ var ofOrders = []checker.Kind{
 // What the services find with themselves.
 const (
 	StockMismatch        checker.Kind = "stock-mismatch"
+	StockChanged         checker.Kind = "stock-changed" // reservations are not those that were audited
 	TransferUnbalanced   checker.Kind = "transfer-unbalanced"
 	TransferMismatch     checker.Kind = "transfer-mismatch" // the record of a transfer or its entries are lost
 	BalanceMismatch      checker.Kind = "balance-mismatch"

@@ -45,7 +45,7 @@ func (c Config) declare() checker.Config {
 			Name: names[reservations], URL: c.InventoryURL, Set: "reserved", Holds: "reservation",
 			// Units of a reservation that is lost look free, and would be sold.
 			RecountLast: true,
-			Audits:      []checker.Audited{{Kind: StockMismatch, Recount: "/products/{subject}/recount"}},
+			Audits:      []checker.Audited{{Kind: StockMismatch, Recount: "/products/{subject}/recount"}, {Kind: StockChanged}},
 		},
 		{
 			Name: names[payments], URL: c.PaymentURL, Set: "paid",

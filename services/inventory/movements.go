@@ -169,14 +169,20 @@ FROM products p LEFT JOIN (` + evidenceFrom + ` WHERE product_id = $1` + evidenc
 )
 
 // movementsRule holds stocks to their movements, from both sides: a stock that nobody moved, a movement that is lost, a product that is.
-var movementsRule = facts.Rule{Kind: "stock-mismatch", SQL: `SELECT coalesce(p.id, m.id), CASE
+var movementsRule = facts.Rule{Kind: "stock-mismatch", SQL: `SELECT ` + movementsColumns + `
+FROM products p FULL JOIN (` + evidenceFrom + evidenceTo + `) AS m ON m.id = p.id
+WHERE ` + movementsWrong + ` ORDER BY 1 LIMIT $1`}
+
+const (
+	movementsColumns = `coalesce(p.id, m.id), CASE
     WHEN p.id IS NULL THEN 'the product is gone, its movements make ' || m.units
     WHEN m.id IS NULL THEN 'stock ' || p.stock || ', no movements'
     ELSE 'stock ' || p.stock || ' after ' || p.movements || ' movements, movement ' || m.n || ' makes it ' || m.units
         || CASE WHEN m.whole THEN '' ELSE ', and some before it are missing or changed' END
-    END
-FROM products p FULL JOIN (` + evidenceFrom + evidenceTo + `) AS m ON m.id = p.id
-WHERE p.id IS NULL OR m.id IS NULL OR NOT m.whole OR p.stock <> m.units OR p.movements <> m.n ORDER BY 1 LIMIT $1`}
+    END`
+
+	movementsWrong = `p.id IS NULL OR m.id IS NULL OR NOT m.whole OR p.stock <> m.units OR p.movements <> m.n`
+)
 
 // evidence is what the movements of a product say.
 type evidence struct {

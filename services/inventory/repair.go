@@ -23,13 +23,20 @@ var source = facts.Source{
 
 // rules are what must hold between products, reservations and movements. What is on the shelf is available or reserved: there is no shipping yet. Joined
 // from both sides: of a product whose row is lost, orders hold units.
-var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT coalesce(p.id, h.id), coalesce('stock ' || p.stock || ', available ' || p.available || ', reserved ' || p.reserved, 'no such product')
-    || ', orders hold ' || coalesce(h.units, 0)
+var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT ` + heldColumns + `
 FROM products p FULL JOIN (
     SELECT i."productId" AS id, sum(i.quantity)::bigint AS units
-    FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint) WHERE r.status = 'RESERVED' GROUP BY 1
+    FROM reservations r, jsonb_to_recordset(CASE jsonb_typeof(r.items) WHEN 'array' THEN r.items ELSE '[]' END) AS i ("productId" text, quantity bigint)
+    WHERE r.status = 'RESERVED' GROUP BY 1
 ) AS h ON h.id = p.id
-WHERE p.id IS NULL OR p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0) ORDER BY 1 LIMIT $1`}, movementsRule}
+WHERE ` + heldWrong + ` ORDER BY 1 LIMIT $1`}, movementsRule}
+
+const (
+	heldColumns = `coalesce(p.id, h.id), coalesce('stock ' || p.stock || ', available ' || p.available || ', reserved ' || p.reserved, 'no such product')
+    || ', orders hold ' || coalesce(h.units, 0)`
+
+	heldWrong = `p.id IS NULL OR p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0)`
+)
 
 // repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was undone.
 type repairer struct {

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"time"
 
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
@@ -13,6 +14,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 	s := app.NewSettings(getenv)
 	cfg := Config{AnyPrice: s.OneOf("PRICE_CHECK", "exact",
 		"exact: an order whose amount is not what its products cost is refused; off: whatever its amount is", "exact", "off") == "off"}
+	reread := s.Duration("AUDIT_REREAD", 24*time.Hour, time.Minute, 30*24*time.Hour,
+		"within which audits read again all reservations and movements that were audited before; a stock with a million of them or less is read whole each time")
 	return app.Run(ctx, s, app.Service{
 		Service:    cfg.choreography(),
 		Addr:       "127.0.0.1:8082",
@@ -21,7 +24,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
 			(&repairer{db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
 			facts.Server{
-				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules, Restored: facts.RaiseVersions("products"),
+				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping,
+				Audit: newAuditor(rt.Pool, reread).audit, Restored: facts.RaiseVersions("products"),
 			}.Register(rt.Web.API)
 			facts.Retelling{DB: rt.Pool, Page: retell, Wake: rt.Relay.Wake}.Register(rt.Web.API)
 			return nil

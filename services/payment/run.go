@@ -37,7 +37,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		RetryMax: s.Duration("REFUND_RETRY_MAX", time.Minute, time.Second, 24*time.Hour, "between two attempts to pay an order back at most"),
 		metrics:  newMetrics(),
 	}
-	reread := s.Duration("LEDGER_REREAD", 24*time.Hour, time.Minute, 30*24*time.Hour,
+	reread := s.Duration("AUDIT_REREAD", 24*time.Hour, time.Minute, 30*24*time.Hour,
 		"within which audits read again all entries that were audited before; a ledger of a million entries or less is read whole each time")
 	if !merchantName.MatchString(cfg.Merchant) || cfg.Merchant == external || cfg.Merchant == suspense {
 		s.Reject("MERCHANT_ACCOUNT", `1 to 60 letters, digits, dashes and underscores, and not "external" or "suspense"`)

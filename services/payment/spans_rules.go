@@ -1,19 +1,16 @@
 package payment
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/converge-dev/converge/pkg/facts"
-	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // The rules, by what is kept of closed spans and what has come since ($2). Each is read as of one moment with the sums that it adds to.
@@ -31,8 +28,6 @@ FROM accounts a
         FROM (SELECT account_id, amount FROM audit_accounts UNION ALL SELECT account_id, amount FROM entries WHERE n > $2) AS both_of GROUP BY 1
     ) AS e ON e.account_id = coalesce(a.id, p.account_id)
 WHERE a.id IS NULL OR a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0) ORDER BY 2 LIMIT $1`
-
-	summedUpToSQL = `SELECT summed FROM audit_horizon`
 
 	// recordsSQL holds the deposits and transfers of some entries to their records.
 	recordsSQL = `SELECT 'transfer-mismatch', m.transfer_id::text, ` + recordText + ` || m.amount || ` + sidesText + `
@@ -89,32 +84,16 @@ ORDER BY 1, 2 LIMIT $1`
 	keepWalkSQL = `UPDATE audit_horizon SET payment = $1, walked_at = now()`
 )
 
-const (
-	mostBreaches = 1000            // of one statement
-	recently     = 5 * time.Minute // how long before an audit orders were placed that are paid after it
-)
-
-// reportPlan is how sums of much are planned: by hashes, and by the index of the entries' numbers.
-var reportPlan = []string{`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`, `SET LOCAL enable_hashjoin = on`, `SET LOCAL plan_cache_mode = force_custom_plan`,
-	`SET LOCAL max_parallel_workers_per_gather = 2`}
+// recently is how long before an audit orders were placed that are paid after it.
+const recently = 5 * time.Minute
 
 // news holds what has come since the closed spans, and all balances, to the rules.
 func (a *auditor) news(ctx context.Context) (found []facts.Breach, err error) {
 	var after int64
-	err = pg.InTx(ctx, a.db, func(tx pgx.Tx) error {
-		var plan pgx.Batch
-		for _, set := range reportPlan {
-			plan.Queue(set)
-		}
-		if err := pg.Defer(ctx, tx, &plan); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, summedUpToSQL).Scan(&after); err != nil {
-			return err
-		}
-		after *= a.width
+	err = a.spans().AsOfOneMoment(ctx, func(tx pgx.Tx, upto int64) error {
+		after = upto
 		for _, sql := range []string{newHalvesSQL, newBalancesSQL} {
-			some, err := breachesOf(ctx, tx, sql, mostBreaches, after)
+			some, err := facts.BreachesOf(ctx, tx, sql, facts.MostBreaches, after)
 			found = append(found, some...)
 			if err != nil {
 				return err
@@ -133,31 +112,13 @@ func (a *auditor) news(ctx context.Context) (found []facts.Breach, err error) {
 // other halves, where both are among them.
 func (a *auditor) rangeOf(ctx context.Context, after, upto int64) (found []facts.Breach, err error) {
 	for _, sql := range []string{ordersOfEntriesSQL, recordsSQL, newMirrorsSQL} {
-		some, err := breachesOf(ctx, a.db, sql, mostBreaches, after, upto)
+		some, err := facts.BreachesOf(ctx, a.db, sql, facts.MostBreaches, after, upto)
 		if err != nil {
 			return nil, fmt.Errorf("hold the entries from %d on to the rules: %w", after+1, err)
 		}
 		found = append(found, some...)
 	}
 	return found, nil
-}
-
-// querier is a pool or a transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-func breachesOf(ctx context.Context, db querier, sql string, args ...any) ([]facts.Breach, error) {
-	rows, _ := db.Query(ctx, sql, args...) // the error surfaces in the collector
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[facts.Breach])
-}
-
-// distinct leaves out what is found twice.
-func distinct(found []facts.Breach) []facts.Breach {
-	slices.SortFunc(found, func(x, y facts.Breach) int {
-		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Subject, y.Subject))
-	})
-	return slices.CompactFunc(found, func(x, y facts.Breach) bool { return x.Kind == y.Kind && x.Subject == y.Subject })
 }
 
 // walkPayments holds the payments of new orders to the ledger, and those whose turn it is.
@@ -178,7 +139,7 @@ func (a *auditor) walkPayments(ctx context.Context, entries int64) (found []fact
 		return nil, fmt.Errorf("look for payments whose turn it is: %w", err)
 	}
 	for _, ids := range [][2]uuid.UUID{{after, end}, {facts.FirstOf(at.Add(-recently)), uuid.Max}} {
-		some, err := breachesOf(ctx, a.db, ordersOfPaymentsSQL, mostBreaches, ids[0], ids[1])
+		some, err := facts.BreachesOf(ctx, a.db, ordersOfPaymentsSQL, facts.MostBreaches, ids[0], ids[1])
 		if err != nil {
 			return nil, fmt.Errorf("hold payments to the ledger: %w", err)
 		}

@@ -263,19 +263,19 @@ func TestAuditReadsWhatIsNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, set := range reportPlan {
+		for _, set := range facts.SumsPlan {
 			if _, err := tx.Exec(t.Context(), set); err != nil {
 				t.Fatal(err)
 			}
 		}
-		read := b.rowsOf(tx, newHalvesSQL, mostBreaches, summed*a.width) + b.rowsOf(tx, newBalancesSQL, mostBreaches, summed*a.width)
+		read := b.rowsOf(tx, newHalvesSQL, facts.MostBreaches, summed*a.width) + b.rowsOf(tx, newBalancesSQL, facts.MostBreaches, summed*a.width)
 		if err := tx.Rollback(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if tx, err = b.db.Begin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		read += b.rowsOf(tx, ordersOfEntriesSQL, mostBreaches, summed*a.width, int64(math.MaxInt64)) + b.rowsOf(tx, recordsSQL, mostBreaches, summed*a.width, int64(math.MaxInt64))
+		read += b.rowsOf(tx, ordersOfEntriesSQL, facts.MostBreaches, summed*a.width, int64(math.MaxInt64)) + b.rowsOf(tx, recordsSQL, facts.MostBreaches, summed*a.width, int64(math.MaxInt64))
 		one := b.rowsOf(tx, digestSpanSQL, 0, a.width)
 		if err := tx.Rollback(t.Context()); err != nil {
 			t.Fatal(err)
