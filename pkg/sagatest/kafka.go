@@ -135,9 +135,9 @@ func (g *group) waiting(k *kafka) []broker.TopicPartition {
 	return slices.DeleteFunc(g.partitions(), func(tp broker.TopicPartition) bool { return g.next[tp] >= int64(len(k.logs[tp])) })
 }
 
-// poll reads up to n records of the partitions, mixed: 0 means one partition after the other, anything else a choice of partitions and
-// any order among them.
-func (g *group) poll(k *kafka, n int, mix uint64, without []broker.Record) []broker.Record {
+// poll reads up to n records, mixed: 0 means one partition after the other, anything else a choice of partitions and any order among them.
+// alone has it read one partition. It leaves out the partitions of some records.
+func (g *group) poll(k *kafka, n int, mix uint64, alone bool, without []broker.Record) []broker.Record {
 	tps := slices.DeleteFunc(g.waiting(k), func(tp broker.TopicPartition) bool {
 		return slices.ContainsFunc(without, func(r broker.Record) bool { return r.Topic == tp.Topic && r.Partition == tp.Partition })
 	})
@@ -145,6 +145,9 @@ func (g *group) poll(k *kafka, n int, mix uint64, without []broker.Record) []bro
 	if mix != 0 && len(tps) > 1 {
 		r.Shuffle(len(tps), func(i, j int) { tps[i], tps[j] = tps[j], tps[i] })
 		tps = tps[:1+r.IntN(len(tps))]
+	}
+	if alone {
+		tps = tps[:min(1, len(tps))]
 	}
 	var batch []broker.Record
 	for len(batch) < n && len(tps) > 0 {

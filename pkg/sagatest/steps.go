@@ -133,6 +133,8 @@ func (s *simulation) drawFate(r *rand.Rand, st *step) {
 		st.leap = []time.Duration{time.Second, time.Minute, time.Hour}[r.IntN(3)]
 	case poll:
 		switch {
+		case r.IntN(4) == 0 && len(s.groups[st.at].waiting(s.kafka)) > 1:
+			st.kind, st.with = overlap, st.at
 		case luck < 0.45:
 		case luck < 0.52:
 			st.fate = uncommitted
@@ -142,10 +144,8 @@ func (s *simulation) drawFate(r *rand.Rand, st *step) {
 			st.fate = crashAfter
 		case luck < 0.8:
 			st.fate = replaced
-		case luck < 0.86:
+		case luck < 0.9:
 			st.kind, st.with, st.fate = overlap, st.at, replaced
-		case luck < 0.94:
-			st.kind, st.with = overlap, st.at
 		default:
 			st.kind, st.with = overlap, s.neighbour(r, st.at)
 		}
@@ -246,7 +246,7 @@ func (s *simulation) relay(ctx context.Context, st step) (did bool, err error) {
 
 func (s *simulation) poll(ctx context.Context, st step) (did bool, err error) {
 	g := s.groups[st.at]
-	batch := g.poll(s.kafka, st.n, st.mix, nil)
+	batch := g.poll(s.kafka, st.n, st.mix, false, nil)
 	if len(batch) == 0 {
 		return false, nil
 	}
@@ -319,7 +319,8 @@ func (s *simulation) wake(ctx context.Context, st step) (did bool, err error) {
 // overlap stops one transaction at its commit, until another has come as far as it can.
 func (s *simulation) overlap(ctx context.Context, st step) (did bool, err error) {
 	g, other := s.groups[st.at], s.groups[st.with]
-	first := g.poll(s.kafka, st.n, st.mix, nil)
+	peers := st.with == st.at && st.fate != replaced
+	first := g.poll(s.kafka, st.n, st.mix, peers, nil) // peers have different partitions
 	if len(first) == 0 {
 		return false, nil
 	}
@@ -328,7 +329,7 @@ func (s *simulation) overlap(ctx context.Context, st step) (did bool, err error)
 	case st.fate == replaced:
 		how = "as a member that was replaced, while its successor"
 		err = s.replace(g)
-	case st.with == st.at:
+	case peers:
 		var members []*saga.Member
 		if members, err = s.members(g.service); err == nil {
 			member = members[g.place]
@@ -338,10 +339,10 @@ func (s *simulation) overlap(ctx context.Context, st step) (did bool, err error)
 		return false, err
 	}
 	var without []broker.Record
-	if st.with == st.at && st.fate != replaced {
+	if peers {
 		without = first
 	}
-	second := other.poll(s.kafka, st.n, st.mix, without)
+	second := other.poll(s.kafka, st.n, st.mix, false, without)
 	if len(second) == 0 {
 		s.note("%s handles %s", g.member.Group(), s.kafka.list(first))
 		return true, s.handle(ctx, member, g, first)
