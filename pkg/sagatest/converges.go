@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -87,12 +88,28 @@ func Same[T comparable](ctx context.Context, db interface {
 	return nil
 }
 
+// What a test says.
+type (
+	// Services makes services with databases of their own, made by [pgtest.New]. It is called for each of the histories that run at a time. What is in
+	// the databases when it returns is there at the beginning of each history.
+	Services func(t testing.TB) []Simulated
+	// Messages draws the inputs, which take place in this order, from its argument alone.
+	Messages func(r *rand.Rand) []Input
+	// Invariant is what must hold when everything has come to rest.
+	Invariant func(ctx context.Context, w *World) error
+)
+
 // Settings choose the histories of a run.
 const (
 	seedsEnv = "CONVERGE_SIMULATE_SEEDS" // how many; default 100
 	seedEnv  = "CONVERGE_SIMULATE_SEED"  // only this one
-	workers  = 2
 )
+
+// progressEvery is after how many histories a long run says how far it is.
+const progressEvery = 1000
+
+// atOnce is how many histories run at a time: one for each core, and two where one waits for the other's answers.
+func atOnce() int { return min(max(2, runtime.GOMAXPROCS(0)), 8) }
 
 // Converges runs services, with their real handlers, transactions, inboxes and outboxes, on real databases, and checks that
 // the invariant holds in the end, whatever happened on the way. Kafka is a list in memory. From each seed it draws
@@ -103,11 +120,7 @@ const (
 //
 // A history that fails is shortened, and reported with its seed, which repeats it. The environment variable CONVERGE_SIMULATE_SEEDS says how many
 // seeds are tried (default 100), and CONVERGE_SIMULATE_SEED which one alone.
-//
-// services is called twice, since two histories run at a time: each call makes databases of its own, with [pgtest.New]. What is in
-// them when it returns is there at the beginning of each history. messages draws the inputs, which begin in this order, from its
-// argument alone. The invariant is called when everything has come to rest.
-func Converges(t *testing.T, services func(t testing.TB) []Simulated, messages func(r *rand.Rand) []Input, invariant func(ctx context.Context, w *World) error) {
+func Converges(t *testing.T, services Services, messages Messages, invariant Invariant) {
 	t.Helper()
 	failure, passed := explore(t, services, messages, invariant)
 	if failure != nil {
@@ -118,7 +131,7 @@ func Converges(t *testing.T, services func(t testing.TB) []Simulated, messages f
 
 // Diverges is [Converges] for services that are broken: it returns the shortened history that shows it, and fails the test if there is none.
 // It proves that a guard is needed, and that the invariant notices.
-func Diverges(t *testing.T, services func(t testing.TB) []Simulated, messages func(r *rand.Rand) []Input, invariant func(ctx context.Context, w *World) error) *Failure {
+func Diverges(t *testing.T, services Services, messages Messages, invariant Invariant) *Failure {
 	t.Helper()
 	failure, passed := explore(t, services, messages, invariant)
 	if failure == nil {
@@ -154,13 +167,14 @@ func (f *Failure) String() string {
 }
 
 // explore tries seeds until one fails.
-func explore(t testing.TB, services func(t testing.TB) []Simulated, messages func(r *rand.Rand) []Input, invariant func(ctx context.Context, w *World) error) (*Failure, int64) {
+func explore(t testing.TB, services Services, messages Messages, invariant Invariant) (*Failure, int64) {
 	t.Helper()
 	first, last := seeds(t)
-	sims := make([]*simulation, min(workers, int(last-first+1)))
+	sims := make([]*simulation, min(atOnce(), int(min(last-first+1, 8))))
 	for i := range sims {
 		sims[i] = newSimulation(t, services(t), messages, invariant)
 	}
+	began := time.Now()
 	var next atomic.Uint64
 	next.Store(first)
 	var passed atomic.Int64
@@ -181,7 +195,9 @@ func explore(t testing.TB, services func(t testing.TB) []Simulated, messages fun
 					stop()
 					return
 				}
-				passed.Add(1)
+				if n := passed.Add(1); n%progressEvery == 0 {
+					t.Logf("%d histories, %s", n, time.Since(began).Round(time.Second))
+				}
 			}
 		})
 	}

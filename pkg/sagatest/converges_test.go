@@ -168,10 +168,11 @@ func TestDiverges(t *testing.T) {
 				if err := tx.QueryRow(ctx, `SELECT total FROM points WHERE member = $1`, m.Data.User).Scan(&total); err != nil {
 					return err
 				}
-				if tag, err := tx.Exec(ctx, `INSERT INTO purchases VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, m.Data.Purchase, m.Data.User, m.Data.Points); err != nil || tag.RowsAffected() == 0 {
+				tag, err := tx.Exec(ctx, `INSERT INTO purchases VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, m.Data.Purchase, m.Data.User, m.Data.Points)
+				if err != nil || tag.RowsAffected() == 0 {
 					return err
 				}
-				_, err := tx.Exec(ctx, `UPDATE points SET total = $2 WHERE member = $1`, m.Data.User, total+m.Data.Points)
+				_, err = tx.Exec(ctx, `UPDATE points SET total = $2 WHERE member = $1`, m.Data.User, total+m.Data.Points)
 				return err
 			}}, 5, "while",
 		},

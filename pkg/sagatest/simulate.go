@@ -24,8 +24,8 @@ func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x636f6
 // simulation runs histories, one after the other, on databases of its own.
 type simulation struct {
 	services  []Simulated
-	messages  func(r *rand.Rand) []Input
-	invariant func(ctx context.Context, w *World) error
+	messages  Messages
+	invariant Invariant
 	databases []*database
 	of        []int // each service's database
 	metrics   *saga.Metrics
@@ -69,7 +69,7 @@ func (s *simulation) Partitions(ctx context.Context, topic string) (int, error) 
 	return s.kafka.Partitions(ctx, topic)
 }
 
-func newSimulation(t testing.TB, services []Simulated, messages func(r *rand.Rand) []Input, invariant func(ctx context.Context, w *World) error) *simulation {
+func newSimulation(t testing.TB, services []Simulated, messages Messages, invariant Invariant) *simulation {
 	t.Helper()
 	s := &simulation{services: services, messages: messages, invariant: invariant, metrics: saga.NewMetrics(nil)}
 	places := map[*pgxpool.Pool]int{}
@@ -184,7 +184,9 @@ func (s *simulation) begin(ctx context.Context, seed uint64, left []bool) error 
 			return err
 		}
 		for place, m := range members {
-			s.groups = append(s.groups, &group{service: i, place: place, member: m, next: map[broker.TopicPartition]int64{}, committed: map[broker.TopicPartition]int64{}})
+			g := &group{service: i, place: place, member: m, committed: map[broker.TopicPartition]int64{}}
+			g.rewind()
+			s.groups = append(s.groups, g)
 		}
 	}
 	return nil
@@ -244,7 +246,7 @@ func (s *simulation) idle(ctx context.Context) error {
 		if calls++; calls > maxRounds {
 			return errors.New("what runs in the background does not come to rest")
 		}
-		published := len(s.kafka.produced)
+		published, events := len(s.kafka.produced), len(s.events)
 		for _, d := range s.databases {
 			d.dirty = d.dirty || d.sent || quiet == 0 // an input may have written to any
 		}
@@ -260,6 +262,8 @@ func (s *simulation) idle(ctx context.Context) error {
 		}
 		if len(s.kafka.produced) > published {
 			quiet = -1
+		} else {
+			s.events = s.events[:events] // nothing came of it
 		}
 	}
 	return nil

@@ -162,7 +162,8 @@ UNION ALL SELECT 'the merchant has ' || m || ' and is paid ' || p FROM
 	(SELECT coalesce(sum(amount), 0) FROM payments WHERE status = 'COMPLETED') AS p) AS sides WHERE m <> p`,
 }
 
-const atRest = `SELECT 'something waits still: ' || n FROM (SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM inbox_parked) AS n) AS waiting WHERE n > 0`
+const atRest = `SELECT 'something waits still: ' || n
+	FROM (SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM inbox_parked) AS n) AS waiting WHERE n > 0`
 
 func booksOf(ctx context.Context, w *sagatest.World) error {
 	var errs []error
