@@ -153,7 +153,8 @@ type Failure struct {
 
 // String tells the history step by step.
 func (f *Failure) String() string {
-	s := fmt.Sprintf("seed %d: %v\n\nThe shortest history that fails, %d steps of %d that were drawn (%d tries):", f.Seed, f.Err, len(f.Events), f.Steps, f.Repeats)
+	s := fmt.Sprintf("seed %d: %v\n\nThe shortest history that fails, %d steps of %d that were drawn (%d tries):",
+		f.Seed, f.Err, len(f.Events), f.Steps, f.Repeats)
 	for i, e := range f.Events {
 		s += fmt.Sprintf("\n%4d  %s", i+1, e)
 	}

@@ -21,8 +21,8 @@ func (s *simulation) drawOdds(r *rand.Rand) odds {
 	return odds{input: draw(1), background: draw(1), relays: draw(len(s.databases)), groups: draw(len(s.groups))}
 }
 
-// draw chooses a step among those that are possible. any is false when none is.
-func (s *simulation) draw(r *rand.Rand, o odds) (st step, any bool) {
+// draw chooses a step among those that are possible. possible is false when none is.
+func (s *simulation) draw(r *rand.Rand, o odds) (st step, possible bool) {
 	var choices []step
 	var weights float64s
 	add := func(weight float64, st step) { choices, weights = append(choices, st), append(weights, weight) }

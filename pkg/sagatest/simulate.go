@@ -117,8 +117,8 @@ func (s *simulation) try(ctx context.Context, seed uint64) (failure *Failure, fa
 		r := newRand(seed)
 		odds := s.drawOdds(r)
 		for range 8 + r.IntN(12*len(s.inputs)+1) {
-			st, any := s.draw(r, odds)
-			if !any {
+			st, possible := s.draw(r, odds)
+			if !possible {
 				return nil
 			}
 			steps = append(steps, st)

@@ -64,8 +64,9 @@ func TestBalancesAreLinearizable(t *testing.T) {
 					balance, _ := got["balance"].(float64)
 					return banked{status, int(balance)}
 				}
-				status, _ := request(t, api, http.MethodPost, "/transfers", fmt.Sprintf(`{"transferId": %q, "from": %q, "to": %q, "amount": %d, "currency": "EUR"}`,
-					uuid.Must(uuid.NewV7()), names[in.from], names[in.to], in.amount))
+				body := fmt.Sprintf(`{"transferId": %q, "from": %q, "to": %q, "amount": %d, "currency": "EUR"}`,
+					uuid.Must(uuid.NewV7()), names[in.from], names[in.to], in.amount)
+				status, _ := request(t, api, http.MethodPost, "/transfers", body)
 				return banked{status: status}
 			})
 		}

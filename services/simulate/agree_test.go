@@ -154,7 +154,8 @@ UNION ALL SELECT 'reserved is something else than what orders hold: ' || p.id ||
 UNION ALL SELECT 'money was made or lost: ' || s FROM
 	(SELECT (SELECT coalesce(sum(balance), 0) FROM accounts) + (SELECT coalesce(sum(amount), 0) FROM pending) AS s) AS accounts WHERE s <> 0
 UNION ALL SELECT 'an account is not what its entries say: ' || a.id || ': ' || a.balance FROM accounts a WHERE
-	a.balance + (SELECT coalesce(sum(amount), 0) FROM pending WHERE account_id = a.id) <> (SELECT coalesce(sum(amount), 0) FROM entries WHERE account_id = a.id)
+	a.balance + (SELECT coalesce(sum(amount), 0) FROM pending WHERE account_id = a.id) <>
+	(SELECT coalesce(sum(amount), 0) FROM entries WHERE account_id = a.id)
 UNION ALL SELECT 'a transfer is not whole: ' || transfer_id FROM entries GROUP BY transfer_id HAVING sum(amount) <> 0 OR count(*) <> 2
 UNION ALL SELECT 'an account is below zero: ' || id FROM accounts WHERE balance < 0 AND NOT overdraft
 UNION ALL SELECT 'the merchant has ' || m || ' and is paid ' || p FROM

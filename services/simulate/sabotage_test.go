@@ -34,8 +34,9 @@ func deaf(service string, services func(testing.TB) []sagatest.Simulated, routes
 // The invariant notices each guard that is missing, and a few lines show why it is there.
 func TestOrdersDivergeWithoutAGuard(t *testing.T) {
 	t.Parallel()
+	unmarked := saboteur{"payment": never("payments", "NEW.reason_code = 'order-cancelled'")}
 	for name, services := range map[string]func(testing.TB) []sagatest.Simulated{
-		"a refund that comes before its charge leaves no mark":                       saboteur{"payment": never("payments", "NEW.reason_code = 'order-cancelled'")}.services,
+		"a refund that comes before its charge leaves no mark":                       unmarked.services,
 		"payment does not hear of cancelled orders":                                  deaf("payment", saboteur{}.services, 1),
 		"inventory hears neither of failed payments nor of what order makes of them": deaf("inventory", saboteur{}.services, 1, 4),
 	} {
