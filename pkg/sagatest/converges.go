@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -153,18 +154,19 @@ type Failure struct {
 
 // String tells the history step by step.
 func (f *Failure) String() string {
-	s := fmt.Sprintf("seed %d: %v\n\nThe shortest history that fails, %d steps of %d that were drawn (%d tries):",
+	var s strings.Builder
+	fmt.Fprintf(&s, "seed %d: %v\n\nThe shortest history that fails, %d steps of %d that were drawn (%d tries):",
 		f.Seed, f.Err, len(f.Events), f.Steps, f.Repeats)
 	for i, e := range f.Events {
-		s += fmt.Sprintf("\n%4d  %s", i+1, e)
+		fmt.Fprintf(&s, "\n%4d  %s", i+1, e)
 	}
 	if len(f.Rest) > 0 {
-		s += "\n      then all that is left:"
+		s.WriteString("\n      then all that is left:")
 	}
 	for i, e := range f.Rest {
-		s += fmt.Sprintf("\n%4d  %s", len(f.Events)+i+1, e)
+		fmt.Fprintf(&s, "\n%4d  %s", len(f.Events)+i+1, e)
 	}
-	return s
+	return s.String()
 }
 
 // explore tries seeds until one fails.
