@@ -19,6 +19,7 @@ export TESTCONTAINERS_RYUK_DISABLED ?= true
 # Packages tested at once: each may start servers of its own, so no more than four.
 TEST_PARALLEL ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -lt 4 ] && echo "$$n" || echo 4)
 FUZZ_TIME ?= 20s
+SEEDS ?= 2000
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .cache/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
@@ -83,6 +84,9 @@ bench: go docker ## Measure against real Kafka and PostgreSQL (ARGS=-full: every
 soak: go docker ## Break a system of its own for a while and check that nothing was lost (ARGS="-duration 1h -seed 1")
 	go run ./lab/cmd/soak $(ARGS)
 
+simulate: go ## Try random histories of the order saga, with all that can go wrong between its services (SEEDS=100000)
+	CONVERGE_SIMULATE_SEEDS=$(SEEDS) go test -count=1 -v -timeout 24h -run '^TestOrdersConverge$$' ./lab/simulate
+
 compare: go docker ## Hold the system against a synchronous design, all well and not (ARGS=-smoke: that it works)
 	go run ./lab/cmd/compare $(ARGS)
 
@@ -108,4 +112,4 @@ docker:
 	@docker compose version >/dev/null 2>&1 || { echo "Docker with compose v2 is missing: https://docs.docker.com/engine/install/ (make run needs neither)" >&2; exit 1; }
 	@docker info >/dev/null 2>&1 || { echo "The Docker engine does not answer: docker info says why (make run works without it)" >&2; exit 1; }
 
-.PHONY: run up down logs clean test lint verify fuzz cover contract bench soak compare build fmt help go docker
+.PHONY: run up down logs clean test lint verify fuzz cover contract bench soak simulate compare build fmt help go docker

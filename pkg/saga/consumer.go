@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -270,37 +269,4 @@ func outlive(ctx context.Context, grace time.Duration) (context.Context, context
 		}
 	})
 	return out, func() { stop(); cancel() }
-}
-
-// Deliver hands records to the service's consumers without Kafka, as one poll, and returns when each has been handled or
-// buried: for tests, and for tools that replay. Records of a topic that a group has no route for are not its.
-func Deliver(ctx context.Context, svc Service, cfg Config, records ...broker.Record) error {
-	cfg.defaults()
-	groups, err := svc.groups()
-	if err != nil {
-		return err
-	}
-	if err := cfg.check(); err != nil {
-		return fmt.Errorf("deliver to %s: %w", svc.Name, err)
-	}
-	for name, routes := range groups {
-		c := newConsumer(svc.Name, name, routes, cfg)
-		h := c.newSession()
-		mine := slices.DeleteFunc(slices.Clone(records), func(r broker.Record) bool { return c.route(r.Topic) < 0 })
-		if err := h.handle(ctx, ctx, mine); err != nil {
-			return err
-		}
-		for h.lanes.size() > 0 {
-			at, _ := h.lanes.next()
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Until(at)):
-			}
-			if err := h.retryDue(ctx, ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
