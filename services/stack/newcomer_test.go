@@ -48,7 +48,7 @@ func build(t *testing.T) newcomer {
 	// Without flags, as anybody builds: then what `go build` has compiled of the library need not be compiled again. The checksums are the library's
 	// own: none need be looked up.
 	n := newcomer{t, t.TempDir(), append(os.Environ(), "CONVERGE="+root, "GOWORK=off")}
-	sums, err := os.ReadFile(filepath.Join(root, "pkg/go.sum"))
+	sums, err := os.ReadFile(filepath.Join(root, "testkit/go.sum"))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(n.dir, "go.sum"), sums, 0o600)
 	}

@@ -1,6 +1,7 @@
 package testserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,10 +15,34 @@ import (
 	"time"
 )
 
-// KeeperEnv names the command that holds a test process's containers. Without it, go run builds the one of this module.
+// KeeperEnv names the command that holds a test process's containers. Without it, go run builds it, where the module under test has what
+// it is made of; that is testcontainers, which who imports a test kit need not have.
 const KeeperEnv = "CONVERGE_TEST_KEEPER"
 
 const keeperPackage = "github.com/converge-dev/converge/testkit/cmd/keeper"
+
+// keeperStarts fails where there is no keeper, and says how to get one.
+func keeperStarts() error {
+	if path := os.Getenv(KeeperEnv); path != "" {
+		if _, err := exec.LookPath(path); err != nil {
+			return fmt.Errorf("%s: %w", KeeperEnv, err)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "list", "-deps", keeperPackage)
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s is not set, and this module cannot build %s (go install builds it anywhere): %w: %s", KeeperEnv, keeperPackage, err, lastLine(out))
+	}
+	return nil
+}
+
+func lastLine(out []byte) []byte {
+	out = bytes.TrimSpace(out)
+	return out[bytes.LastIndexByte(out, '\n')+1:]
+}
 
 // Container is a container whose one published port keeps its address when it is stopped and started again.
 type Container struct {

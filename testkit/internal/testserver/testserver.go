@@ -5,6 +5,7 @@ package testserver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -109,19 +110,24 @@ func Docker(t testing.TB) bool {
 }
 
 // choose decides, once per process.
-var choose = sync.OnceValues(func() (docker bool, err error) { return decide(os.Getenv(Env), ping) })
+var choose = sync.OnceValues(func() (docker bool, err error) {
+	return decide(os.Getenv(Env), func(timeout time.Duration) error {
+		return errors.Join(ping(timeout), keeperStarts())
+	})
+})
 
-func decide(choice string, ping func(timeout time.Duration) error) (docker bool, err error) {
+// decide chooses containers where they can be had, or must be.
+func decide(choice string, can func(timeout time.Duration) error) (docker bool, err error) {
 	switch choice {
 	case "embedded":
 		return false, nil
 	case "docker":
-		if err := ping(20 * time.Second); err != nil {
-			return false, fmt.Errorf("%s=docker, but Docker does not answer: %w", Env, err)
+		if err := can(20 * time.Second); err != nil {
+			return false, fmt.Errorf("%s=docker, but there are no containers: %w", Env, err)
 		}
 		return true, nil
 	case "":
-		return ping(2*time.Second) == nil, nil
+		return can(2*time.Second) == nil, nil
 	default:
 		return false, fmt.Errorf("%s=%s: want docker, embedded or nothing", Env, choice)
 	}
