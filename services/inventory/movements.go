@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
@@ -77,22 +76,6 @@ func (m *Movement) follow(n, left, stock int64) (int64, moveVerdict) {
 
 const (
 	movementColumns = `id, product_id, n, kind, units, delta, stock, note, created_at`
-
-	findMovementSQL = `SELECT ` + movementColumns + ` FROM movements WHERE id = $1`
-
-	listMovementsSQL = `SELECT ` + movementColumns + ` FROM movements WHERE product_id = $1 AND n < $2 ORDER BY n DESC LIMIT $3`
-
-	firstMovementSQL = `SELECT ` + movementColumns + ` FROM movements WHERE product_id = $1 ORDER BY n LIMIT 1`
-
-	// A number that was given is not given again, though its movement is lost: its place stays empty, and is found.
-	lastMovementSQL = `SELECT greatest(p.movements, m.n) AS n, coalesce(m.stock, 0) AS stock
-FROM products p LEFT JOIN LATERAL (SELECT n, stock FROM movements WHERE product_id = p.id ORDER BY n DESC LIMIT 1) AS m ON true WHERE p.id = $1`
-
-	addMovementSQL = `INSERT INTO movements (id, product_id, n, kind, units, delta, stock, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (id) DO NOTHING RETURNING ` + movementColumns
-
-	moveStockSQL = `UPDATE products SET stock = $2, available = $2 - reserved, movements = $3, version = version + 1, updated_at = now()
-WHERE id = $1 RETURNING ` + productColumns
 )
 
 // move moves a product's units once, however often it is asked to, and tells of the product. Asked again it returns the movement that it
@@ -150,39 +133,6 @@ func listMovements(ctx context.Context, db *pgxpool.Pool, id string, before int6
 	}
 	return all, nil
 }
-
-// What movements say, by product: the number of the last one, the units that are on the shelf, and whether each follows the one before. They
-// are looked at from the last count on, which needs none before it.
-const (
-	evidenceFrom = `SELECT product_id AS id, max(n) AS n, sum(CASE WHEN n = counted THEN stock ELSE delta END)::bigint AS units,
-    bool_and(coalesce(n = counted OR n = n_before + 1 AND stock = stock_before + delta, false)) AS whole
-FROM (
-    SELECT product_id, n, delta, stock, lag(n) OVER by_n AS n_before, lag(stock) OVER by_n AS stock_before,
-        max(n) FILTER (WHERE kind = 'count') OVER (PARTITION BY product_id) AS counted
-    FROM movements`
-
-	evidenceTo = ` WINDOW by_n AS (PARTITION BY product_id ORDER BY n)
-) AS m WHERE n >= coalesce(counted, 0) GROUP BY product_id`
-
-	evidenceSQL = `SELECT p.movements AS counted, coalesce(m.n, 0) AS n, coalesce(m.units, 0) AS units, coalesce(m.whole, false) AS whole
-FROM products p LEFT JOIN (` + evidenceFrom + ` WHERE product_id = $1` + evidenceTo + `) AS m ON m.id = p.id WHERE p.id = $1`
-)
-
-// movementsRule holds stocks to their movements, from both sides: a stock that nobody moved, a movement that is lost, a product that is.
-var movementsRule = facts.Rule{Kind: "stock-mismatch", SQL: `SELECT ` + movementsColumns + `
-FROM products p FULL JOIN (` + evidenceFrom + evidenceTo + `) AS m ON m.id = p.id
-WHERE ` + movementsWrong + ` ORDER BY 1 LIMIT $1`}
-
-const (
-	movementsColumns = `coalesce(p.id, m.id), CASE
-    WHEN p.id IS NULL THEN 'the product is gone, its movements make ' || m.units
-    WHEN m.id IS NULL THEN 'stock ' || p.stock || ', no movements'
-    ELSE 'stock ' || p.stock || ' after ' || p.movements || ' movements, movement ' || m.n || ' makes it ' || m.units
-        || CASE WHEN m.whole THEN '' ELSE ', and some before it are missing or changed' END
-    END`
-
-	movementsWrong = `p.id IS NULL OR m.id IS NULL OR NOT m.whole OR p.stock <> m.units OR p.movements <> m.n`
-)
 
 // evidence is what the movements of a product say.
 type evidence struct {

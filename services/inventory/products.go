@@ -19,19 +19,6 @@ import (
 // it can stand in no one's way for longer than a moment.
 const (
 	productColumns = `id, name, description, price, currency, stock, available, reserved, version, created_at, updated_at`
-
-	// The schema gives a new product its first movement.
-	createProductSQL = `INSERT INTO products (id, name, price, currency, stock, available, reserved, description) VALUES ($1, $2, $3, $4, $5, $5, 0, $6)
-ON CONFLICT DO NOTHING RETURNING ` + productColumns
-
-	changeProductSQL = `UPDATE products SET name = $2, price = $3, currency = $4, description = $5, version = version + 1, updated_at = now()
-WHERE id = $1 RETURNING ` + productColumns
-
-	findProductSQL = `SELECT ` + productColumns + ` FROM products WHERE id = $1`
-
-	listProductsSQL = `SELECT ` + productColumns + ` FROM products WHERE id > $1 ORDER BY id LIMIT $2`
-
-	findReservationSQL = `SELECT order_id, status, items, reason, reason_code, reason_parameters, created_at, released_at FROM reservations WHERE order_id = $1`
 )
 
 // put judges a write and does it, with the event that tells of it. said tells whether the writer names a stock. It returns the product as it is

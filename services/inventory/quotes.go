@@ -92,8 +92,6 @@ func (h handlers) quote(ctx context.Context, in *quoteInput) (*quoteOutput, erro
 	}
 }
 
-const pricedProductsSQL = `SELECT ` + productColumns + ` FROM products WHERE id = ANY($1)`
-
 // priced returns the products of the items, by id, of one moment.
 func (h handlers) priced(ctx context.Context, items []Item) (map[string]Product, error) {
 	ids := make([]string, len(items))

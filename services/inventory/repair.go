@@ -15,29 +15,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// source is what inventory holds of orders: their reservations that are RESERVED.
-var source = facts.Source{
-	Set: "reserved", Table: "reservations", ID: "order_id", Member: "status = 'RESERVED'", Items: "items",
-	Facts: `SELECT order_id, status = 'RESERVED', status, 0, '', coalesce(released_at, created_at), reason, NULL::text, ` + facts.ItemsSQL("items") + ` FROM reservations`,
-}
-
-// rules are what must hold between products, reservations and movements. What is on the shelf is available or reserved: there is no shipping yet. Joined
-// from both sides: of a product whose row is lost, orders hold units.
-var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT ` + heldColumns + `
-FROM products p FULL JOIN (
-    SELECT i."productId" AS id, sum(i.quantity)::bigint AS units
-    FROM reservations r, jsonb_to_recordset(CASE jsonb_typeof(r.items) WHEN 'array' THEN r.items ELSE '[]' END) AS i ("productId" text, quantity bigint)
-    WHERE r.status = 'RESERVED' GROUP BY 1
-) AS h ON h.id = p.id
-WHERE ` + heldWrong + ` ORDER BY 1 LIMIT $1`}, movementsRule}
-
-const (
-	heldColumns = `coalesce(p.id, h.id), coalesce('stock ' || p.stock || ', available ' || p.available || ', reserved ' || p.reserved, 'no such product')
-    || ', orders hold ' || coalesce(h.units, 0)`
-
-	heldWrong = `p.id IS NULL OR p.available + p.reserved <> p.stock OR p.reserved <> coalesce(h.units, 0)`
-)
-
 // repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was undone.
 type repairer struct {
 	db    *pgxpool.Pool
@@ -157,18 +134,6 @@ func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, wa
 	handover.Done(err == nil)
 	return f, v, err
 }
-
-const (
-	// Its units are counted under the product's lock: what is reserved or released meanwhile waits for that.
-	lockProductSQL = findProductSQL + ` FOR UPDATE`
-
-	// What is searched for is a subquery, so that it is built once and not for each reservation.
-	heldUnitsSQL = `SELECT coalesce(sum(i.quantity), 0)::bigint FROM reservations r, jsonb_to_recordset(r.items) AS i ("productId" text, quantity bigint)
-WHERE r.status = 'RESERVED' AND r.items @> (SELECT jsonb_build_array(jsonb_build_object('productId', $1::text))) AND i."productId" = $1`
-
-	recountProductSQL = `UPDATE products SET stock = $2, reserved = $3, available = $2::bigint - $3::bigint, movements = $4, version = version + 1, updated_at = now()
-WHERE id = $1 RETURNING ` + productColumns
-)
 
 // doubt is why a recount changes nothing, if something keeps it: the problem's type, title and detail.
 type doubt struct{ typ, title, detail string }

@@ -9,8 +9,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// Rows are locked in the order of their ids, as by whoever reserves.
-const retellSQL = `SELECT ` + productColumns + ` FROM products WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE`
 
 // retell publishes up to limit products whose ids come after one, as they are: see facts.Retelling.
 func retell(ctx context.Context, tx pgx.Tx, after string, limit int) (n int, last string, err error) {

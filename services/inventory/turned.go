@@ -10,9 +10,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// The rows are locked, and their units are moved later in the transaction: what is in stock then comes from the books.
-const turnProductsSQL = `UPDATE products SET version = version + 1 WHERE id = ANY($1) RETURNING id, name, price, currency, version`
-
 // tellTurned tells of the products that a batch sold out or brought back in stock. There are none in nearly every batch, which
 // then costs nothing here. A product that did both within the batch is as it was, and not told of.
 func tellTurned[T any](ctx context.Context, tx pgx.Tx, b *books, cause saga.Msg[T]) ([]saga.Out, error) {

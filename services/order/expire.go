@@ -118,11 +118,6 @@ func (s *sweeper) walk(ctx context.Context, w *walk) (cancelled int, err error) 
 	return cancelled, nil
 }
 
-// The last row of a full slice is returned for its id even if it is not PENDING.
-const overdueSQL = `SELECT id, status = 'PENDING', n = $3 FROM (
-    SELECT id, status, row_number() OVER (ORDER BY id) AS n FROM orders WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3
-) AS o WHERE status = 'PENDING' OR n = $3 ORDER BY id`
-
 // overdue looks at the first orders between two ids, so many rows at most. It returns those that are PENDING, and the id up
 // to which it has looked.
 func overdue(ctx context.Context, db *pgxpool.Pool, after, until uuid.UUID, rows int) (found []uuid.UUID, next uuid.UUID, err error) {

@@ -14,16 +14,6 @@ import (
 // keepPlaceEvery is how much of the orders' time a walk goes on before its place is stored anew. What is walked again after a stop is as much.
 const keepPlaceEvery = time.Minute
 
-// A place is never stored, nor taken, that is younger by the database's clock than orders of the walk's age: an instance whose clock is ahead walks
-// past orders that are yet to come, and no other may follow it there. Instances that walk at the same time only move it on.
-const (
-	readSweepsSQL = `SELECT s.walk, least(s.upto, now() - w.age)
-FROM unnest($1::text[], $2::interval[]) AS w (walk, age) JOIN sweeps s ON s.walk = w.walk`
-
-	keepSweepSQL = `INSERT INTO sweeps AS s (walk, upto) VALUES ($1, least($2::timestamptz, now() - $3::interval))
-ON CONFLICT (walk) DO UPDATE SET upto = excluded.upto WHERE s.upto < excluded.upto`
-)
-
 // place has the walks go on from where those of any process were, once. Until it is known where, nothing is swept.
 func (s *sweeper) place(ctx context.Context) error {
 	if s.placed {

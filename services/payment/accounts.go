@@ -24,26 +24,7 @@ import (
 // Of a user, openAccountsSQL opens the first account, and openFurtherSQL, whose snapshot shows who was first whatever came at the same
 // time, those in further currencies.
 const (
-	openAccountsSQL = `INSERT INTO accounts (id, currency, overdraft)
-SELECT id, currency, overdraft FROM unnest($1::text[], $2::text[], $3::boolean[]) AS opened (id, currency, overdraft)
-WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = opened.id COLLATE "C") -- nearly all exist, and need not be tried
-ORDER BY id COLLATE "C"
-ON CONFLICT DO NOTHING RETURNING id`
-
-	openFurtherSQL = `INSERT INTO accounts (id, currency, overdraft)
-SELECT w.owner || E'\t' || w.currency, w.currency, false FROM unnest($1::text[], $2::text[]) AS w (owner, currency)
-WHERE NOT EXISTS (SELECT FROM accounts a WHERE ` + ownerColumn + ` = w.owner AND a.currency = w.currency)
-ORDER BY (w.owner || E'\t' || w.currency) COLLATE "C"
-ON CONFLICT DO NOTHING RETURNING id`
-
 	wantedJoin = ` FROM unnest($1::text[], $2::text[]) AS w (owner, currency) JOIN accounts a ON ` + ownerColumn + ` = w.owner AND a.currency = w.currency`
-
-	lockAccountsSQL = readAccountsSQL + ` ORDER BY a.id FOR UPDATE OF a`
-
-	takePendingSQL = `DELETE FROM pending p USING unnest($1::text[], $2::text[]) AS w (owner, currency), accounts a
-WHERE ` + ownerColumn + ` = w.owner AND a.currency = w.currency AND p.account_id = a.id RETURNING p.account_id, p.amount`
-
-	readAccountsSQL = `SELECT a.id, a.currency, a.balance, a.overdraft, ` + frozenColumn + wantedJoin
 )
 
 // wanted is the accounts that a transaction needs.
@@ -188,16 +169,6 @@ func (b *books) take(rows pgx.Rows) error {
 	return err
 }
 
-const (
-	moveBalancesSQL = `UPDATE accounts a SET balance = balance + amount
-FROM unnest($1::text[], $2::bigint[]) AS moved (id, amount) WHERE a.id = moved.id`
-
-	addPendingSQL = `INSERT INTO pending (account_id, amount) SELECT * FROM unnest($1::text[], $2::bigint[])`
-
-	addEntriesSQL = `INSERT INTO entries (account_id, transfer_id, kind, amount, counterparty, order_id)
-SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[])`
-)
-
 // queueSave queues what writes the changes. The rows that it updates are locked, and that none goes below zero was checked; the
 // schema checks it again.
 func (b *books) queueSave(batch *pgx.Batch) {
@@ -230,8 +201,6 @@ func nonzero(sums map[string]int64) (ids []string, amounts []int64) {
 	}
 	return ids, amounts
 }
-
-const idOfSQL = `SELECT a.id FROM accounts a WHERE ` + ownerColumn + ` = $1 AND a.currency = $2`
 
 // idOf is the id of an owner's account in a currency, which never changes; an [unknownAccount] where there is none.
 func idOf(ctx context.Context, tx pgx.Tx, key accountKey) (id string, err error) {

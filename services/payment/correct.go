@@ -51,16 +51,7 @@ var errNoTransfer = errors.New("there are no entries of the transfer")
 
 // The id comes first, as that of a transfer does. A refusal stores nothing: once its reason is gone, the correction can be sent again.
 const (
-	addCorrectionSQL = `INSERT INTO corrections (id, transfer_id, kind, debit, credit, amount, currency, order_id, note, asked_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, '00000000-0000-0000-0000-000000000000'::uuid), $9, $10) ON CONFLICT DO NOTHING RETURNING created_at`
-
 	correctionColumns = `id, transfer_id, kind, debit, credit, amount, currency, coalesce(order_id, '00000000-0000-0000-0000-000000000000'), note, asked_by, created_at`
-
-	readCorrectionSQL = `SELECT ` + correctionColumns + ` FROM corrections WHERE id = $1`
-
-	listCorrectionsSQL = `SELECT ` + correctionColumns + `, n FROM corrections WHERE n < $1 ORDER BY n DESC LIMIT $2`
-
-	setCorrectionSQL = `UPDATE corrections SET kind = $2, order_id = nullif($3, '00000000-0000-0000-0000-000000000000'::uuid) WHERE id = $1`
 )
 
 func (c *correction) targets() []any {
@@ -208,9 +199,6 @@ func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Bat
 	books.queueSave(b)
 	return nil
 }
-
-// currenciesOfSQL are those of accounts that a transfer has entries of.
-const currenciesOfSQL = `SELECT DISTINCT currency FROM accounts WHERE id = ANY($1)`
 
 // lockToComplete locks the accounts of a transfer's entries, and the one that gets another, by id like everybody. It returns that one's id, and the
 // transfer's entries, which nobody changes then.

@@ -12,13 +12,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-const (
-	// halvesSQL tells whether a transfer of an order lacks an entry.
-	halvesSQL = `SELECT EXISTS (SELECT FROM entries WHERE order_id = $1 GROUP BY transfer_id HAVING sum(amount) <> 0)`
-
-	failPaymentSQL = `UPDATE payments SET id = $2, status = 'FAILED', reason = $3, reason_code = $4, reason_parameters = 'null' WHERE order_id = $1`
-)
-
 // settledByHand is why a payment failed that a person has decided not to be one.
 const settledByHand = "an operator decided that it is not paid"
 

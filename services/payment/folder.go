@@ -20,22 +20,6 @@ type folder struct {
 	every time.Duration
 }
 
-// The accounts are found by steps from one to the next, however many rows each has.
-const (
-	findPendingSQL = `WITH RECURSIVE next AS (
-    (SELECT account_id FROM pending WHERE account_id > $2 ORDER BY account_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT p.account_id FROM pending p WHERE p.account_id > next.account_id ORDER BY p.account_id LIMIT 1)
-    FROM next WHERE next.account_id IS NOT NULL
-) SELECT account_id FROM next WHERE account_id IS NOT NULL LIMIT $1`
-
-	lockToFoldSQL = `SELECT id FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED`
-
-	foldSQL = `WITH taken AS (DELETE FROM pending WHERE account_id = ANY($1) RETURNING account_id, amount)
-UPDATE accounts a SET balance = balance + t.amount
-FROM (SELECT account_id, sum(amount)::bigint AS amount FROM taken GROUP BY account_id) AS t WHERE a.id = t.account_id`
-)
-
 // foldAtOnce bounds the accounts that one transaction folds.
 const foldAtOnce = 200
 

@@ -111,8 +111,6 @@ const (
 
 	ownerColumn = `split_part(a.id, E'\t', 1)` // of accounts a; accounts_of_owner is the index by it
 
-	// frozenColumn tells whether an account a is frozen: a user's first one speaks for those that are opened after it. These can be frozen alone, too.
-	frozenColumn = `(a.frozen OR strpos(a.id, E'\t') > 0 AND coalesce((SELECT f.frozen FROM accounts f WHERE f.id = ` + ownerColumn + `), false))`
 )
 
 func ownerOf(id string) string {

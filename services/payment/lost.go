@@ -9,22 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Rows that are lost are put back from those that are still there, where they agree: the record of a transfer from its entries, entries from the
-// record or the payment if the balances hold them. What is lost never becomes a balance: to count anew is refused then.
-const (
-	hasEntriesSQL = `SELECT EXISTS (SELECT FROM entries WHERE account_id = $1) OR EXISTS (SELECT FROM pending WHERE account_id = $1)`
-
-	// lostOfAccountSQL finds a transfer of an account that was made by its record, and of which there is no entry. It reads the account's. Records name
-	// accounts by their owners.
-	lostOfAccountSQL = `SELECT t.id FROM accounts a JOIN transfers t ON ` + ownerColumn + ` IN (t.from_account, t.to_account) AND t.currency = a.currency
-WHERE a.id = $1 AND t.refusal = '' AND t.id NOT IN (SELECT transfer_id FROM entries WHERE account_id = $1) ORDER BY t.id LIMIT 1`
-
-	accountsOfTransferSQL = `SELECT a.id FROM transfers t JOIN accounts a ON ` + ownerColumn + ` IN (t.from_account, t.to_account) AND a.currency = t.currency
-WHERE t.id = $1`
-
-	currencyOfSQL = `SELECT currency FROM accounts WHERE id = $1`
-)
-
 // refuseLoss refuses to count an account anew from entries of which some are lost, or one whose row is.
 func refuseLoss(ctx context.Context, tx pgx.Tx, id string, there bool) error {
 	if !there {

@@ -44,8 +44,6 @@ func (m *metrics) tried(refunds ...refund) {
 
 func (m *metrics) attempted(result string) { m.attempts.WithLabelValues(result).Inc() }
 
-const waitingRefundsSQL = `SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM refunds WHERE state = 'WAITING'`
-
 // newWaitingRefunds looks at the refunds that wait.
 func newWaitingRefunds(db *pgxpool.Pool) *app.Backlog {
 	return app.NewBacklog(

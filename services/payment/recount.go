@@ -66,22 +66,6 @@ func (r *repairer) settle(b *pgx.Batch, s stored, is Status) {
 	r.cashier.keys.Forget(b, refundKey(s.OrderID))
 }
 
-// A balance changes only under its row's lock. What is pending, and its entries, come from one transaction each, so a statement
-// after the lock sees both or neither.
-const (
-	lockForRecountSQL = `SELECT id FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE`
-
-	recountBalanceSQL = `UPDATE accounts a SET balance = ((SELECT coalesce(sum(amount), 0) FROM entries WHERE account_id = a.id)
-    - (SELECT coalesce(sum(amount), 0) FROM pending WHERE account_id = a.id))::bigint WHERE id = $1`
-
-	// surplusSQL is by how much an account holds more than its entries say.
-	surplusSQL = `SELECT (balance + (SELECT coalesce(sum(amount), 0) FROM pending WHERE account_id = a.id)
-    - (SELECT coalesce(sum(amount), 0) FROM entries WHERE account_id = a.id))::bigint FROM accounts a WHERE id = $1`
-
-	// Transfers are in no index: it reads all entries.
-	entriesOfSQL = `SELECT ` + entryColumns + ` FROM entries e WHERE transfer_id = $1 ORDER BY account_id, n`
-)
-
 // balanceLow is the constraint that no balance is below zero that may not be.
 const balanceLow = "accounts_not_below_zero"
 

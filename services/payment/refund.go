@@ -19,30 +19,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-const (
-	// Transactions that undo run one after the other, a repair's too: what one has read of a payment, no other changes before it ends.
-	// Of one merchant they could not do otherwise, for each locks its account.
-	undoLockSQL = `SELECT pg_advisory_xact_lock(7305804402557312341)`
-
-	// creditedJoin is where a payment p's charge went to, c.account_id, and where it came from: a refund takes the same way back, whatever
-	// the merchant is called by now. Of what was charged before entries had orders it is NULL.
-	creditedJoin = ` LEFT JOIN LATERAL (
-    SELECT e.account_id, e.counterparty FROM entries e
-    WHERE e.order_id = p.order_id AND e.transfer_id = p.id AND e.amount > 0 AND e.kind <> 'correction' LIMIT 1
-) AS c ON true`
-
-	readForRefundSQL = `SELECT p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason, p.reason_code, p.reason_parameters,
-    r.order_id IS NOT NULL AND r.state = 'WAITING' AS waits,
-    coalesce(c.account_id, ''), coalesce(c.counterparty, '')
-FROM payments p LEFT JOIN refunds r ON r.order_id = p.order_id` + creditedJoin + ` WHERE p.order_id = ANY($1)`
-
-	refundPaymentsSQL = `UPDATE payments SET status = 'REFUNDED' WHERE order_id = ANY($1) AND status = 'COMPLETED'`
-
-	addRefundsSQL = `INSERT INTO refunds (order_id, id, state, attempts, last_error, next_try_at, cause, created_at, done_at)
-SELECT order_id, id, state, 1, last_error, next_try_at, cause, $7::timestamptz, CASE WHEN state = 'DONE' THEN $7::timestamptz END
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[]) AS attempt (order_id, id, state, last_error, next_try_at, cause)`
-)
-
 // answer is what came of undoing a payment, as it is stored under the order's key.
 type answer struct {
 	PaymentID uuid.UUID `json:"paymentId"`

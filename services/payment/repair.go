@@ -75,14 +75,6 @@ func (s stored) unclear(order uuid.UUID) error {
 	return &refusedError{Refusal{unclear, fmt.Sprintf("%s: only a person can say what is right, with POST /payments/%s/decide", what, order)}}
 }
 
-const (
-	lockRefundSQL = `SELECT id, state FROM refunds WHERE order_id = $1 FOR UPDATE`
-
-	// movedSQL is what two transfers moved by the entries of one of these accounts, less what was corrected. Transfers are in no index.
-	movedSQL = `SELECT coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $1)), 0)::bigint, coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $2)), 0)::bigint
-FROM entries WHERE account_id = ANY($3) AND transfer_id IN ($1, $2)`
-)
-
 // find locks what is known of an order's payment, and looks into the ledger for it: a payment whose row is lost is restored from there.
 func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stored, err error) {
 	var lock pgx.Batch
@@ -223,18 +215,6 @@ func (r *repairer) once(ctx context.Context, order uuid.UUID, seen string, there
 type refusedError struct{ Refusal }
 
 func (e *refusedError) Error() string { return e.Reason }
-
-const (
-	dropRefundSQL = `DELETE FROM refunds WHERE order_id = $1`
-
-	setStatusSQL = `UPDATE payments SET status = $2, reason = $3, reason_code = $4, reason_parameters = 'null' WHERE order_id = $1`
-
-	repayPaymentSQL = `UPDATE payments SET id = $2, user_id = $3, amount = $4, currency = $5, status = 'COMPLETED', reason = '',
-    reason_code = '', reason_parameters = 'null', created_at = now() WHERE order_id = $1`
-
-	upsertRefundSQL = addRefundsSQL + ` ON CONFLICT (order_id) DO UPDATE SET id = excluded.id, state = excluded.state, attempts = excluded.attempts, last_error = excluded.last_error,
-    next_try_at = excluded.next_try_at, cause = excluded.cause, created_at = excluded.created_at, done_at = excluded.done_at`
-)
 
 // charge charges for an order that should be paid, by the rules of any charge. If the ledger has the charge already, the status is put right. If it was
 // seen as paid, and is, nothing changes; with tell, the order is told so again.

@@ -32,17 +32,6 @@ type retrier struct {
 	every   time.Duration // between two looks
 }
 
-const (
-	dueRefundSQL = `SELECT r.id, r.attempts, r.cause, p.order_id, p.id, p.user_id, p.amount, p.currency, p.status, p.reason,
-    coalesce(c.account_id, ''), coalesce(c.counterparty, '')
-FROM refunds r JOIN payments p ON p.order_id = r.order_id` + creditedJoin + `
-WHERE r.state = 'WAITING' AND r.next_try_at <= $1 ORDER BY r.next_try_at LIMIT 1 FOR UPDATE OF r SKIP LOCKED`
-
-	doneRefundSQL = `UPDATE refunds SET state = 'DONE', attempts = attempts + 1, next_try_at = NULL, done_at = $2 WHERE order_id = $1`
-
-	againRefundSQL = `UPDATE refunds SET attempts = attempts + 1, last_error = $2, next_try_at = $3 WHERE order_id = $1 AND state = 'WAITING'`
-)
-
 // Run tries what is due until ctx ends, and then returns nil. A fault is logged; what it hit is tried again.
 func (r *retrier) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.every)

@@ -67,25 +67,6 @@ func (a *auditor) all(ctx context.Context) ([]facts.Breach, error) {
 	return facts.Audit(ctx, a.db, rules)
 }
 
-const (
-	// digestSpanSQL is how many entries a span has, and the XOR of their hashes.
-	digestSpanSQL = `SELECT count(*), coalesce(bit_xor(substr(sha256(convert_to(concat_ws('|', n, account_id, transfer_id, kind, amount, counterparty, order_id), 'UTF8')), 1, 8)::bigint), 0)
-FROM entries WHERE n > $1 AND n <= $2`
-
-	sumAccountsSQL = `INSERT INTO audit_accounts AS s (account_id, amount)
-SELECT account_id, sum(amount)::bigint FROM entries WHERE n > $1 AND n <= $2 GROUP BY account_id
-ON CONFLICT (account_id) DO UPDATE SET amount = s.amount + excluded.amount`
-
-	sumTransfersSQL = `INSERT INTO audit_transfers AS s (transfer_id, amount)
-SELECT transfer_id, sum(amount)::bigint FROM entries WHERE n > $1 AND n <= $2 GROUP BY transfer_id HAVING sum(amount) <> 0
-ON CONFLICT (transfer_id) DO UPDATE SET amount = s.amount + excluded.amount`
-
-	dropWholeSQL = `DELETE FROM audit_transfers WHERE amount = 0`
-
-	dropAccountsSQL = `DELETE FROM audit_accounts`
-	dropHalvesSQL   = `DELETE FROM audit_transfers`
-)
-
 // sumEntries adds what entries sum up to.
 func sumEntries(b *pgx.Batch, after, upto int64) {
 	b.Queue(sumAccountsSQL, after, upto)

@@ -16,14 +16,6 @@ type trace []Transfer
 // entryColumns are those of [scanEntry], of entries e.
 const entryColumns = `e.account_id, e.counterparty, e.transfer_id, e.kind, e.amount, coalesce(e.order_id, '00000000-0000-0000-0000-000000000000')`
 
-const (
-	traceSQL = `SELECT ` + entryColumns + ` FROM entries e WHERE e.order_id = ANY($1) ORDER BY e.n`
-
-	// traceOfLostSQL is traceSQL of those orders that have no payment: of nearly none, so it costs a look at an index for each.
-	traceOfLostSQL = `SELECT ` + entryColumns + ` FROM entries e
-WHERE e.order_id = ANY($1) AND NOT EXISTS (SELECT FROM payments p WHERE p.order_id = e.order_id) ORDER BY e.n`
-)
-
 func scanEntry(row pgx.CollectableRow) (e entry, err error) {
 	return e, row.Scan(&e.account, &e.counterparty, &e.transfer, &e.kind, &e.amount, &e.order)
 }

@@ -32,17 +32,6 @@ func (e unknownAccount) Error() string {
 	return fmt.Sprintf("there is no account %s in %s", e.owner, e.currency)
 }
 
-// The id comes first: who comes second with it waits for the first one's end, holds nothing meanwhile, and then reads its
-// outcome.
-const (
-	addTransferSQL = `INSERT INTO transfers (id, kind, from_account, to_account, amount, currency) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT DO NOTHING RETURNING created_at`
-
-	readTransferSQL = `SELECT id, kind, from_account, to_account, amount, currency, refusal, reason, created_at FROM transfers WHERE id = $1`
-
-	refuseTransferSQL = `UPDATE transfers SET refusal = $2, reason = $3 WHERE id = $1`
-)
-
 // transfer moves money once, however often it is asked to: balance check and both entries are one transaction. Asked again it
 // returns the first outcome, be it a refusal. Of the two accounts only the debited one is locked, and only if its balance has to
 // be checked. A deposit opens the account that it is for.

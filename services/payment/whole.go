@@ -15,11 +15,6 @@ import (
 // it is whole: an account that is on either side of it, a payment whose order it was for. So it does while both entries do not tell the same of it
 // (mirror.go). Whatever such a transfer does not touch is counted anew all the same.
 
-// brokenOfSQL finds a transfer that is not whole, or else one that is no mirror, and has the account on a side. Transfers are in no index: it reads
-// all entries.
-const brokenOfSQL = `SELECT transfer_id::text, sum(amount) <> 0 FROM entries GROUP BY transfer_id
-HAVING bool_or(account_id = $1 OR counterparty = $1) AND (sum(amount) <> 0 OR ` + unmirrored + `) ORDER BY sum(amount) = 0, transfer_id LIMIT 1`
-
 // refuseBroken refuses to count an account anew by entries of such a transfer. It needs no lock: transfers are written whole, and entries are never
 // changed, so that none comes to be but by another hand.
 func (r *repairer) refuseBroken(ctx context.Context, account string) error {

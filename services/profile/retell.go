@@ -9,7 +9,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-const retellSQL = `SELECT user_id, version, name, email, bio, created_at, updated_at FROM profiles WHERE user_id > $1 ORDER BY user_id LIMIT $2 FOR UPDATE`
 
 // retell publishes up to limit profiles of users whose ids come after one, as they are: see facts.Retelling.
 func retell(ctx context.Context, tx pgx.Tx, after string, limit int) (n int, last string, err error) {

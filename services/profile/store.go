@@ -88,3 +88,5 @@ func one(ctx context.Context, db querier, sql string, args ...any) (Profile, boo
 	}
 	return p, err == nil, err
 }
+
+const retellSQL = `SELECT user_id, version, name, email, bio, created_at, updated_at FROM profiles WHERE user_id > $1 ORDER BY user_id LIMIT $2 FOR UPDATE`
