@@ -60,7 +60,7 @@ func TestWithoutADatabaseOrABroker(t *testing.T) {
 		"run svc: saga.Config has no DB":        saga.Run(t.Context(), service(work), saga.Config{}),
 		"run svc: saga.Config has no DB: ":      saga.Run(t.Context(), service(work), saga.Config{DB: pool}),
 		"run svc: saga.Config has no Broker":    saga.Run(t.Context(), service(work), saga.Config{DB: database(t), Broker: client}),
-		"deliver to svc: saga.Config has no DB": saga.Deliver(t.Context(), service(work), saga.Config{DB: pool}, ask(t, "a", 1)),
+		"members of svc: saga.Config has no DB": saga.Deliver(t.Context(), service(work), saga.Config{DB: pool}, ask(t, "a", 1)),
 		"the pool is nil; open one":             pg.InTx(t.Context(), pool, func(pgx.Tx) error { return nil }),
 		"begin: there is no database":           pg.InTx(t.Context(), nil, func(pgx.Tx) error { return nil }),
 		"NewRelay was given a nil pool":         outbox.NewRelay(nil, client, outbox.Config{}).Run(t.Context()),
