@@ -196,7 +196,7 @@ func (c *Client) groupOffsets(ctx context.Context, group string, tps []TopicPart
 }
 
 // groupPlaces is groupOffsets with the leader epochs that were committed.
-func (c *Client) groupPlaces(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]place, error) {
+func (c *Client) groupPlaces(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]epochOffset, error) {
 	topics := []offsetfetch.RequestTopic{}
 	for t, parts := range perTopic(slices.Values(tps), func(tp TopicPartition) int32 { return int32(tp.Partition) }) {
 		topics = append(topics, offsetfetch.RequestTopic{Name: t, PartitionIndexes: parts})
@@ -207,7 +207,7 @@ func (c *Client) groupPlaces(ctx context.Context, group string, tps []TopicParti
 	}
 	for _, tp := range tps {
 		if _, known := places[tp]; !known {
-			places[tp] = place{-1, noEpoch}
+			places[tp] = epochOffset{-1, noEpoch}
 		}
 	}
 	return places, nil
@@ -215,12 +215,12 @@ func (c *Client) groupPlaces(ctx context.Context, group string, tps []TopicParti
 
 // fetchOffsets asks for what a group has committed in topics; nil: in all. A partition in which it has nothing has the offset -1, and a
 // group that the cluster does not know has no partitions.
-func (c *Client) fetchOffsets(ctx context.Context, group string, topics []offsetfetch.RequestTopic) (map[TopicPartition]place, error) {
+func (c *Client) fetchOffsets(ctx context.Context, group string, topics []offsetfetch.RequestTopic) (map[TopicPartition]epochOffset, error) {
 	m, err := c.ask(ctx, requestTimeout, &offsetfetch.Request{GroupID: group, Topics: topics})
 	if err != nil {
 		return nil, fmt.Errorf("fetch offsets of %s: %w", group, err)
 	}
-	res, out := m.(*offsetfetch.Response), map[TopicPartition]place{}
+	res, out := m.(*offsetfetch.Response), map[TopicPartition]epochOffset{}
 	err = codeErr(res.ErrorCode)
 	if errors.Is(err, kafka.GroupIdNotFound) {
 		return out, nil
@@ -233,7 +233,7 @@ func (c *Client) fetchOffsets(ctx context.Context, group string, topics []offset
 			if err := codeErr(p.ErrorCode); err != nil {
 				return nil, fmt.Errorf("fetch offsets of %s: %s/%d: %w", group, t.Name, p.PartitionIndex, err)
 			}
-			out[TopicPartition{t.Name, int(p.PartitionIndex)}] = place{p.CommittedOffset, p.ComittedLeaderEpoch}
+			out[TopicPartition{t.Name, int(p.PartitionIndex)}] = epochOffset{p.CommittedOffset, p.ComittedLeaderEpoch}
 		}
 	}
 	return out, nil

@@ -33,7 +33,7 @@ func (c *Client) Ends(ctx context.Context, last map[TopicPartition]int32) (map[T
 		}
 	}
 	ends := make(map[TopicPartition]End, len(found))
-	changed := map[TopicPartition]place{}
+	changed := map[TopicPartition]epochOffset{}
 	for tp, end := range found {
 		ends[tp] = End{end.offset, end.epoch}
 		switch before := last[tp]; {
@@ -41,7 +41,7 @@ func (c *Client) Ends(ctx context.Context, last map[TopicPartition]int32) (map[T
 		case end.epoch < before:
 			ends[tp] = End{0, end.epoch}
 		default:
-			changed[tp] = place{epoch: before}
+			changed[tp] = epochOffset{epoch: before}
 		}
 	}
 	if len(changed) == 0 {
@@ -63,7 +63,7 @@ func (c *Client) Ends(ctx context.Context, last map[TopicPartition]int32) (map[T
 
 // begun asks the leaders where the epochs before theirs ended. What a leader does not answer that has another epoch than it had just now
 // is left out.
-func (c *Client) begun(ctx context.Context, before, now map[TopicPartition]place) (map[TopicPartition]place, error) {
+func (c *Client) begun(ctx context.Context, before, now map[TopicPartition]epochOffset) (map[TopicPartition]epochOffset, error) {
 	topics := map[string]bool{}
 	for tp := range before {
 		topics[tp.Topic] = true
@@ -74,7 +74,7 @@ func (c *Client) begun(ctx context.Context, before, now map[TopicPartition]place
 	}
 	type question struct {
 		current map[TopicPartition]int32
-		last    map[TopicPartition]place
+		last    map[TopicPartition]epochOffset
 	}
 	ask := map[int]question{}
 	for tp, last := range before {
@@ -84,11 +84,11 @@ func (c *Client) begun(ctx context.Context, before, now map[TopicPartition]place
 		}
 		l := parts[tp.Partition].id
 		if ask[l].last == nil {
-			ask[l] = question{map[TopicPartition]int32{}, map[TopicPartition]place{}}
+			ask[l] = question{map[TopicPartition]int32{}, map[TopicPartition]epochOffset{}}
 		}
 		ask[l].current[tp], ask[l].last[tp] = now[tp].epoch, last
 	}
-	all := map[TopicPartition]place{}
+	all := map[TopicPartition]epochOffset{}
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	for broker, q := range ask {

@@ -19,25 +19,25 @@ const (
 	unchecked int32 = -2 // no leader has this epoch
 )
 
-// place is an offset and a leader epoch: of a fetch, that of the leader; of a position, that of the record before it.
-type place struct {
+// epochOffset is an offset and a leader epoch: of a fetch, that of the leader; of a position, that of the record before it.
+type epochOffset struct {
 	offset int64
 	epoch  int32
 }
 
 // unmarked is offsets without an epoch.
-func unmarked(offsets map[TopicPartition]int64) map[TopicPartition]place {
-	out := make(map[TopicPartition]place, len(offsets))
+func unmarked(offsets map[TopicPartition]int64) map[TopicPartition]epochOffset {
+	out := make(map[TopicPartition]epochOffset, len(offsets))
 	for tp, o := range offsets {
-		out[tp] = place{o, noEpoch}
+		out[tp] = epochOffset{o, noEpoch}
 	}
 	return out
 }
 
 // epochs is where each leader epoch begins in what was read of a partition, in order. A first offset of -1 is not known.
-type epochs []place
+type epochs []epochOffset
 
-func (e *epochs) add(more ...place) {
+func (e *epochs) add(more ...epochOffset) {
 	for _, p := range more {
 		if n := len(*e); n == 0 || (*e)[n-1].epoch != p.epoch {
 			*e = append(*e, p)
@@ -56,7 +56,7 @@ func (e epochs) before(offset int64) int32 {
 }
 
 // common is how far a log has what was read, of which it ends an epoch at some offset, and has no later one that was read.
-func (e epochs) common(end place) int64 {
+func (e epochs) common(end epochOffset) int64 {
 	for _, p := range e {
 		if p.epoch > end.epoch && p.offset >= 0 {
 			return min(end.offset, p.offset)
@@ -144,8 +144,8 @@ func (c *Client) freshLeaders(ctx context.Context, topics ...string) (map[string
 
 // epochEnds asks a broker up to where partitions that it leads have records of the leader epochs of some places, or of older ones: the
 // answer is the end of the latest of these, and its epoch. Both are -1 where the broker knows no such epoch. The places' offsets do not matter.
-func (c *Client) epochEnds(ctx context.Context, broker int, current map[TopicPartition]int32, last map[TopicPartition]place) (
-	map[TopicPartition]place, map[TopicPartition]error) {
+func (c *Client) epochEnds(ctx context.Context, broker int, current map[TopicPartition]int32, last map[TopicPartition]epochOffset) (
+	map[TopicPartition]epochOffset, map[TopicPartition]error) {
 	req := &epochRequest{ReplicaID: -1}
 	req.send(int32(broker))
 	for t, parts := range perTopic(maps.Keys(last), func(tp TopicPartition) epochRequestPartition {
@@ -153,7 +153,7 @@ func (c *Client) epochEnds(ctx context.Context, broker int, current map[TopicPar
 	}) {
 		req.Topics = append(req.Topics, epochRequestTopic{t, parts})
 	}
-	ends, errs := map[TopicPartition]place{}, map[TopicPartition]error{}
+	ends, errs := map[TopicPartition]epochOffset{}, map[TopicPartition]error{}
 	m, err := c.ask(ctx, requestTimeout, req)
 	if err != nil {
 		for tp := range last {
@@ -167,7 +167,7 @@ func (c *Client) epochEnds(ctx context.Context, broker int, current map[TopicPar
 			if err := codeErr(p.ErrorCode); err != nil {
 				errs[tp] = err
 			} else {
-				ends[tp] = place{p.EndOffset, p.LeaderEpoch}
+				ends[tp] = epochOffset{p.EndOffset, p.LeaderEpoch}
 			}
 		}
 	}

@@ -16,14 +16,14 @@ func TestEpochs(t *testing.T) {
 	if got := (epochs{}).before(9); got != noEpoch {
 		t.Errorf("no epochs have %d", got)
 	}
-	for end, want := range map[place]int64{{100, 7}: 100, {60, 4}: 60, {90, 4}: 80, {90, 5}: 80, {90, 3}: 50, {40, 2}: 40, {90, 1}: 50} {
+	for end, want := range map[epochOffset]int64{{100, 7}: 100, {60, 4}: 60, {90, 4}: 80, {90, 5}: 80, {90, 3}: 50, {40, 2}: 40, {90, 1}: 50} {
 		if got := e.common(end); got != want {
 			t.Errorf("a log in which epoch %d ends at %d has %d in common, want %d", end.epoch, end.offset, got, want)
 		}
 	}
-	e.add(place{90, 7}, place{95, 8})
+	e.add(epochOffset{90, 7}, epochOffset{95, 8})
 	e.forget(80)
-	if diff := cmp.Diff(epochs{{50, 4}, {80, 7}, {95, 8}}, e, cmp.AllowUnexported(place{})); diff != "" {
+	if diff := cmp.Diff(epochs{{50, 4}, {80, 7}, {95, 8}}, e, cmp.AllowUnexported(epochOffset{})); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -32,9 +32,9 @@ func TestEpochs(t *testing.T) {
 func TestSessionTellsEpochs(t *testing.T) {
 	tp, other := TopicPartition{"t", 0}, TopicPartition{"t", 1}
 	var f fetchSession
-	f.answered(1, map[TopicPartition]place{tp: {5, 1}, other: {5, 1}})
-	want := map[TopicPartition]place{tp: {5, 2}}
-	if got := f.partitions(map[TopicPartition]place{tp: {5, 2}, other: {5, 1}}); !cmp.Equal(want, got, cmp.AllowUnexported(place{})) {
+	f.answered(1, map[TopicPartition]epochOffset{tp: {5, 1}, other: {5, 1}})
+	want := map[TopicPartition]epochOffset{tp: {5, 2}}
+	if got := f.partitions(map[TopicPartition]epochOffset{tp: {5, 2}, other: {5, 1}}); !cmp.Equal(want, got, cmp.AllowUnexported(epochOffset{})) {
 		t.Errorf("names %v, want %v", got, want)
 	}
 }
@@ -58,18 +58,18 @@ func TestRewindForgetsTheOldLog(t *testing.T) {
 	if s.take(d); len(s.pending) != 1 {
 		t.Errorf("a fetch of the old log is taken: %v", s.pending)
 	}
-	commits := func(offset int64, want map[TopicPartition]place) {
+	commits := func(offset int64, want map[TopicPartition]epochOffset) {
 		t.Helper()
-		if _, got, _ := s.mine(map[TopicPartition]int64{tp: offset}); !cmp.Equal(want, got, cmp.AllowUnexported(place{})) {
+		if _, got, _ := s.mine(map[TopicPartition]int64{tp: offset}); !cmp.Equal(want, got, cmp.AllowUnexported(epochOffset{})) {
 			t.Errorf("a commit of %d says %v, want %v", offset, got, want)
 		}
 	}
-	commits(60, map[TopicPartition]place{tp: {60, 0}})
-	commits(100, map[TopicPartition]place{})
+	commits(60, map[TopicPartition]epochOffset{tp: {60, 0}})
+	commits(100, map[TopicPartition]epochOffset{})
 	now := s.held[tp]
-	now.epochs.add(place{60, 1})
+	now.epochs.add(epochOffset{60, 1})
 	now.next = 150
-	commits(100, map[TopicPartition]place{})
+	commits(100, map[TopicPartition]epochOffset{})
 	s.gave([]Record{{Topic: "t", Offset: 99}})
-	commits(100, map[TopicPartition]place{tp: {100, 1}})
+	commits(100, map[TopicPartition]epochOffset{tp: {100, 1}})
 }

@@ -119,14 +119,14 @@ func Committed(t tb, c *Client, group string, tp TopicPartition) int64 {
 
 // CommitAt commits for a group without members, with a leader epoch, and tells whether the coordinator took it.
 func CommitAt(c *Client, group string, tp TopicPartition, offset int64, epoch int32) bool {
-	failed, err := (&coordinator{client: c, group: group}).commit(context.Background(), outsider, map[TopicPartition]place{tp: {offset, epoch}})
+	failed, err := (&coordinator{client: c, group: group}).commit(context.Background(), outsider, map[TopicPartition]epochOffset{tp: {offset, epoch}})
 	return err == nil && len(failed) == 0
 }
 
 // CommittedEpoch is the leader epoch that a group has committed in a partition.
 func CommittedEpoch(t tb, c *Client, group string, tp TopicPartition) int32 {
 	t.Helper()
-	out, err := patiently(context.Background(), func() (map[TopicPartition]place, error) {
+	out, err := patiently(context.Background(), func() (map[TopicPartition]epochOffset, error) {
 		return c.groupPlaces(context.Background(), group, []TopicPartition{tp})
 	})
 	if err != nil {

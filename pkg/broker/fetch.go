@@ -32,16 +32,16 @@ type fetched struct {
 // rest (KIP-227). It is one fetch loop's with one broker. The zero value begins a session, nil is none.
 type fetchSession struct {
 	id, epoch int32
-	sent      map[TopicPartition]place // what the broker knows
+	sent      map[TopicPartition]epochOffset // what the broker knows
 }
 
 // partitions returns what to tell the broker of the offsets to fetch from: at least one, by which the request finds
 // the broker.
-func (f *fetchSession) partitions(from map[TopicPartition]place) map[TopicPartition]place {
+func (f *fetchSession) partitions(from map[TopicPartition]epochOffset) map[TopicPartition]epochOffset {
 	if f == nil || f.epoch == 0 {
 		return from
 	}
-	changed := map[TopicPartition]place{}
+	changed := map[TopicPartition]epochOffset{}
 	for tp, at := range from {
 		if f.sent[tp] != at {
 			changed[tp] = at
@@ -63,12 +63,12 @@ func (f *fetchSession) failed() {
 }
 
 // answered notes what the broker knows from now on. A broker that has no room for a session gives it the id 0.
-func (f *fetchSession) answered(id int32, told map[TopicPartition]place) {
+func (f *fetchSession) answered(id int32, told map[TopicPartition]epochOffset) {
 	if f == nil {
 		return
 	}
 	if f.epoch == 0 {
-		f.sent = map[TopicPartition]place{}
+		f.sent = map[TopicPartition]epochOffset{}
 	}
 	f.id = id
 	maps.Copy(f.sent, told)
@@ -84,7 +84,7 @@ func (f *fetchSession) answered(id int32, told map[TopicPartition]place) {
 
 // fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record. A broker that leads a partition
 // in another epoch than the given one refuses it; without an epoch it does not look.
-func (c *Client) fetch(ctx context.Context, from map[TopicPartition]place, maxWait time.Duration, session *fetchSession) (fetched, error) {
+func (c *Client) fetch(ctx context.Context, from map[TopicPartition]epochOffset, maxWait time.Duration, session *fetchSession) (fetched, error) {
 	told := session.partitions(from)
 	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, IsolationLevel: readCommitted, SessionEpoch: -1}
 	if session != nil {

@@ -95,11 +95,11 @@ func (s *Session) lead(ctx context.Context) (moved bool) {
 }
 
 // portion is what a broker's loop is to fetch now. If that is nothing, it tells when to look again at the latest.
-func (s *Session) portion(broker int) (from map[TopicPartition]place, of map[TopicPartition]*share, changed <-chan struct{}, again time.Duration) {
+func (s *Session) portion(broker int) (from map[TopicPartition]epochOffset, of map[TopicPartition]*share, changed <-chan struct{}, again time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	from, of, again = map[TopicPartition]place{}, map[TopicPartition]*share{}, time.Minute
+	from, of, again = map[TopicPartition]epochOffset{}, map[TopicPartition]*share{}, time.Minute
 	for tp, h := range s.held {
 		if h.leader != broker || h.next < 0 || h.outside || h.checked != h.epoch || s.going[tp] != nil {
 			continue
@@ -108,7 +108,7 @@ func (s *Session) portion(broker int) (from map[TopicPartition]place, of map[Top
 			again = min(again, wait)
 			continue
 		}
-		from[tp], of[tp] = place{h.next, h.epoch}, h
+		from[tp], of[tp] = epochOffset{h.next, h.epoch}, h
 	}
 	return from, of, s.changed, again
 }
@@ -171,7 +171,7 @@ func (s *Session) fetchLoop(ctx context.Context, broker int) {
 var errChanged = errors.New("the partitions have changed")
 
 // fetchOnce is one fetch, which ends early when the partitions change: what is new does not wait for the poll of what was there.
-func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]place, maxWait time.Duration, session *fetchSession, changed <-chan struct{}) (fetched, error) {
+func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]epochOffset, maxWait time.Duration, session *fetchSession, changed <-chan struct{}) (fetched, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})
@@ -192,7 +192,7 @@ func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]place, 
 
 // advance moves the positions on, and gives each partition that failed a back-off of its own. It leaves out of the shares, and so of what Poll
 // returns, those in which something else was to be fetched meanwhile.
-func (s *Session) advance(ctx context.Context, f fetched, from map[TopicPartition]place, of map[TopicPartition]*share) {
+func (s *Session) advance(ctx context.Context, f fetched, from map[TopicPartition]epochOffset, of map[TopicPartition]*share) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()

@@ -37,8 +37,8 @@ func newMember(s *Session) *member {
 	return &member{s: s, client: s.client, cfg: s.cfg, who: identity{instance: s.cfg.InstanceID}, state: GroupState{Group: s.cfg.Group}}
 }
 
-// tell passes the state on when it has changed.
-func (m *member) tell(change func(*GroupState)) {
+// setState passes the state on when it has changed.
+func (m *member) setState(change func(*GroupState)) {
 	old := m.state
 	change(&m.state)
 	if m.cfg.State != nil && (old.Member != m.state.Member || !slices.Equal(old.Missing, m.state.Missing)) {
@@ -56,7 +56,7 @@ func (m *member) run(ctx context.Context) {
 		err := m.join(ctx)
 		if err == nil {
 			wait = 50 * time.Millisecond
-			m.tell(func(s *GroupState) { s.Member = true })
+			m.setState(func(s *GroupState) { s.Member = true })
 			m.s.faults.Over(ctx, m.cfg.Log, "join", "consumer group joined again", "group", m.cfg.Group)
 			err = m.stay(ctx)
 		}
@@ -90,14 +90,14 @@ func (m *member) refused(ctx context.Context, err error) {
 		}
 		return
 	}
-	m.tell(func(s *GroupState) { s.Member = false })
+	m.setState(func(s *GroupState) { s.Member = false })
 	m.s.coordinator.forget()
 	m.s.faults.Warn(ctx, m.cfg.Log, "join", "consumer group waits", "group", m.cfg.Group, "error", err)
 }
 
 // forget gives up the membership that the coordinator does not know any more, and all partitions with it.
 func (m *member) forget() {
-	m.tell(func(s *GroupState) { s.Member = false })
+	m.setState(func(s *GroupState) { s.Member = false })
 	m.who.member, m.who.generation = "", 0
 	m.s.lose()
 }
@@ -186,12 +186,12 @@ func (m *member) stay(ctx context.Context) error {
 				return err
 			case err != nil && ctx.Err() == nil:
 				lastWarn = true
-				m.tell(func(s *GroupState) { s.Member = false })
+				m.setState(func(s *GroupState) { s.Member = false })
 				m.s.coordinator.forget()
 				m.s.faults.Warn(ctx, m.cfg.Log, "heartbeat", "the group's coordinator does not answer", "group", m.cfg.Group, "error", err)
 			case err == nil && lastWarn:
 				lastWarn = false
-				m.tell(func(s *GroupState) { s.Member = true })
+				m.setState(func(s *GroupState) { s.Member = true })
 				m.s.faults.Over(ctx, m.cfg.Log, "heartbeat", "the group's coordinator answers again", "group", m.cfg.Group)
 			}
 		}
@@ -246,7 +246,7 @@ func (m *member) changed(ctx context.Context) bool {
 		}
 		same = same && counts[t] == m.counts[t]
 	}
-	m.tell(func(s *GroupState) { s.Missing = missing })
+	m.setState(func(s *GroupState) { s.Missing = missing })
 	switch {
 	case same || !m.s.settled():
 		m.differ = time.Time{}

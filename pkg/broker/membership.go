@@ -254,7 +254,7 @@ type identity struct {
 var outsider = identity{generation: -1}
 
 // commit stores offsets, and returns the errors of single partitions apart.
-func (c *coordinator) commit(ctx context.Context, who identity, offsets map[TopicPartition]place) (map[TopicPartition]error, error) {
+func (c *coordinator) commit(ctx context.Context, who identity, offsets map[TopicPartition]epochOffset) (map[TopicPartition]error, error) {
 	req := &commitRequest{GroupID: c.group, GenerationID: who.generation, MemberID: who.member, GroupInstanceID: who.instance}
 	for t, parts := range perTopic(maps.Keys(offsets), func(tp TopicPartition) commitPartition {
 		return commitPartition{Partition: int32(tp.Partition), Offset: offsets[tp].offset, LeaderEpoch: offsets[tp].epoch}

@@ -53,8 +53,8 @@ func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartitio
 
 // listOffsets is offsets with the errors of single partitions apart: one request to each broker, all at once. The epoch is that of the
 // record at the offset, and of the latest offset the leader's.
-func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8, tps []TopicPartition) (map[TopicPartition]place, map[TopicPartition]error) {
-	out, errs := map[TopicPartition]place{}, map[TopicPartition]error{}
+func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8, tps []TopicPartition) (map[TopicPartition]epochOffset, map[TopicPartition]error) {
+	out, errs := map[TopicPartition]epochOffset{}, map[TopicPartition]error{}
 	var topics []string
 	for _, tp := range tps {
 		topics = append(topics, tp.Topic)
@@ -94,8 +94,8 @@ func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8,
 }
 
 func (c *Client) listFrom(ctx context.Context, leader int, at offsetTime, isolation int8, tps []TopicPartition) (
-	map[TopicPartition]place, map[TopicPartition]error) {
-	out, errs := map[TopicPartition]place{}, map[TopicPartition]error{}
+	map[TopicPartition]epochOffset, map[TopicPartition]error) {
+	out, errs := map[TopicPartition]epochOffset{}, map[TopicPartition]error{}
 	req := &listRequest{ReplicaID: -1, IsolationLevel: isolation}
 	req.send(int32(leader))
 	for t, parts := range perTopic(slices.Values(tps), func(tp TopicPartition) listoffsets.RequestPartition {
@@ -116,7 +116,7 @@ func (c *Client) listFrom(ctx context.Context, leader int, at offsetTime, isolat
 			if err := codeErr(p.ErrorCode); err != nil {
 				errs[tp] = err
 			} else {
-				out[tp] = place{p.Offset, p.LeaderEpoch}
+				out[tp] = epochOffset{p.Offset, p.LeaderEpoch}
 			}
 		}
 	}

@@ -207,7 +207,7 @@ func (c *Client) firstSince(ctx context.Context, t time.Time, tps []TopicPartiti
 }
 
 // note commits positions that no record led to.
-func (s *Session) note(ctx context.Context, offsets map[TopicPartition]place) error {
+func (s *Session) note(ctx context.Context, offsets map[TopicPartition]epochOffset) error {
 	s.mu.Lock()
 	who := s.who
 	s.mu.Unlock()

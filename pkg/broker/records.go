@@ -118,7 +118,7 @@ func readRecords(tp TopicPartition, set []byte, aborted []fetch.ResponseTransact
 			}
 		}
 		if last >= from && set[batchMagicAt] == 2 {
-			led.add(place{max(from, int64(binary.BigEndian.Uint64(set))), int32(binary.BigEndian.Uint32(set[batchEpochAt:]))})
+			led.add(epochOffset{max(from, int64(binary.BigEndian.Uint64(set))), int32(binary.BigEndian.Uint32(set[batchEpochAt:]))})
 		}
 		next = max(next, last+1)
 		set = set[length:]

@@ -213,10 +213,10 @@ func (s *Session) Commit(offsets map[TopicPartition]int64) error {
 }
 
 // mine is the part of offsets that the member may commit, and as whom.
-func (s *Session) mine(offsets map[TopicPartition]int64) (identity, map[TopicPartition]place, <-chan struct{}) {
+func (s *Session) mine(offsets map[TopicPartition]int64) (identity, map[TopicPartition]epochOffset, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[TopicPartition]place, len(offsets))
+	out := make(map[TopicPartition]epochOffset, len(offsets))
 	for tp, o := range offsets {
 		h := s.held[tp]
 		if d := s.going[tp]; d != nil {
@@ -227,7 +227,7 @@ func (s *Session) mine(offsets map[TopicPartition]int64) (identity, map[TopicPar
 		if h == nil || h.polled >= 0 && o > h.polled { // not its own, or of a log that was cut since
 			continue
 		}
-		out[tp] = place{o, h.epochs.before(o)}
+		out[tp] = epochOffset{o, h.epochs.before(o)}
 	}
 	return s.who, out, s.resynch
 }

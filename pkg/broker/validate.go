@@ -11,11 +11,11 @@ import (
 )
 
 // last is the position, and the latest epoch that is known to have reached it. The caller holds mu.
-func (h *share) last() place {
+func (h *share) last() epochOffset {
 	if e := h.epochs.before(h.next); e >= 0 {
-		return place{h.next, e}
+		return epochOffset{h.next, e}
 	}
-	return place{h.next, h.reached}
+	return epochOffset{h.next, h.reached}
 }
 
 // validate asks where the leaders' logs are still those that the positions are of, where that is not known. It tells, as resolve does, whether
@@ -24,7 +24,7 @@ func (s *Session) validate(ctx context.Context) (resolved, failed bool) {
 	type question struct {
 		shares  map[TopicPartition]*share
 		current map[TopicPartition]int32
-		last    map[TopicPartition]place
+		last    map[TopicPartition]epochOffset
 	}
 	ask := map[int]question{}
 	s.mu.Lock()
@@ -40,7 +40,7 @@ func (s *Session) validate(ctx context.Context) (resolved, failed bool) {
 		}
 		q, ok := ask[h.leader]
 		if !ok {
-			q = question{map[TopicPartition]*share{}, map[TopicPartition]int32{}, map[TopicPartition]place{}}
+			q = question{map[TopicPartition]*share{}, map[TopicPartition]int32{}, map[TopicPartition]epochOffset{}}
 			ask[h.leader] = q
 		}
 		q.shares[tp], q.current[tp], q.last[tp] = h, h.epoch, last
@@ -48,7 +48,7 @@ func (s *Session) validate(ctx context.Context) (resolved, failed bool) {
 	s.mu.Unlock()
 	var asking sync.WaitGroup
 	var mu sync.Mutex
-	ends, errs := map[TopicPartition]place{}, map[TopicPartition]error{}
+	ends, errs := map[TopicPartition]epochOffset{}, map[TopicPartition]error{}
 	for broker, q := range ask {
 		asking.Go(func() {
 			got, failed := s.client.epochEnds(ctx, broker, q.current, q.last)
@@ -84,7 +84,7 @@ func (s *Session) validate(ctx context.Context) (resolved, failed bool) {
 }
 
 // judge takes the answer to where the epoch of the record before a position ends.
-func (s *Session) judge(ctx context.Context, h *share, current int32, last, end place) error {
+func (s *Session) judge(ctx context.Context, h *share, current int32, last, end epochOffset) error {
 	undefined := end.offset < 0 || end.epoch < 0
 	s.mu.Lock()
 	if s.held[h.tp] != h || h.next != last.offset { // gone, or a fetch that was under way has moved on: to be asked anew
@@ -118,7 +118,7 @@ func (s *Session) judge(ctx context.Context, h *share, current int32, last, end 
 	}
 	if committed > at { // what lies below may not be handled yet
 		committed = at
-		if err := s.note(ctx, map[TopicPartition]place{h.tp: {at, end.epoch}}); err != nil {
+		if err := s.note(ctx, map[TopicPartition]epochOffset{h.tp: {at, end.epoch}}); err != nil {
 			return fmt.Errorf("commit where the log was cut: %w", err)
 		}
 	}

@@ -36,12 +36,12 @@ var ErrReported = errors.New("reported")
 // Tool is an operator's command with its subcommands. It is not changed by its use.
 type Tool struct {
 	Services []saga.Service // compiled in
-	Places   []Place        // where services answer unless CONVERGE_SERVICES says otherwise
+	Places   []Address        // where services answer unless CONVERGE_SERVICES says otherwise
 	Commands []Command      // its own, beside those of this package
 }
 
-// Place is where a service answers over HTTP.
-type Place struct{ Service, URL string }
+// Address is where a service answers over HTTP.
+type Address struct{ Service, URL string }
 
 // Command is one subcommand.
 type Command struct {

@@ -103,7 +103,7 @@ func TestGraphOfWhatRuns(t *testing.T) {
 		t.Errorf("from the running services:\n%s", got)
 	}
 	other := running(t, saga.Service{Name: "loyalty", Publishes: []saga.AnyTopic{mailed}}) // another version than is compiled in
-	tool.Places = []cli.Place{{Service: "loyalty", URL: other}}
+	tool.Places = []cli.Address{{Service: "loyalty", URL: other}}
 	for args, services := range map[string]string{"graph -from-services": "", "graph": "loyalty=" + other} {
 		if diff := cmp.Diff(`flowchart LR
     loyalty[loyalty]

@@ -51,7 +51,7 @@ func allLetters(ctx context.Context, client *broker.Client, topics []string) (le
 	return letters, nil
 }
 
-func place(r broker.Record) string { return fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset) }
+func offsetOf(r broker.Record) string { return fmt.Sprintf("%s/%d/%d", r.Topic, r.Partition, r.Offset) }
 
 func dlqList(ctx context.Context, c *Call) error {
 	group := c.Flags.String("group", "", "only this consumer group's")
@@ -86,10 +86,10 @@ func dlqList(ctx context.Context, c *Call) error {
 	}
 	for _, d := range letters {
 		if d.Group == "" {
-			fmt.Fprintf(table, "%s\t%s\t\t\t\t%s\n", place(d.Record), d.Record.Key, d.Reason)
+			fmt.Fprintf(table, "%s\t%s\t\t\t\t%s\n", offsetOf(d.Record), d.Record.Key, d.Reason)
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s/%d/%d\t%d\t%s\t%s\n", place(d.Record), d.Record.Key, d.Topic, d.Partition, d.Offset,
+		fmt.Fprintf(table, "%s\t%s\t%s/%d/%d\t%d\t%s\t%s\n", offsetOf(d.Record), d.Record.Key, d.Topic, d.Partition, d.Offset,
 			d.Attempts, d.Time.Format(time.RFC3339), strings.ReplaceAll(d.Reason, "\n", "; "))
 	}
 	return table.Flush()
@@ -112,7 +112,7 @@ func find(ctx context.Context, client *broker.Client, at string) (saga.DeadLette
 	}
 	for _, d := range letters {
 		switch {
-		case place(d.Record) != at:
+		case offsetOf(d.Record) != at:
 		case d.Group == "":
 			return d, errors.New(d.Reason)
 		default:
@@ -195,10 +195,10 @@ func dlqRedrive(ctx context.Context, c *Call) error {
 	failed := []error{err}
 	for i, err := range errs {
 		if err != nil {
-			failed = append(failed, fmt.Errorf("redrive %s: %w", place(letters[i].Record), err))
+			failed = append(failed, fmt.Errorf("redrive %s: %w", offsetOf(letters[i].Record), err))
 			continue
 		}
-		fmt.Fprintf(c.Out, "%s -> %s\n", place(letters[i].Record), letters[i].Topic)
+		fmt.Fprintf(c.Out, "%s -> %s\n", offsetOf(letters[i].Record), letters[i].Topic)
 	}
 	return errors.Join(failed...)
 }
@@ -213,7 +213,7 @@ func dlqPass(ctx context.Context, c *Call) error {
 		return err
 	}
 	for _, d := range letters {
-		fmt.Fprintf(c.Out, "%s passed\n", place(d.Record))
+		fmt.Fprintf(c.Out, "%s passed\n", offsetOf(d.Record))
 	}
 	return nil
 }

@@ -22,9 +22,9 @@ const servicesSetting = "CONVERGE_SERVICES"
 const askTimeout = 10 * time.Second
 
 // given are the places that CONVERGE_SERVICES names.
-func (c *Call) given() ([]Place, error) {
+func (c *Call) given() ([]Address, error) {
 	s := app.NewSettings(c.getenv)
-	var places []Place
+	var places []Address
 	for _, part := range s.List(servicesSetting, nil, "services and where they answer") {
 		name, at, _ := strings.Cut(part, "=")
 		u, err := url.Parse(at)
@@ -32,18 +32,18 @@ func (c *Call) given() ([]Place, error) {
 			s.Reject(servicesSetting, "NAME=URL, or several with commas between them, such as loyalty=http://127.0.0.1:8090")
 			return nil, s.Err()
 		}
-		places = append(places, Place{strings.TrimSpace(name), strings.TrimSuffix(at, "/")})
+		places = append(places, Address{strings.TrimSpace(name), strings.TrimSuffix(at, "/")})
 	}
 	return places, nil
 }
 
-// places are those of the tool and those of CONVERGE_SERVICES; that one decides where both have a service.
-func (c *Call) places() ([]Place, error) {
+// addresses are those of the tool and those of CONVERGE_SERVICES; that one decides where both have a service.
+func (c *Call) addresses() ([]Address, error) {
 	given, err := c.given()
 	if err != nil {
 		return nil, err
 	}
-	var all []Place
+	var all []Address
 	for _, p := range c.tool.Places {
 		if i := indexOf(given, p.Service); i >= 0 {
 			p = given[i]
@@ -58,8 +58,8 @@ func (c *Call) places() ([]Place, error) {
 	return all, nil
 }
 
-func indexOf(places []Place, service string) int {
-	return slices.IndexFunc(places, func(p Place) bool { return p.Service == service })
+func indexOf(places []Address, service string) int {
+	return slices.IndexFunc(places, func(p Address) bool { return p.Service == service })
 }
 
 // URL is where a service answers: at the URL that a flag gave, if it did, or where CONVERGE_SERVICES or else the tool says.
@@ -67,7 +67,7 @@ func (c *Call) URL(service, flag string) (string, error) {
 	if flag != "" {
 		return strings.TrimSuffix(flag, "/"), nil
 	}
-	all, err := c.places()
+	all, err := c.addresses()
 	if err != nil {
 		return "", err
 	}
@@ -84,7 +84,7 @@ func (c *Call) declarations(ctx context.Context, running bool) ([]saga.Declarati
 	var all []saga.Declaration
 	asked, err := c.given()
 	if running {
-		asked, err = c.places()
+		asked, err = c.addresses()
 		if err == nil && len(asked) == 0 {
 			err = fmt.Errorf("no service is known that could be asked; %s=NAME=URL,... says where they answer", servicesSetting)
 		}
@@ -112,7 +112,7 @@ func (c *Call) declarations(ctx context.Context, running bool) ([]saga.Declarati
 }
 
 // ask asks a running service for its declaration.
-func ask(ctx context.Context, p Place) (d saga.Declaration, err error) {
+func ask(ctx context.Context, p Address) (d saga.Declaration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if err := Ask(ctx, http.MethodGet, p.URL+app.ChoreographyPath, nil, http.StatusOK, &d); err != nil {

@@ -147,7 +147,7 @@ func (s Source) Digest(ctx context.Context, db *pgxpool.Pool, span Span, width t
 			var money, items *int64
 			err = row.Scan(&b.Start, &b.Rows, &b.Count, &hash, &b.Amount, &b.Open, &money, &items)
 			b.Hash = Hex(uint64(hash)) //nolint:gosec // 64 bits
-			b.Money, b.Items = told(money), told(items)
+			b.Money, b.Items = digestText(money), digestText(items)
 			return b, err
 		})
 		return err
@@ -158,8 +158,8 @@ func (s Source) Digest(ctx context.Context, db *pgxpool.Pool, span Span, width t
 	return buckets, nil
 }
 
-// told is a hash that a service may not have: then it is empty.
-func told(hash *int64) string {
+// digestText is a hash that a service may not have: then it is empty.
+func digestText(hash *int64) string {
 	if hash == nil {
 		return ""
 	}

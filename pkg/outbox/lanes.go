@@ -18,15 +18,15 @@ const (
 	maxHeld = 1_000_000
 )
 
-// place names a lane: a partition, by its number, or one key of it.
-type place struct {
+// laneKey names a lane: a partition, by its number, or one key of it.
+type laneKey struct {
 	topic string
 	part  int
 	alone bool // the lane is the key's
 	key   string
 }
 
-func (p place) String() string {
+func (p laneKey) String() string {
 	if p.alone {
 		return fmt.Sprintf("%s/%d %q", p.topic, p.part, p.key)
 	}
@@ -34,7 +34,7 @@ func (p place) String() string {
 }
 
 // own is the place of the record's key alone. A record without one has no order, and a place by its id.
-func (p place) own(r *broker.Record, id int64) place {
+func (p laneKey) own(r *broker.Record, id int64) laneKey {
 	p.alone, p.key = true, string(r.Key)
 	if r.Key == nil {
 		p.key = strconv.FormatInt(id, 10)
@@ -112,7 +112,7 @@ func (l *lane) drop(gone map[int64]bool, last int64) (dropped int) {
 
 // lanes are the lanes that wait, and how the events of their topics are told apart. Topics without a lane are not in it.
 type lanes struct {
-	of     map[place]*lane
+	of     map[laneKey]*lane
 	topics map[string]*split
 	held   int // ids, in all lanes
 }
@@ -125,20 +125,20 @@ type split struct {
 	alone      int // of these, those of single keys
 }
 
-func newLanes() lanes { return lanes{of: map[place]*lane{}, topics: map[string]*split{}} }
+func newLanes() lanes { return lanes{of: map[laneKey]*lane{}, topics: map[string]*split{}} }
 
-func (s *split) place(r *broker.Record) place {
+func (s *split) laneOf(r *broker.Record) laneKey {
 	switch {
 	case s.partitions == 0:
-		return place{topic: r.Topic, part: nowhere}
+		return laneKey{topic: r.Topic, part: nowhere}
 	case r.Key == nil:
-		return place{topic: r.Topic, part: anywhere}
+		return laneKey{topic: r.Topic, part: anywhere}
 	}
-	return place{topic: r.Topic, part: broker.PartitionOf(r.Key, s.partitions)}
+	return laneKey{topic: r.Topic, part: broker.PartitionOf(r.Key, s.partitions)}
 }
 
 // goesTo tells whether the order of a place's events is an order in the partition. Events without a key go anywhere, and have none.
-func (s *split) goesTo(at place, tp broker.TopicPartition) bool {
+func (s *split) goesTo(at laneKey, tp broker.TopicPartition) bool {
 	if at.topic != tp.Topic || at.part == anywhere {
 		return false
 	}
@@ -146,7 +146,7 @@ func (s *split) goesTo(at place, tp broker.TopicPartition) bool {
 }
 
 // doubtful tells whether a place's events have to wait for partitions that are in doubt.
-func (s *split) doubtful(at place, doubts map[broker.TopicPartition]doubt) bool {
+func (s *split) doubtful(at laneKey, doubts map[broker.TopicPartition]doubt) bool {
 	for tp := range doubts {
 		if s.goesTo(at, tp) {
 			return true
@@ -156,12 +156,12 @@ func (s *split) doubtful(at place, doubts map[broker.TopicPartition]doubt) bool 
 }
 
 // find returns the lane in which the record must wait, or nil.
-func (l *lanes) find(r *broker.Record) (place, *lane) {
+func (l *lanes) find(r *broker.Record) (laneKey, *lane) {
 	s := l.topics[r.Topic]
 	if s == nil {
-		return place{}, nil
+		return laneKey{}, nil
 	}
-	at := s.place(r)
+	at := s.laneOf(r)
 	if s.alone > 0 && r.Key != nil {
 		if own := at.own(r, 0); l.of[own] != nil {
 			return own, l.of[own]
@@ -171,19 +171,19 @@ func (l *lanes) find(r *broker.Record) (place, *lane) {
 }
 
 // open is find, and makes the lane of the partition where there is none. partitions is asked for a topic's number of partitions when its first lane opens.
-func (l *lanes) open(r *broker.Record, partitions func(topic string) int) (place, *lane) {
+func (l *lanes) open(r *broker.Record, partitions func(topic string) int) (laneKey, *lane) {
 	at, found := l.find(r)
 	if found != nil {
 		return at, found
 	}
 	s := l.splitOf(r.Topic, partitions)
-	return l.at(s, s.place(r))
+	return l.at(s, s.laneOf(r))
 }
 
 // set is open for an event that waits in a lane of its key, also where the partition has one.
-func (l *lanes) set(r *broker.Record, id int64, partitions func(topic string) int) (place, *lane) {
+func (l *lanes) set(r *broker.Record, id int64, partitions func(topic string) int) (laneKey, *lane) {
 	s := l.splitOf(r.Topic, partitions)
-	return l.at(s, s.place(r).own(r, id))
+	return l.at(s, s.laneOf(r).own(r, id))
 }
 
 // splitOf is how the events of a topic are told apart, or would be if one had to wait.
@@ -194,7 +194,7 @@ func (l *lanes) splitOf(topic string, partitions func(topic string) int) *split 
 	return &split{partitions: partitions(topic)}
 }
 
-func (l *lanes) at(s *split, at place) (place, *lane) {
+func (l *lanes) at(s *split, at laneKey) (laneKey, *lane) {
 	found := l.of[at]
 	if found == nil {
 		found = &lane{}
@@ -208,11 +208,11 @@ func (l *lanes) at(s *split, at place) (place, *lane) {
 }
 
 // left tells whether an event that waits in the lane of its key is still in its partition's.
-func (l *lanes) left(at place, id int64) bool {
+func (l *lanes) left(at laneKey, id int64) bool {
 	if !at.alone {
 		return false
 	}
-	from := l.of[place{topic: at.topic, part: at.part}]
+	from := l.of[laneKey{topic: at.topic, part: at.part}]
 	return from != nil && from.has(id)
 }
 
@@ -245,7 +245,7 @@ func (l *lanes) hold(in *lane, id int64) {
 
 // drop forgets events that were published, or are gone from the table, and closes the lane if nothing is left in it. lost says
 // that events wait behind them that only the table knows.
-func (l *lanes) drop(at place, gone map[int64]bool, last int64) (lost bool) {
+func (l *lanes) drop(at laneKey, gone map[int64]bool, last int64) (lost bool) {
 	in := l.of[at]
 	l.held -= in.drop(gone, last)
 	if len(in.ids) > 0 {
@@ -272,13 +272,13 @@ func (l *lane) refused(now time.Time, most time.Duration) {
 }
 
 // due returns the lanes that may be tried now and the ids to try, at most limit of the lanes that the broker has taken from again.
-func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]doubt) (ids []int64, from []place) {
-	single := map[place]place{} // the key that may be tried, by partition: a refused one would hold up the next
+func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]doubt) (ids []int64, from []laneKey) {
+	single := map[laneKey]laneKey{} // the key that may be tried, by partition: a refused one would hold up the next
 	for at, in := range l.of {
 		switch {
 		case !in.due(now) || l.topics[at.topic].doubtful(at, doubts):
 		case at.alone:
-			part := place{topic: at.topic, part: at.part}
+			part := laneKey{topic: at.topic, part: at.part}
 			if other, ok := single[part]; !ok || in.until.Before(l.of[other].until) {
 				single[part] = at
 			}
@@ -290,7 +290,7 @@ func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]d
 	if len(from) == 0 {
 		return nil, nil
 	}
-	slices.SortFunc(from, func(a, b place) int {
+	slices.SortFunc(from, func(a, b laneKey) int {
 		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.part, b.part), cmp.Compare(a.key, b.key))
 	})
 	share := max(limit/len(from), 1)

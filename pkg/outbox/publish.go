@@ -20,7 +20,7 @@ type attempt struct {
 	records []broker.Record // of the rows, with their places in the log
 	errs    []error
 	began   uint64  // by the ledger
-	from    []place // the lanes that the events come from; nil: from none
+	from    []laneKey // the lanes that the events come from; nil: from none
 	learned bool    // a topic whose partitions were not known has some
 }
 
@@ -60,7 +60,7 @@ func (p *pump) admit(ctx context.Context, rows []row) []row {
 	for i := range rows {
 		r := &rows[i].record
 		_, in := p.lanes.find(r)
-		if s := splits[r.Topic]; in == nil && s != nil && s.doubtful(s.place(r), doubts) {
+		if s := splits[r.Topic]; in == nil && s != nil && s.doubtful(s.laneOf(r), doubts) {
 			_, in = p.lanes.open(r, func(string) int { return s.partitions })
 		}
 		if in == nil {
@@ -102,7 +102,7 @@ func (p *pump) retry(ctx context.Context, beside *sync.WaitGroup) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	from = slices.DeleteFunc(from, func(at place) bool { return p.lanes.of[at] == nil })
+	from = slices.DeleteFunc(from, func(at laneKey) bool { return p.lanes.of[at] == nil })
 	var unknown []string
 	for _, at := range from {
 		p.lanes.of[at].busy = true
@@ -123,7 +123,7 @@ func (p *pump) retry(ctx context.Context, beside *sync.WaitGroup) error {
 }
 
 // dropDeleted forgets events that somebody has deleted from the table.
-func (p *pump) dropDeleted(ids []int64, rows []row, from []place) {
+func (p *pump) dropDeleted(ids []int64, rows []row, from []laneKey) {
 	if len(rows) == len(ids) {
 		return
 	}
@@ -140,7 +140,7 @@ func (p *pump) dropDeleted(ids []int64, rows []row, from []place) {
 }
 
 // dropMoved forgets events in the lanes of their partitions that wait in those of their keys.
-func (p *pump) dropMoved(moved map[int64]bool, from []place, last int64) {
+func (p *pump) dropMoved(moved map[int64]bool, from []laneKey, last int64) {
 	if len(moved) == 0 {
 		return
 	}
@@ -151,7 +151,7 @@ func (p *pump) dropMoved(moved map[int64]bool, from []place, last int64) {
 	}
 }
 
-func (p *pump) drop(at place, gone map[int64]bool, last int64) {
+func (p *pump) drop(at laneKey, gone map[int64]bool, last int64) {
 	if p.lanes.of[at] != nil && p.lanes.drop(at, gone, last) {
 		p.again = true
 	}
@@ -178,7 +178,7 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 		return 0, err
 	}
 	gone, moved := map[int64]bool{}, map[int64]bool{}
-	refused := map[place]refusal{}
+	refused := map[laneKey]refusal{}
 	for i, err := range a.errs {
 		id, record := a.rows[i].id, &a.records[i]
 		if err == nil {
@@ -216,7 +216,7 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 	p.dropMoved(moved, a.from, last)
 	for at, why := range refused {
 		p.lanes.of[at].refused(now, p.cfg.Retry)
-		p.tell(ctx, at, why)
+		p.warnRefused(ctx, at, why)
 	}
 	if len(refused) > 0 && p.cfg.Keep >= 0 {
 		p.ledger.failed(func(tp broker.TopicPartition) bool {
@@ -232,7 +232,7 @@ func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 }
 
 // laneOf is where a refused event has to wait.
-func (p *pump) laneOf(ctx context.Context, r *broker.Record, id int64, err error) (place, *lane) {
+func (p *pump) laneOf(ctx context.Context, r *broker.Record, id int64, err error) (laneKey, *lane) {
 	partitions := func(topic string) int { return p.partitionsOf(ctx, topic) }
 	if errors.Is(err, broker.ErrTooLarge) {
 		return p.lanes.set(r, id, partitions)
@@ -261,7 +261,7 @@ type refusal struct {
 	err    error
 }
 
-func (p *pump) tell(ctx context.Context, at place, why refusal) {
+func (p *pump) warnRefused(ctx context.Context, at laneKey, why refusal) {
 	m := Message{Key: why.record.Key, Value: why.record.Value, Headers: why.record.Headers}
 	p.refusals.Warn(ctx, p.cfg.Log, at.String(), "events wait in the outbox", "topic", at.topic, "partition", why.record.Partition,
 		"bytes", m.Size(), "waiting", len(p.lanes.of[at].ids), "error", why.err)

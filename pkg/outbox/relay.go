@@ -222,7 +222,7 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 		defer close(heard)
 		stirred := time.Now()
 		for {
-			if err := r.hear(live, lock, &stirred); err != nil {
+			if err := r.listen(live, lock, &stirred); err != nil {
 				stop(fmt.Errorf("the leader's session ended: %w", err))
 				return
 			}
@@ -256,8 +256,8 @@ func (r *Relay) exec(ctx context.Context, conn *pgx.Conn, sql string, args ...an
 	})
 }
 
-// hear waits for another instance's wake-up, and stirs when it last did so a while ago: to be woken is not to stir.
-func (r *Relay) hear(ctx context.Context, lock *pgx.Conn, stirred *time.Time) error {
+// listen waits for another instance's wake-up, and stirs when it last did so a while ago: to be woken is not to stir.
+func (r *Relay) listen(ctx context.Context, lock *pgx.Conn, stirred *time.Time) error {
 	every := r.cfg.Lease / 4
 	wait, cancel := context.WithTimeout(ctx, every)
 	defer cancel()

@@ -97,7 +97,7 @@ func Run(ctx context.Context, svc Service, cfg Config) error {
 		group.Group, group.Log = name, cfg.Log
 		group.Start, group.Floor, group.Truncated = routes[0].start, c.floor, c.truncated
 		if cfg.Health != nil {
-			group.State = cfg.Health.heard
+			group.State = cfg.Health.observe
 		}
 		for _, r := range routes {
 			group.Topics = append(group.Topics, r.topic)
@@ -192,7 +192,7 @@ func (h *session) handle(ctx, work context.Context, records []broker.Record) err
 	var unknown []broker.TopicPartition
 	for i := range records {
 		items[i] = h.item(records[i])
-		if tp := items[i].place(); !h.known[tp] {
+		if tp := items[i].partition(); !h.known[tp] {
 			unknown = append(unknown, tp)
 		}
 	}

@@ -81,7 +81,7 @@ func old(it *item, before time.Time) bool {
 // forgotten tells whether an old message lies below the floor. It reads the floors when it needs them first, and again when a
 // partition goes on from an earlier offset.
 func (e *executor) forgotten(ctx context.Context, it *item) (bool, error) {
-	tp, p := it.place(), &e.past
+	tp, p := it.partition(), &e.past
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.floors == nil || it.record.Offset < p.next[tp] {
@@ -106,7 +106,7 @@ func (e *executor) pastOver(ctx context.Context, it *item) {
 	p := &e.past
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tp := it.place(); len(p.runs) > 0 && p.runs[tp] {
+	if tp := it.partition(); len(p.runs) > 0 && p.runs[tp] {
 		delete(p.runs, tp)
 		p.quiet.Over(ctx, e.log, nameOf(tp), "skipped messages of the past", "group", e.group, "topic", tp.Topic, "partition", tp.Partition,
 			"offset", it.record.Offset)
@@ -115,7 +115,7 @@ func (e *executor) pastOver(ctx context.Context, it *item) {
 
 func nameOf(tp broker.TopicPartition) string { return tp.Topic + "/" + strconv.Itoa(tp.Partition) }
 
-func (it *item) place() broker.TopicPartition {
+func (it *item) partition() broker.TopicPartition {
 	return broker.TopicPartition{Topic: it.record.Topic, Partition: it.record.Partition}
 }
 

@@ -53,8 +53,8 @@ func (h *Health) Check(context.Context) error {
 	return errors.Join(errs...)
 }
 
-// heard takes what a group's member tells.
-func (h *Health) heard(state broker.GroupState) {
+// observe takes what a group's member tells.
+func (h *Health) observe(state broker.GroupState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()

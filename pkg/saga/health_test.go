@@ -25,25 +25,25 @@ func TestHealth(t *testing.T) {
 			}
 		}
 		check()
-		h.heard(broker.GroupState{Group: "order"})
-		h.heard(broker.GroupState{Group: "payment", Member: true})
+		h.observe(broker.GroupState{Group: "order"})
+		h.observe(broker.GroupState{Group: "payment", Member: true})
 		<-time.After(unwell)
 		check()
 		<-time.After(time.Second)
 		check("order", "no membership")
 
-		h.heard(broker.GroupState{Group: "order", Member: true, Missing: []string{"a"}})
+		h.observe(broker.GroupState{Group: "order", Member: true, Missing: []string{"a"}})
 		<-time.After(unwell / 2)
-		h.heard(broker.GroupState{Group: "order", Member: true, Missing: []string{"a", "b"}})
+		h.observe(broker.GroupState{Group: "order", Member: true, Missing: []string{"a", "b"}})
 		check()
 		<-time.After(unwell/2 + time.Second)
 		check("order", "misses topics: a")
 		if err := h.Check(t.Context()); strings.Contains(err.Error(), "b") && strings.Contains(err.Error(), "a, b") {
 			t.Errorf("b has not been missing that long: %v", err)
 		}
-		h.heard(broker.GroupState{Group: "order", Member: false})
+		h.observe(broker.GroupState{Group: "order", Member: false})
 		check()
-		h.heard(broker.GroupState{Group: "order", Member: true})
+		h.observe(broker.GroupState{Group: "order", Member: true})
 		<-time.After(time.Minute)
 		check()
 	})

@@ -221,7 +221,7 @@ func (l *lanes) found(rows map[string]int) {
 func (l *lanes) forget(gone map[broker.TopicPartition]bool) {
 	for key, lane := range l.byKey {
 		drop := func(it *item) bool {
-			if gone[it.place()] {
+			if gone[it.partition()] {
 				l.left(it)
 				return true
 			}

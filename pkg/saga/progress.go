@@ -61,7 +61,7 @@ func (p *progress) take(lanes *lanes) map[broker.TopicPartition]int64 {
 			if it.parked {
 				continue
 			}
-			if tp := it.place(); it.record.Offset < out[tp] {
+			if tp := it.partition(); it.record.Offset < out[tp] {
 				out[tp] = it.record.Offset
 			}
 			p.changed = time.Now() // what waits must be committed later

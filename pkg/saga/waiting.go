@@ -52,23 +52,23 @@ func (d DeadLetter) Redriven() bool {
 	return strings.HasPrefix(d.Record.Header(headerRedrive), d.Group+"@")
 }
 
-type letterPlace struct {
+type letterOffset struct {
 	broker.TopicPartition
 	offset int64
 }
 
-func (d DeadLetter) place() letterPlace {
-	return letterPlace{broker.TopicPartition{Topic: d.Record.Topic, Partition: d.Record.Partition}, d.Record.Offset}
+func (d DeadLetter) at() letterOffset {
+	return letterOffset{broker.TopicPartition{Topic: d.Record.Topic, Partition: d.Record.Partition}, d.Record.Offset}
 }
 
 // PassLetters says that these letters are dealt with. In each partition it passes what comes before the first that still waits: one that is dealt
 // with out of turn is passed together with those before it. Doing it again changes nothing.
 func PassLetters(ctx context.Context, client *broker.Client, letters []DeadLetter) error {
-	done := map[letterPlace]bool{}
+	done := map[letterOffset]bool{}
 	var topics []string
 	seen := map[string]bool{}
 	for _, d := range letters {
-		done[d.place()] = true
+		done[d.at()] = true
 		if !seen[d.Record.Topic] {
 			seen[d.Record.Topic] = true
 			topics = append(topics, d.Record.Topic)
@@ -80,7 +80,7 @@ func PassLetters(ctx context.Context, client *broker.Client, letters []DeadLette
 	}
 	next, stuck := map[broker.TopicPartition]int64{}, map[broker.TopicPartition]bool{}
 	for _, d := range waiting { // by offset within each partition
-		at := d.place()
+		at := d.at()
 		if stuck[at.TopicPartition] = stuck[at.TopicPartition] || !done[at]; !stuck[at.TopicPartition] {
 			next[at.TopicPartition] = at.offset + 1
 		}

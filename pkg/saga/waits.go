@@ -88,7 +88,7 @@ func (it *item) row() inbox.Parked {
 func (h *session) load(ctx, work context.Context, key string) error {
 	var rows []inbox.Parked
 	err := h.patiently(ctx, work, func(ctx context.Context, tx pgx.Tx) (err error) {
-		rows, err = inbox.NextParked(ctx, tx, h.group, key, h.places(), loadLimit)
+		rows, err = inbox.NextParked(ctx, tx, h.group, key, h.partitions(), loadLimit)
 		return err
 	})
 	if err != nil {
@@ -141,7 +141,7 @@ func (h *session) adopt(ctx, work context.Context, partitions []broker.TopicPart
 	return err
 }
 
-func (h *session) places() []inbox.Place {
+func (h *session) partitions() []inbox.Place {
 	places := make([]inbox.Place, 0, len(h.known))
 	for tp := range h.known {
 		places = append(places, inbox.Place{Topic: tp.Topic, Partition: tp.Partition})

@@ -1,7 +1,13 @@
 // Package analytics counts what happens: orders by state and hour, revenue, why orders are refused, how long they take, profiles
 // that change.
 //
-// Here are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
+//   - analytics.go, kinds.go: the rules, without I/O
+//   - routes.go: the events it reacts to
+//   - store*.go: every query; its schema is [migrations/analytics]
+//   - http.go: the public API
+//   - run.go: settings, and what runs
+//
+// [migrations/analytics]: https://github.com/converge-dev/converge/tree/main/migrations/analytics
 package analytics
 
 import (

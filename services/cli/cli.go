@@ -50,7 +50,7 @@ func tool() cli.Tool {
 		},
 	}}
 	for _, svc := range system.Services() {
-		t.Places = append(t.Places, cli.Place{Service: svc.Name, URL: "http://" + svc.Addr})
+		t.Places = append(t.Places, cli.Address{Service: svc.Name, URL: "http://" + svc.Addr})
 	}
 	return t
 }

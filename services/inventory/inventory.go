@@ -1,7 +1,15 @@
 // Package inventory is the service that owns the stock. It reserves an order's items, all or none, and gives them back
 // when the order fails or is cancelled.
 //
-// Here are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
+//   - inventory.go, price.go, movements.go: the rules of reservations, prices and stock
+//   - routes.go, availability.go: the events it reacts to, and what it tells of products
+//   - store*.go: every query; its schema is [migrations/inventory]
+//   - http*.go, products.go, quotes.go: the public API
+//   - commands.go, repair.go: the operator's commands
+//   - spans.go: the audit
+//   - run.go: settings, and what runs
+//
+// [migrations/inventory]: https://github.com/converge-dev/converge/tree/main/migrations/inventory
 package inventory
 
 import (
@@ -117,9 +125,9 @@ type Reservation struct {
 	ReasonParameters event.Parameters `json:"reasonParameters,omitempty" doc:"what the code is about"`
 }
 
-// books are the rows that a batch of messages works on, and what it changed in them. Messages apply one after the other,
+// unitOfWork are the rows that a batch of messages works on, and what it changed in them. Messages apply one after the other,
 // so a batch comes out as its messages would alone, in its order.
-type books struct {
+type unitOfWork struct {
 	available    map[string]int64 // units, of the products that exist
 	prices       map[string]Money // of one unit, of the same
 	reservations map[uuid.UUID]Reservation
@@ -130,13 +138,13 @@ type books struct {
 	retaken  []uuid.UUID      // reservations that were not, and are now
 }
 
-func newBooks() *books {
-	return &books{available: map[string]int64{}, prices: map[string]Money{}, reservations: map[uuid.UUID]Reservation{}, moved: map[string]int64{}}
+func newUnitOfWork() *unitOfWork {
+	return &unitOfWork{available: map[string]int64{}, prices: map[string]Money{}, reservations: map[uuid.UUID]Reservation{}, moved: map[string]int64{}}
 }
 
 // reserve takes every line of the order or none, and returns the outcome: the stored one if the order has one. What is asked for the order
 // has to be what its lines cost; nil is held to nothing. A product that is unknown or short is named before the price.
-func (b *books) reserve(order uuid.UUID, lines []Line, asked *Money) Reservation {
+func (b *unitOfWork) reserve(order uuid.UUID, lines []Line, asked *Money) Reservation {
 	if r, ok := b.reservations[order]; ok {
 		return r
 	}
@@ -157,7 +165,7 @@ func (b *books) reserve(order uuid.UUID, lines []Line, asked *Money) Reservation
 
 // reserveAgain takes every line for an order that should have them, whatever became of its own attempt, or says why not. It restores what was agreed
 // on, whatever the products cost by now.
-func (b *books) reserveAgain(order uuid.UUID, lines []Line) (shortage string) {
+func (b *unitOfWork) reserveAgain(order uuid.UUID, lines []Line) (shortage string) {
 	r := Reservation{OrderID: order, Status: Reserved, Items: merge(lines)}
 	if shortage = b.shortage(lines, r.Items).text; shortage != "" {
 		return shortage
@@ -174,7 +182,7 @@ func (b *books) reserveAgain(order uuid.UUID, lines []Line) (shortage string) {
 
 // release gives back what the order holds, once. An order that is not known yet is marked, so that its reserve, which
 // is late, is refused. One that was refused holds nothing, and stays refused.
-func (b *books) release(order uuid.UUID) {
+func (b *unitOfWork) release(order uuid.UUID) {
 	r, ok := b.reservations[order]
 	switch {
 	case !ok:
@@ -188,8 +196,8 @@ func (b *books) release(order uuid.UUID) {
 	b.reservations[order] = r
 }
 
-// turned lists, by id, the products that the batch as a whole sold out or brought back in stock.
-func (b *books) turned() []string {
+// changedAvailability lists, by id, the products that the batch as a whole sold out or brought back in stock.
+func (b *unitOfWork) changedAvailability() []string {
 	var ids []string
 	for id, units := range b.moved {
 		if stockOf(b.available[id]+units) != stockOf(b.available[id]) {
@@ -207,7 +215,7 @@ func stockOf(available int64) event.Stock {
 	return event.SoldOut
 }
 
-func (b *books) move(items []Line, sign int64) {
+func (b *unitOfWork) move(items []Line, sign int64) {
 	for _, l := range items {
 		b.available[l.ProductID] -= sign * l.Quantity
 		b.moved[l.ProductID] += sign * l.Quantity
@@ -222,7 +230,7 @@ type refusal struct {
 }
 
 // shortage names the first product of lines that there is not enough of, or nothing. items are the same lines, merged.
-func (b *books) shortage(lines, items []Line) refusal {
+func (b *unitOfWork) shortage(lines, items []Line) refusal {
 	wanted := make(map[string]int64, len(items))
 	for _, l := range items {
 		wanted[l.ProductID] = l.Quantity

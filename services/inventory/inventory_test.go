@@ -35,7 +35,7 @@ func TestReserveIsAllOrNothing(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBooks()
+			b := newUnitOfWork()
 			b.available = map[string]int64{"tea": 5, "cup": 1, "gone": 0}
 			want := Reservation{OrderID: order(1), Status: Reserved, Items: tt.items}
 			left := maps.Clone(b.available)
@@ -64,7 +64,7 @@ func TestBooksBalance(t *testing.T) {
 		for _, id := range []string{"a", "b", "c"} {
 			stock[id] = rapid.Int64Range(0, 20).Draw(t, "stock of "+id)
 		}
-		b := newBooks()
+		b := newUnitOfWork()
 		b.available = maps.Clone(stock)
 		orders := rapid.SliceOfN(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Line {
 			return Line{rapid.SampledFrom([]string{"a", "b", "c", "unknown"}).Draw(t, "product"), rapid.Int64Range(1, 8).Draw(t, "quantity")}

@@ -115,7 +115,7 @@ func move(ctx context.Context, db *pgxpool.Pool, asked Movement) (m Movement, p 
 			if err != nil {
 				return err
 			}
-			return tell(ctx, tx, after)
+			return emitUpdated(ctx, tx, after)
 		})
 		if err != nil {
 			return Movement{}, Product{}, 0, fmt.Errorf("move %s by %s: %w", asked.ProductID, asked.ID, err)

@@ -24,7 +24,7 @@ func cost(lines []Line, prices map[string]Money) *big.Int {
 }
 
 // mismatch is why the lines, whose products are all known, are not to be had for what is asked, or nothing.
-func (b *books) mismatch(lines []Line, asked Money) refusal {
+func (b *unitOfWork) mismatch(lines []Line, asked Money) refusal {
 	for _, l := range lines {
 		if is := b.prices[l.ProductID].Currency; is != asked.Currency {
 			text := fmt.Sprintf("price mismatch: %d %s asked, the price of %s is in %s", asked.Amount, asked.Currency, l.ProductID, is)

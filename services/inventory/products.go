@@ -47,7 +47,7 @@ func put(ctx context.Context, db *pgxpool.Pool, id string, d Draft, said bool, c
 			if again = err == nil && !ok; err != nil || !ok {
 				return err
 			}
-			return tell(ctx, tx, p)
+			return emitUpdated(ctx, tx, p)
 		})
 		if err != nil {
 			return Product{}, v, fmt.Errorf("put product %s: %w", id, err)
@@ -56,8 +56,8 @@ func put(ctx context.Context, db *pgxpool.Pool, id string, d Draft, said bool, c
 	return p, v, nil
 }
 
-// tell publishes the product as it is now. Its row is locked, so versions leave in order.
-func tell(ctx context.Context, tx pgx.Tx, p Product) error {
+// emitUpdated publishes the product as it is now. Its row is locked, so versions leave in order.
+func emitUpdated(ctx context.Context, tx pgx.Tx, p Product) error {
 	return saga.Publish(ctx, tx, "inventory", saga.New(ctx, event.ProductUpdated, p.ID, p.updated()))
 }
 

@@ -36,9 +36,9 @@ func (r *repairer) reserve(ctx context.Context, order uuid.UUID, seen string, li
 		products = append(products, l.ProductID)
 	}
 	defer r.relay.Wake() // a recount tells of its product
-	return r.change(ctx, order, seen, Reserved, func(tx pgx.Tx) (*books, error) {
+	return r.change(ctx, order, seen, Reserved, func(tx pgx.Tx) (*unitOfWork, error) {
 		return lockForReserve(ctx, tx, []uuid.UUID{order}, products)
-	}, func(tx pgx.Tx, b *books) (_ []saga.Out, shortage string, err error) {
+	}, func(tx pgx.Tx, b *unitOfWork) (_ []saga.Out, shortage string, err error) {
 		if shortage = b.reserveAgain(order, lines); shortage == "" {
 			return nil, "", nil
 		}
@@ -58,9 +58,9 @@ func (r *repairer) reserve(ctx context.Context, order uuid.UUID, seen string, li
 // release gives back what an order holds that should hold nothing, and tells of it, unless it is an orphan: whom order does not know, it can be
 // told nothing of.
 func (r *repairer) release(ctx context.Context, order uuid.UUID, seen string, orphan bool) (facts.Fact, verdict, error) {
-	return r.change(ctx, order, seen, Released, func(tx pgx.Tx) (*books, error) {
+	return r.change(ctx, order, seen, Released, func(tx pgx.Tx) (*unitOfWork, error) {
 		return lockForRelease(ctx, tx, []uuid.UUID{order})
-	}, func(_ pgx.Tx, b *books) ([]saga.Out, string, error) {
+	}, func(_ pgx.Tx, b *unitOfWork) ([]saga.Out, string, error) {
 		b.release(order)
 		if orphan {
 			return nil, "", nil
@@ -71,8 +71,8 @@ func (r *repairer) release(ctx context.Context, order uuid.UUID, seen string, or
 
 // change locks, has apply change the books unless the order's status is what is wanted already or not what was seen, and writes them with
 // what is to be told. Where another adds the reservation between the look and the insert, it looks again.
-func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
-	apply func(pgx.Tx, *books) ([]saga.Out, string, error),
+func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*unitOfWork, error),
+	apply func(pgx.Tx, *unitOfWork) ([]saga.Out, string, error),
 ) (facts.Fact, verdict, error) {
 	for {
 		f, v, err := r.attempt(ctx, order, seen, want, load, apply)
@@ -85,8 +85,8 @@ func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, wan
 	}
 }
 
-func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*books, error),
-	apply func(pgx.Tx, *books) ([]saga.Out, string, error),
+func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*unitOfWork, error),
+	apply func(pgx.Tx, *unitOfWork) ([]saga.Out, string, error),
 ) (f facts.Fact, v verdict, err error) {
 	var handover *outbox.Handover
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
@@ -111,12 +111,12 @@ func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, wa
 			v.refusal = refusal
 			return err
 		}
-		turned, err := b.turn(ctx, tx)
+		updates, err := b.raiseVersions(ctx, tx)
 		if err != nil {
 			return err
 		}
-		for _, id := range b.turned() {
-			outs = append(outs, saga.New(ctx, event.ProductUpdated, id, turned[id]))
+		for _, id := range b.changedAvailability() {
+			outs = append(outs, saga.New(ctx, event.ProductUpdated, id, updates[id]))
 		}
 		if err := save(ctx, tx, b); err != nil {
 			return err
@@ -190,5 +190,5 @@ func recountLocked(ctx context.Context, tx pgx.Tx, id string) (p Product, d doub
 	if p, changed, err = one[Product](ctx, tx, recountProductSQL, id, stock, held, e.N); err != nil {
 		return p, d, true, false, err
 	}
-	return p, d, true, changed, tell(ctx, tx, p)
+	return p, d, true, changed, emitUpdated(ctx, tx, p)
 }

@@ -52,12 +52,12 @@ func TestRecountWaitsForTheSaga(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer saga.Rollback(t.Context()) //nolint:errcheck // committed below
-	books, err := lockForReserve(t.Context(), saga, []uuid.UUID{order(1)}, []string{"tea"})
+	work, err := lockForReserve(t.Context(), saga, []uuid.UUID{order(1)}, []string{"tea"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	books.reserve(order(1), []Line{{"tea", 2}}, nil)
-	if err := save(t.Context(), saga, books); err != nil {
+	work.reserve(order(1), []Line{{"tea", 2}}, nil)
+	if err := save(t.Context(), saga, work); err != nil {
 		t.Fatal(err)
 	}
 	api, counted := b.commands(), make(chan map[string]any, 1)

@@ -138,7 +138,7 @@ func TestStockRule(t *testing.T) {
 		return found
 	}
 	if found := breaches(); found != nil {
-		t.Errorf("in good books: %v", found)
+		t.Errorf("in good work: %v", found)
 	}
 	if _, err := b.db.Exec(t.Context(), `ALTER TABLE products DROP CONSTRAINT products_add_up`); err != nil {
 		t.Fatal(err)
@@ -238,7 +238,7 @@ func TestFactsOverHTTP(t *testing.T) {
 		t.Errorf("digest (-want +got):\n%s", diff)
 	}
 	if _, audit := request(t, server, http.MethodGet, "/facts/audit", ""); !cmp.Equal(audit["breaches"], any([]any{})) {
-		t.Errorf("audit of good books: %v", audit)
+		t.Errorf("audit of good work: %v", audit)
 	}
 }
 

@@ -64,11 +64,11 @@ func (c Config) reserve(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Or
 		r := b.reserve(m.Data.OrderID, linesOf(m.Data.Items), asked)
 		outs = append(outs, outcome(m, r)...)
 	}
-	turned, err := tellTurned(ctx, tx, b, msgs[len(msgs)-1])
+	updates, err := emitAvailability(ctx, tx, b, msgs[len(msgs)-1])
 	if err != nil {
 		return nil, err
 	}
-	return append(outs, turned...), save(ctx, tx, b)
+	return append(outs, updates...), save(ctx, tx, b)
 }
 
 // outcome tells what became of an order's attempt to reserve, which stays a fact when the items are released later.
@@ -107,11 +107,11 @@ func release[T any](ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T], order fu
 		b.release(orders[i])
 		outs = append(outs, saga.Emit(m, event.InventoryReleased, event.InventoryReleasedV1{OrderID: orders[i]})...)
 	}
-	turned, err := tellTurned(ctx, tx, b, msgs[len(msgs)-1])
+	updates, err := emitAvailability(ctx, tx, b, msgs[len(msgs)-1])
 	if err != nil {
 		return nil, err
 	}
-	return append(outs, turned...), save(ctx, tx, b)
+	return append(outs, updates...), save(ctx, tx, b)
 }
 
 func linesOf(items []event.Item) []Line {

@@ -23,8 +23,8 @@ WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE`
 )
 
 // lockForReserve locks and reads, in one round-trip, what is known of the orders and of the products they want.
-func lockForReserve(ctx context.Context, tx pgx.Tx, orders []uuid.UUID, products []string) (*books, error) {
-	b := newBooks()
+func lockForReserve(ctx context.Context, tx pgx.Tx, orders []uuid.UUID, products []string) (*unitOfWork, error) {
+	b := newUnitOfWork()
 	var batch pgx.Batch
 	batch.Queue(lockReservationsSQL, orders).Query(b.readReservations)
 	batch.Queue(lockProductsSQL, distinct(products)).Query(b.readProducts)
@@ -35,8 +35,8 @@ func lockForReserve(ctx context.Context, tx pgx.Tx, orders []uuid.UUID, products
 }
 
 // lockForRelease locks and reads what is known of the orders, and then the products that they hold.
-func lockForRelease(ctx context.Context, tx pgx.Tx, orders []uuid.UUID) (*books, error) {
-	b := newBooks()
+func lockForRelease(ctx context.Context, tx pgx.Tx, orders []uuid.UUID) (*unitOfWork, error) {
+	b := newUnitOfWork()
 	rows, _ := tx.Query(ctx, lockReservationsSQL, orders) // the error surfaces in the reader
 	if err := b.readReservations(rows); err != nil {
 		return nil, fmt.Errorf("lock %d orders: %w", len(orders), err)
@@ -59,7 +59,7 @@ func lockForRelease(ctx context.Context, tx pgx.Tx, orders []uuid.UUID) (*books,
 	return b, nil
 }
 
-func (b *books) readReservations(rows pgx.Rows) error {
+func (b *unitOfWork) readReservations(rows pgx.Rows) error {
 	rs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Reservation])
 	for _, r := range rs {
 		b.reservations[r.OrderID] = r
@@ -67,7 +67,7 @@ func (b *books) readReservations(rows pgx.Rows) error {
 	return err
 }
 
-func (b *books) readProducts(rows pgx.Rows) error {
+func (b *unitOfWork) readProducts(rows pgx.Rows) error {
 	var id string
 	var available int64
 	var price Money
@@ -97,7 +97,7 @@ ORDER BY order_id`
 )
 
 // save writes what a batch changed, on the way to the commit. The rows it updates are locked.
-func save(ctx context.Context, tx pgx.Tx, b *books) error {
+func save(ctx context.Context, tx pgx.Tx, b *unitOfWork) error {
 	var batch pgx.Batch
 	if products, units := b.changes(); len(products) > 0 {
 		batch.Queue(moveUnitsSQL, products, units)
@@ -124,7 +124,7 @@ func save(ctx context.Context, tx pgx.Tx, b *books) error {
 }
 
 // items encodes the items of the orders' reservations for a jsonb[] parameter.
-func (b *books) items(orders []uuid.UUID) []string {
+func (b *unitOfWork) items(orders []uuid.UUID) []string {
 	items := make([][]Line, len(orders))
 	for i, id := range orders {
 		items[i] = b.reservations[id].Items
@@ -146,7 +146,7 @@ func jsons[T any](values []T) []string {
 }
 
 // changes lists the products whose units moved, and how many.
-func (b *books) changes() (products []string, units []int64) {
+func (b *unitOfWork) changes() (products []string, units []int64) {
 	for id, n := range b.moved {
 		if n != 0 {
 			products, units = append(products, id), append(units, n)

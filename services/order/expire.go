@@ -82,7 +82,7 @@ func (s *sweeper) run(ctx context.Context) error {
 
 // sweep commands what is past the deadline now.
 func (s *sweeper) sweep(ctx context.Context) (cancelled int, err error) {
-	if err := s.place(ctx); err != nil {
+	if err := s.resume(ctx); err != nil {
 		return 0, err
 	}
 	for _, w := range s.walks {

@@ -14,8 +14,8 @@ import (
 // keepPlaceEvery is how much of the orders' time a walk goes on before its place is stored anew. What is walked again after a stop is as much.
 const keepPlaceEvery = time.Minute
 
-// place has the walks go on from where those of any process were, once. Until it is known where, nothing is swept.
-func (s *sweeper) place(ctx context.Context) error {
+// resume has the walks go on from where those of any process were, once. Until it is known where, nothing is swept.
+func (s *sweeper) resume(ctx context.Context) error {
 	if s.placed {
 		return nil
 	}

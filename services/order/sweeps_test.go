@@ -63,7 +63,7 @@ func TestSweeperKeepsItsPlace(t *testing.T) {
 	c.placedAt(t, clock.Now(), 1)
 	c.set(clock.Now().Add(deadline + time.Second))
 	again := newSweeper(c.commands, deadline, nil)
-	if err := again.place(t.Context()); err != nil {
+	if err := again.resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range again.walks {

@@ -41,14 +41,14 @@ func newWanted() *wanted {
 // opening is what a load finds out: the accounts that it opened.
 type opening struct {
 	bank   bank
-	books  *books
+	work   *unitOfWork
 	opened []string
 }
 
-// queueLoad queues what opens, locks, folds and reads the accounts. The books are complete when the batch is done and begin
+// queueLoad queues what opens, locks, folds and reads the accounts. The unit of work is complete when the batch is done and begin
 // was called.
 func (k bank) queueLoad(b *pgx.Batch, w *wanted) *opening {
-	o := &opening{bank: k, books: newBooks()}
+	o := &opening{bank: k, work: newUnitOfWork()}
 	if len(w.open) > 0 {
 		k.queueOpen(b, w, o)
 	}
@@ -69,12 +69,12 @@ func (k bank) queueLoad(b *pgx.Batch, w *wanted) *opening {
 	}
 	if len(lock) > 0 {
 		owners, currencies := columns(lock)
-		b.Queue(lockAccountsSQL, owners, currencies).Query(func(rows pgx.Rows) error { return o.books.read(rows, true) })
-		b.Queue(takePendingSQL, owners, currencies).Query(o.books.take)
+		b.Queue(lockAccountsSQL, owners, currencies).Query(func(rows pgx.Rows) error { return o.work.read(rows, true) })
+		b.Queue(takePendingSQL, owners, currencies).Query(o.work.take)
 	}
 	if len(read) > 0 {
 		owners, currencies := columns(read)
-		b.Queue(readAccountsSQL, owners, currencies).Query(func(rows pgx.Rows) error { return o.books.read(rows, false) })
+		b.Queue(readAccountsSQL, owners, currencies).Query(func(rows pgx.Rows) error { return o.work.read(rows, false) })
 	}
 	return o
 }
@@ -135,10 +135,10 @@ func columns(keys []accountKey) (owners, currencies []string) {
 }
 
 // begin gives the accounts that were opened their first balance.
-func (o *opening) begin(w *wanted) *books {
+func (o *opening) begin(w *wanted) *unitOfWork {
 	slices.Sort(o.opened)
 	for _, id := range o.opened {
-		a := o.books.byID[id]
+		a := o.work.byID[id]
 		if a == nil || o.bank.opening == 0 || !w.open[a.key()] {
 			continue
 		}
@@ -146,12 +146,12 @@ func (o *opening) begin(w *wanted) *books {
 			continue
 		}
 		// A refusal leaves the account empty: where money comes from is frozen.
-		_ = o.books.transfer(Transfer{ID: clock.NewID(), Kind: Opening, From: o.bank.externalOf(a.Currency), To: a.ID, Amount: o.bank.opening, Currency: a.Currency})
+		_ = o.work.transfer(Transfer{ID: clock.NewID(), Kind: Opening, From: o.bank.externalOf(a.Currency), To: a.ID, Amount: o.bank.opening, Currency: a.Currency})
 	}
-	return o.books
+	return o.work
 }
 
-func (b *books) read(rows pgx.Rows, locked bool) error {
+func (b *unitOfWork) read(rows pgx.Rows, locked bool) error {
 	var id string
 	var a Account
 	_, err := pgx.ForEachRow(rows, []any{&id, &a.Currency, &a.Balance, &a.MayGoNegative, &a.Frozen}, func() error {
@@ -162,7 +162,7 @@ func (b *books) read(rows pgx.Rows, locked bool) error {
 	return err
 }
 
-func (b *books) take(rows pgx.Rows) error {
+func (b *unitOfWork) take(rows pgx.Rows) error {
 	var id string
 	var amount int64
 	_, err := pgx.ForEachRow(rows, []any{&id, &amount}, func() error { return b.fold(id, amount) })
@@ -171,7 +171,7 @@ func (b *books) take(rows pgx.Rows) error {
 
 // queueSave queues what writes the changes. The rows that it updates are locked, and that none goes below zero was checked; the
 // schema checks it again.
-func (b *books) queueSave(batch *pgx.Batch) {
+func (b *unitOfWork) queueSave(batch *pgx.Batch) {
 	if ids, amounts := nonzero(b.moved); len(ids) > 0 {
 		batch.Queue(moveBalancesSQL, ids, amounts)
 	}
@@ -212,7 +212,7 @@ func idOf(ctx context.Context, tx pgx.Tx, key accountKey) (id string, err error)
 }
 
 // load opens, locks, folds and reads accounts in one round trip, together with what more holds.
-func (k bank) load(ctx context.Context, tx pgx.Tx, w *wanted, more *pgx.Batch) (*books, error) {
+func (k bank) load(ctx context.Context, tx pgx.Tx, w *wanted, more *pgx.Batch) (*unitOfWork, error) {
 	var b pgx.Batch
 	o := k.queueLoad(&b, w)
 	if more != nil {

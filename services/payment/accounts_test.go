@@ -124,7 +124,7 @@ func TestFirstAccountsRace(t *testing.T) {
 				user := fmt.Sprintf("u-%d-%d", round/3, c)
 				_, err := k.transfer(t.Context(), b.db, in(currency, Deposit, k.externalOf(currency), user, 5))
 				try(err)
-				try((&folder{db: b.db}).fold(t.Context()))
+				try((&balanceFolder{db: b.db}).fold(t.Context()))
 				_, err = k.transfer(t.Context(), b.db, in(currency, Move, user, fmt.Sprintf("u-%d-%d", round/3, (c+1)%users), 3))
 				if _, unknown := errors.AsType[unknownAccount](err); !unknown {
 					try(err)

@@ -119,20 +119,20 @@ func (k bank) post(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Batch) 
 	w := newWanted()
 	w.debit[accountKey{c.debit, c.currency}], w.other[accountKey{c.credit, c.currency}] = true, true
 	k.openOwn(w)
-	books, err := k.load(ctx, tx, w, nil)
+	work, err := k.load(ctx, tx, w, nil)
 	if err != nil {
 		return err
 	}
 	for _, owner := range []string{c.debit, c.credit} {
-		if books.find(owner, c.currency) == nil {
+		if work.find(owner, c.currency) == nil {
 			return unknownAccount{owner, c.currency}
 		}
 	}
-	refusal := books.transfer(Transfer{ID: c.transfer, Kind: c.kind, From: c.debit, To: c.credit, Amount: c.amount, Currency: c.currency, Order: c.order})
+	refusal := work.transfer(Transfer{ID: c.transfer, Kind: c.kind, From: c.debit, To: c.credit, Amount: c.amount, Currency: c.currency, Order: c.order})
 	if refusal != nil {
 		return &refusedError{*refusal}
 	}
-	books.queueSave(b)
+	work.queueSave(b)
 	return nil
 }
 
@@ -181,11 +181,11 @@ func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Bat
 	}
 	w := newWanted()
 	w.debit[key] = true
-	books, err := k.load(ctx, tx, w, nil)
+	work, err := k.load(ctx, tx, w, nil)
 	if err != nil {
 		return err
 	}
-	to := books.byID[a]
+	to := work.byID[a]
 	if moves := abs(surplus-amount) >= abs(surplus); moves {
 		switch {
 		case amount < 0 && to.Frozen:
@@ -193,10 +193,10 @@ func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Bat
 		case !to.MayGoNegative && to.Balance+amount < 0:
 			return &refusedError{Refusal{insufficientBalance, fmt.Sprintf("insufficient balance: %d wanted, %d available", -amount, to.Balance)}}
 		}
-		books.post(to, amount)
+		work.post(to, amount)
 	}
-	books.entries = append(books.entries, e)
-	books.queueSave(b)
+	work.entries = append(work.entries, e)
+	work.queueSave(b)
 	return nil
 }
 

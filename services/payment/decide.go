@@ -44,23 +44,23 @@ func (r *repairer) decide(ctx context.Context, seen string, paid bool, e event.I
 			w.debit[from], w.other[to] = true, true
 			w.open[from], w.open[to] = true, true
 		}
-		books, err := r.cashier.bank.load(ctx, tx, w, nil)
+		work, err := r.cashier.bank.load(ctx, tx, w, nil)
 		if err != nil {
 			return nil, err
 		}
 		for _, t := range back {
-			if refusal := books.transfer(t); refusal != nil {
+			if refusal := work.transfer(t); refusal != nil {
 				return nil, &refusedError{*refusal}
 			}
 		}
 		p := r.cashier.rule.attempt(clock.NewID(), e).failed(settledByHand).because(event.CodeDecidedByOperator, nil)
 		if paid {
 			var refusal *Refusal
-			if p, refusal = r.cashier.charge(books, p.ID, e); refusal != nil {
+			if p, refusal = r.cashier.charge(work, p.ID, e); refusal != nil {
 				return nil, &refusedError{*refusal}
 			}
 		}
-		books.queueSave(b)
+		work.queueSave(b)
 		b.Queue(dropRefundSQL, e.OrderID)
 		r.cashier.keys.Forget(b, refundKey(e.OrderID))
 		switch {

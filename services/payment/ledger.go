@@ -137,9 +137,9 @@ func (b bank) own(key accountKey) accountKey {
 	return key
 }
 
-// books are the accounts that a transaction works on, and what it changes. Transfers apply one after the other, so a batch
+// unitOfWork are the accounts that a transaction works on, and what it changes. Transfers apply one after the other, so a batch
 // comes out as they would alone, in its order.
-type books struct {
+type unitOfWork struct {
 	accounts map[accountKey]*account
 	byID     map[string]*account
 	entries  []entry
@@ -165,14 +165,14 @@ type entry struct {
 	order                 uuid.UUID // zero: of no order
 }
 
-func newBooks() *books {
-	return &books{accounts: map[accountKey]*account{}, byID: map[string]*account{}, moved: map[string]int64{}, pending: map[string]int64{}}
+func newUnitOfWork() *unitOfWork {
+	return &unitOfWork{accounts: map[accountKey]*account{}, byID: map[string]*account{}, moved: map[string]int64{}, pending: map[string]int64{}}
 }
 
-func (b *books) add(a *account) { b.accounts[a.key()], b.byID[a.id] = a, a }
+func (b *unitOfWork) add(a *account) { b.accounts[a.key()], b.byID[a.id] = a, a }
 
 // find is an owner's account in a currency; of the system's own, the one that has the name. It is nil where the transaction knows none.
-func (b *books) find(owner, currency string) *account {
+func (b *unitOfWork) find(owner, currency string) *account {
 	if a := b.accounts[accountKey{owner, currency}]; a != nil {
 		return a
 	}
@@ -181,7 +181,7 @@ func (b *books) find(owner, currency string) *account {
 }
 
 // transfer makes both entries, or says why not. Accounts that it needs were opened, or it is refused. The debited one is locked if it is to be checked.
-func (b *books) transfer(t Transfer) *Refusal {
+func (b *unitOfWork) transfer(t Transfer) *Refusal {
 	from, to := b.find(t.From, t.Currency), b.find(t.To, t.Currency)
 	switch {
 	case from == nil:
@@ -205,7 +205,7 @@ func (b *books) transfer(t Transfer) *Refusal {
 	return nil
 }
 
-func (b *books) post(a *account, amount int64) {
+func (b *unitOfWork) post(a *account, amount int64) {
 	a.Balance += amount
 	if a.locked {
 		b.moved[a.id] += amount
@@ -216,7 +216,7 @@ func (b *books) post(a *account, amount int64) {
 
 // fold takes what was pending of a locked account into its balance. One that was not there to be locked, and has come since, is
 // unknown to this transaction.
-func (b *books) fold(id string, amount int64) error {
+func (b *unitOfWork) fold(id string, amount int64) error {
 	a := b.byID[id]
 	if a == nil {
 		return unknownAccount{owner: ownerOf(id)}

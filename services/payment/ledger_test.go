@@ -15,7 +15,7 @@ func TestBooksConserveMoney(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := []string{"a", "b", "c", "merchant.EUR", "external.EUR"}
 		currency := rapid.SampledFrom([]string{"EUR", "EUR", "EUR", "USD"})
-		b := newBooks()
+		b := newUnitOfWork()
 		before, known := map[string]int64{}, map[string]*account{}
 		for _, name := range names {
 			a := &account{Account: Account{ID: name, Currency: currency.Draw(t, "currency"), MayGoNegative: !checked(name)}, id: name}

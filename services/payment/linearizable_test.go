@@ -43,7 +43,7 @@ func TestBalancesAreLinearizable(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	folded := make(chan error, 1)
 	go func() {
-		f := folder{db: b.db}
+		f := balanceFolder{db: b.db}
 		for ctx.Err() == nil {
 			if err := f.fold(t.Context()); err != nil {
 				folded <- err

@@ -31,7 +31,7 @@ func refuseLoss(ctx context.Context, tx pgx.Tx, id string, there bool) error {
 
 // restoreTransfer makes a transfer's record and its entries agree, where one of them is lost: entries are added to b. found sum to zero, or are none.
 // The transfer's accounts are locked.
-func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry, b *books) error {
+func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry, b *unitOfWork) error {
 	var t settled
 	err := tx.QueryRow(ctx, readTransferSQL, id).Scan(&t.ID, &t.Kind, &t.From, &t.To, &t.Amount, &t.Currency, &t.Type, &t.Reason, &t.CreatedAt)
 	recorded := err == nil
@@ -63,7 +63,7 @@ func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry
 }
 
 // putBack adds to b the entries of a transfer that are both lost, if the balances of both accounts, which are locked, hold what it moved.
-func putBack(ctx context.Context, tx pgx.Tx, t Transfer, b *books) error {
+func putBack(ctx context.Context, tx pgx.Tx, t Transfer, b *unitOfWork) error {
 	t, err := byIDs(ctx, tx, t)
 	if err != nil {
 		return err
@@ -91,13 +91,13 @@ func (r *repairer) settleUncharged(ctx context.Context, tx pgx.Tx, s stored, b *
 	if _, err := tx.Exec(ctx, lockForRecountSQL, []string{t.From, t.To}); err != nil {
 		return err
 	}
-	books := newBooks()
-	err = putBack(ctx, tx, t, books)
+	work := newUnitOfWork()
+	err = putBack(ctx, tx, t, work)
 	if _, refused := errors.AsType[*refusedError](err); refused {
 		r.settle(b, s, Failed)
 		return nil
 	}
-	books.queueSave(b)
+	work.queueSave(b)
 	return err
 }
 

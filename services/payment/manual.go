@@ -12,7 +12,7 @@ import (
 // in the outbox. One goroutine uses it at a time.
 type Manual struct {
 	retrier retrier
-	folder  folder
+	folder  balanceFolder
 	now     time.Time
 }
 
@@ -22,7 +22,7 @@ func NewManual(cfg Config, db *pgxpool.Pool) *Manual {
 	cfg.now = func() time.Time { return m.now }
 	log := slog.New(slog.DiscardHandler)
 	m.retrier = retrier{cashier: newCashier(cfg), db: db, log: log}
-	m.folder = folder{db: db, log: log}
+	m.folder = balanceFolder{db: db, log: log}
 	return m
 }
 

@@ -1,8 +1,16 @@
 // Package payment is the service that charges for orders, each once, and pays back those that are undone. Its accounts are a
 // ledger: money moves between them and is neither made nor lost.
 //
-// Here and in ledger.go are the rules, without I/O; routes.go says what the service reacts to, store.go and accounts.go hold
-// the SQL, http.go the API.
+//   - payment.go, ledger.go: the rules of charges, refunds and transfers; no I/O
+//   - routes.go, refund.go, retrier.go: the events it reacts to, and refunds that are tried again
+//   - accounts.go, transfers.go, fold.go: how money moves in a transaction
+//   - store*.go: every query; its schema is [migrations/payment]
+//   - http.go: the public API
+//   - commands*.go, repair.go, recount.go, decide.go, correct.go: the operator's commands
+//   - spans.go, trace.go, lost.go, whole.go: the audit, and what may be counted anew
+//   - run.go: settings, and what runs
+//
+// [migrations/payment]: https://github.com/converge-dev/converge/tree/main/migrations/payment
 package payment
 
 import (
@@ -70,7 +78,7 @@ func (r Rule) attempt(id uuid.UUID, e event.InventoryReservedV1) Payment {
 
 // charge is the payment for an order whose items are reserved, with the user's money moved to the merchant unless it failed: then it says
 // why, too. An order that costs nothing moves nothing: its payment has no entries.
-func (c *cashier) charge(b *books, id uuid.UUID, e event.InventoryReservedV1) (Payment, *Refusal) {
+func (c *cashier) charge(b *unitOfWork, id uuid.UUID, e event.InventoryReservedV1) (Payment, *Refusal) {
 	p := c.rule.attempt(id, e)
 	if p.Status == Failed {
 		return p, &Refusal{paymentDeclined, p.Reason}

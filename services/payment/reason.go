@@ -13,8 +13,8 @@ var codes = map[string]event.Code{
 // code is what events call the refusal.
 func (r *Refusal) code() event.Code { return codes[r.Type] }
 
-// about are the parameters of the code of a transfer that the books refused.
-func (b *books) about(r *Refusal, t Transfer) event.Parameters {
+// about are the parameters of the code of a transfer that was refused.
+func (b *unitOfWork) about(r *Refusal, t Transfer) event.Parameters {
 	p, from := event.Parameters{"accountId": t.From}, b.find(t.From, t.Currency)
 	switch r.Type {
 	case insufficientBalance:

@@ -123,7 +123,7 @@ func (r *repairer) recountTransfer(ctx context.Context, id uuid.UUID) (whole []e
 		if found, err = entriesOf(ctx, tx, id); err != nil { // somebody else may have done it meanwhile
 			return err
 		}
-		b := newBooks()
+		b := newUnitOfWork()
 		if whole = found; sum(found) == 0 {
 			if err := restoreTransfer(ctx, tx, id, found, b); err != nil {
 				return err

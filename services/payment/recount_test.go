@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// What is planted is found by the rule that it breaks, and put right by the books.
+// What is planted is found by the rule that it breaks, and put right by the entries.
 func TestRecounts(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -70,7 +70,7 @@ func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 			if err := json.Unmarshal(stored.Body, &a); err != nil {
 				return nil, fmt.Errorf("read the answer to the refund of order %s: %w", order, err)
 			}
-			outs = append(outs, a.tell(m)...)
+			outs = append(outs, a.event(m)...)
 		case refusal != nil:
 			outs = append(outs, saga.Emit(m, event.PaymentRefundFailed, event.PaymentRefundFailedV1{OrderID: order, Error: refusal.Reason, Code: refusal.code()})...)
 			delete(later, order)
@@ -79,7 +79,7 @@ func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 	return outs, nil
 }
 
-func (a answer) tell(m saga.Msg[event.OrderCancelRequestedV1]) []saga.Out {
+func (a answer) event(m saga.Msg[event.OrderCancelRequestedV1]) []saga.Out {
 	if a.Reason != "" {
 		return saga.Emit(m, event.PaymentFailed, event.PaymentFailedV1{
 			OrderID: m.Data.OrderID, Error: a.Reason, Code: a.ReasonCode, Parameters: a.ReasonParameters,
@@ -235,7 +235,7 @@ func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pg
 			w.open[to] = true
 		}
 	}
-	b := newBooks()
+	b := newUnitOfWork()
 	if len(w.debit) > 0 {
 		var err error
 		if b, err = c.bank.load(ctx, tx, w, nil); err != nil {

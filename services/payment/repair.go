@@ -236,15 +236,15 @@ func (r *repairer) charge(ctx context.Context, seen string, tell bool, e event.I
 			b.Queue(setStatusSQL, e.OrderID, string(Completed), "", "")
 			return completed(ctx, s.Payment), nil
 		}
-		books, err := r.cashier.bank.load(ctx, tx, r.cashier.wantedBy(e), nil)
+		work, err := r.cashier.bank.load(ctx, tx, r.cashier.wantedBy(e), nil)
 		if err != nil {
 			return nil, err
 		}
-		p, refusal := r.cashier.charge(books, clock.NewID(), e)
+		p, refusal := r.cashier.charge(work, clock.NewID(), e)
 		if refusal != nil {
 			return nil, &refusedError{*refusal}
 		}
-		books.queueSave(b)
+		work.queueSave(b)
 		if s.status == facts.None {
 			queuePayments(b, []Payment{p})
 		} else {

@@ -61,7 +61,7 @@ func TestChargeMeetsTheSaga(t *testing.T) {
 	answer := make(chan *httptest.ResponseRecorder, 1)
 	err := pg.InTx(t.Context(), b.db, func(tx pgx.Tx) error {
 		// The saga's payer is another, so the command waits for nothing before it adds a payment, too.
-		err := save(t.Context(), tx, newBooks(), []Payment{{OrderID: order(1), ID: order(1), UserID: "ada", Amount: 1, Currency: "EUR", Status: Failed, Reason: "declined"}})
+		err := save(t.Context(), tx, newUnitOfWork(), []Payment{{OrderID: order(1), ID: order(1), UserID: "ada", Amount: 1, Currency: "EUR", Status: Failed, Reason: "declined"}})
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			(&repairer{cashier: c, db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
 			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(cfg), Source: source, Stopping: rt.Stopping, Audit: newAuditor(rt.Pool, reread).audit}.Register(rt.Web.API)
 			rt.Go((&retrier{cashier: c, db: rt.Pool, relay: rt.Relay, log: rt.Log, every: retryEvery}).Run)
-			rt.Go((&folder{db: rt.Pool, log: rt.Log, every: foldEvery}).Run)
+			rt.Go((&balanceFolder{db: rt.Pool, log: rt.Log, every: foldEvery}).Run)
 			rt.Go(idempotency.Pruner{DB: rt.Pool, Keys: c.keys, Log: rt.Log}.Run)
 			return nil
 		},

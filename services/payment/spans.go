@@ -46,7 +46,7 @@ func (a *auditor) spans() facts.Spans {
 // unclosed holds to the rules what has come since the closed spans, the payments whose turn it is, and all accounts.
 func (a *auditor) unclosed(ctx context.Context, _, last int64) (found []facts.Breach, err error) {
 	for _, step := range []func(context.Context) ([]facts.Breach, error){
-		a.news, func(ctx context.Context) ([]facts.Breach, error) { return a.walkPayments(ctx, last) }, a.accounts,
+		a.auditNew, func(ctx context.Context) ([]facts.Breach, error) { return a.walkPayments(ctx, last) }, a.accounts,
 	} {
 		some, err := step(ctx)
 		if err != nil {

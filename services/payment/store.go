@@ -44,7 +44,7 @@ func readPayments(into map[uuid.UUID]Payment) func(pgx.Rows) error {
 }
 
 // save writes what a batch changed, on the way to the commit.
-func save(ctx context.Context, tx pgx.Tx, b *books, added []Payment) error {
+func save(ctx context.Context, tx pgx.Tx, b *unitOfWork, added []Payment) error {
 	var batch pgx.Batch
 	b.queueSave(&batch)
 	queuePayments(&batch, added)

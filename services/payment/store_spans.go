@@ -87,8 +87,8 @@ ORDER BY 1, 2 LIMIT $1`
 // recently is how long before an audit orders were placed that are paid after it.
 const recently = 5 * time.Minute
 
-// news holds what has come since the closed spans, and all balances, to the rules.
-func (a *auditor) news(ctx context.Context) (found []facts.Breach, err error) {
+// auditNew holds what has come since the closed spans, and all balances, to the rules.
+func (a *auditor) auditNew(ctx context.Context) (found []facts.Breach, err error) {
 	var after int64
 	err = a.spans().AsOfOneMoment(ctx, func(tx pgx.Tx, upto int64) error {
 		after = upto

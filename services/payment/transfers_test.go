@@ -51,7 +51,7 @@ func TestConcurrentTransfersConserveMoney(t *testing.T) {
 	ctx, done := context.WithCancel(t.Context())
 	var beside, g errgroup.Group
 	beside.Go(func() error {
-		f := folder{db: b.db}
+		f := balanceFolder{db: b.db}
 		for ctx.Err() == nil {
 			if err := f.fold(t.Context()); err != nil {
 				return err
@@ -216,7 +216,7 @@ func TestFoldChangesNoBalance(t *testing.T) {
 		for range 3 { // at once, as of several instances
 			var folds errgroup.Group
 			for range 3 {
-				folds.Go(func() error { return (&folder{db: b.db}).fold(t.Context()) })
+				folds.Go(func() error { return (&balanceFolder{db: b.db}).fold(t.Context()) })
 			}
 			if err := folds.Wait(); err != nil {
 				return err

@@ -1,7 +1,13 @@
 // Package profile is the service that owns what users say of themselves. Others learn of it by user.profile.updated, and
 // eventually: nothing here is needed to decide about money or stock.
 //
-// Here are the rules, without I/O; routes.go says what the service tells, store.go holds the SQL, http.go the API.
+//   - profile.go: the rules, without I/O
+//   - routes.go: the event that it emits
+//   - store.go: every query; its schema is [migrations/profile]
+//   - http.go: the public API; retell.go: the operator's command
+//   - run.go: settings, and what runs
+//
+// [migrations/profile]: https://github.com/converge-dev/converge/tree/main/migrations/profile
 package profile
 
 import (

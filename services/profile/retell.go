@@ -9,7 +9,6 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-
 // retell publishes up to limit profiles of users whose ids come after one, as they are: see facts.Retelling.
 func retell(ctx context.Context, tx pgx.Tx, after string, limit int) (n int, last string, err error) {
 	rows, _ := tx.Query(ctx, retellSQL, after, limit) // the error surfaces in the collector

@@ -1,6 +1,12 @@
 // Package search finds users and products by what profile and inventory tell of them.
 //
-// Here and in text.go are the rules, without I/O; routes.go says what the service reacts to, store.go holds the SQL, http.go the API.
+//   - search.go, text.go: the rules of documents and of words, without I/O
+//   - routes.go: the events it reacts to
+//   - store.go: every query; its schema is [migrations/search]
+//   - http.go: the public API
+//   - run.go: settings, and what runs
+//
+// [migrations/search]: https://github.com/converge-dev/converge/tree/main/migrations/search
 package search
 
 import (

@@ -12,9 +12,9 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// folder adds what is pending to balances now and then, so that reads and refunds find few rows to add up. Any number of
+// balanceFolder adds what is pending to balances now and then, so that reads and refunds find few rows to add up. Any number of
 // instances may run. An account that somebody holds is left alone: a debit folds it by itself.
-type folder struct {
+type balanceFolder struct {
 	db    *pgxpool.Pool
 	log   *slog.Logger
 	every time.Duration
@@ -24,7 +24,7 @@ type folder struct {
 const foldAtOnce = 200
 
 // Run folds until ctx ends, and then returns nil. A fault is logged: a balance that is not folded is right all the same.
-func (f *folder) Run(ctx context.Context) error {
+func (f *balanceFolder) Run(ctx context.Context) error {
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	for {
@@ -40,7 +40,7 @@ func (f *folder) Run(ctx context.Context) error {
 }
 
 // fold does it once, for all accounts.
-func (f *folder) fold(ctx context.Context) error {
+func (f *balanceFolder) fold(ctx context.Context) error {
 	for after := ""; ; {
 		rows, _ := f.db.Query(ctx, findPendingSQL, foldAtOnce, after) // the error surfaces in the collector
 		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -58,7 +58,7 @@ func (f *folder) fold(ctx context.Context) error {
 }
 
 // some folds these accounts. Rows that are deleted are those that their statement sees, be they numbered in whatever order.
-func (f *folder) some(ctx context.Context, found []string) error {
+func (f *balanceFolder) some(ctx context.Context, found []string) error {
 	err := pg.InTx(ctx, f.db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, lockToFoldSQL, found) // the error surfaces in the collector
 		free, err := pgx.CollectRows(rows, pgx.RowTo[string])

@@ -10,23 +10,23 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// tellTurned tells of the products that a batch sold out or brought back in stock. There are none in nearly every batch, which
+// emitAvailability tells of the products that a batch sold out or brought back in stock. There are none in nearly every batch, which
 // then costs nothing here. A product that did both within the batch is as it was, and not told of.
-func tellTurned[T any](ctx context.Context, tx pgx.Tx, b *books, cause saga.Msg[T]) ([]saga.Out, error) {
-	told, err := b.turn(ctx, tx)
+func emitAvailability[T any](ctx context.Context, tx pgx.Tx, b *unitOfWork, cause saga.Msg[T]) ([]saga.Out, error) {
+	told, err := b.raiseVersions(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
 	var outs []saga.Out
-	for _, id := range b.turned() { // in order, so that a replay gives each the same id
+	for _, id := range b.changedAvailability() { // in order, so that a replay gives each the same id
 		outs = append(outs, saga.Emit(cause, event.ProductUpdated, told[id])[0].Keyed(id))
 	}
 	return outs, nil
 }
 
-// turn gives the products that turned their next versions, and returns what is to be told of them.
-func (b *books) turn(ctx context.Context, tx pgx.Tx) (map[string]event.ProductUpdatedV1, error) {
-	ids := b.turned()
+// raiseVersions gives the products that sold out or came back their next versions, and returns their events.
+func (b *unitOfWork) raiseVersions(ctx context.Context, tx pgx.Tx) (map[string]event.ProductUpdatedV1, error) {
+	ids := b.changedAvailability()
 	if len(ids) == 0 {
 		return nil, nil
 	}
