@@ -36,7 +36,7 @@ var ErrReported = errors.New("reported")
 // Tool is an operator's command with its subcommands. It is not changed by its use.
 type Tool struct {
 	Services []saga.Service // compiled in
-	Places   []Address        // where services answer unless CONVERGE_SERVICES says otherwise
+	Places   []Address      // where services answer unless CONVERGE_SERVICES says otherwise
 	Commands []Command      // its own, beside those of this package
 }
 

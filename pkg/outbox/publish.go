@@ -19,9 +19,9 @@ type attempt struct {
 	rows    []row
 	records []broker.Record // of the rows, with their places in the log
 	errs    []error
-	began   uint64  // by the ledger
+	began   uint64    // by the ledger
 	from    []laneKey // the lanes that the events come from; nil: from none
-	learned bool    // a topic whose partitions were not known has some
+	learned bool      // a topic whose partitions were not known has some
 }
 
 // produce sends rows to the broker and waits for its answer.

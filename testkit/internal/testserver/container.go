@@ -122,7 +122,7 @@ var connect = sync.OnceValues(func() (*rpc.Client, error) {
 		command = []string{path}
 	}
 	// Not of a context: it must outlive every test, to remove what they started.
-	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // see above
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
