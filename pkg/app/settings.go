@@ -134,7 +134,7 @@ func (s *Settings) URL(name, def, help string, schemes ...string) string {
 			}
 			return v, nil
 		},
-		show: RedactURL,
+		show: redactURL,
 		want: "a URL that starts with " + strings.Join(schemes, ":// or ") + "://",
 	})
 }

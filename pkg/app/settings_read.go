@@ -81,9 +81,9 @@ func checkAddr(v string) error {
 	return err
 }
 
-// RedactURL hides the password in a URL, also in one that does not parse: what stands between the user's name and the last
+// redactURL hides the password in a URL, also in one that does not parse: what stands between the user's name and the last
 // "@", and a password parameter.
-func RedactURL(v string) string {
+func redactURL(v string) string {
 	scheme, rest, ok := strings.Cut(v, "://")
 	if !ok {
 		return hidden // it should be a URL and is not one: whatever it is may be a password

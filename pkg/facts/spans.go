@@ -79,7 +79,7 @@ func (s Spans) Audit(ctx context.Context, full bool) (found []Breach, err error)
 	if err := s.closeAll(ctx); err != nil { // the sums are made anew where something has changed
 		return nil, err
 	}
-	after, err := s.SummedUpTo(ctx, s.DB)
+	after, err := s.summedUpTo(ctx, s.DB)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +125,8 @@ WHERE h.at <= now() - $2::interval AND h.xid <= pg_snapshot_xmin(pg_current_snap
 	summedUpToSQL = `SELECT summed FROM audit_horizon`
 )
 
-// SummedUpTo is the last number that the kept sums answer for.
-func (s Spans) SummedUpTo(ctx context.Context, db Querier) (after int64, err error) {
+// summedUpTo is the last number that the kept sums answer for.
+func (s Spans) summedUpTo(ctx context.Context, db Querier) (after int64, err error) {
 	rows, _ := db.Query(ctx, summedUpToSQL) // the error surfaces in the collector
 	after, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
 	if err != nil {
@@ -324,7 +324,7 @@ func (s Spans) AsOfOneMoment(ctx context.Context, fn func(tx pgx.Tx, after int64
 		if err := pg.Defer(ctx, tx, &plan); err != nil {
 			return err
 		}
-		after, err := s.SummedUpTo(ctx, tx)
+		after, err := s.summedUpTo(ctx, tx)
 		if err != nil {
 			return err
 		}

@@ -23,11 +23,12 @@ type Handover struct {
 	due   time.Duration // timed: how soon the first of the transaction's timers is
 }
 
-// Queue is the package's Queue, and hands the messages over to the relay when Done says that their transaction was
-// committed. A nil relay takes nothing over. The Handover of no messages is nil, which Done accepts.
+// Queue adds the messages to a batch of statements of one transaction, and hands them over to the relay when Done says that it was
+// committed. A nil relay takes nothing over: they wait in the table. No messages add no statement, and their Handover is nil, which Done
+// accepts. It fails, naming the topic, on a message that is too large to publish.
 func (r *Relay) Queue(b *pgx.Batch, msgs []Message) (*Handover, error) {
 	if r == nil || len(msgs) == 0 {
-		return nil, Queue(b, msgs)
+		return nil, queue(b, msgs, nil)
 	}
 	h := &Handover{relay: r, rows: make([]row, 0, len(msgs))}
 	if err := queue(b, msgs, func(rows pgx.Rows) error {

@@ -61,13 +61,8 @@ SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])`
 // Ids come in the order of the rows: there is nothing in the statement that could change it.
 const insertIDsSQL = insertSQL + ` RETURNING id`
 
-// Queue adds the messages to a batch of statements of one transaction; no messages add no statement. It fails, naming
-// the topic, on a message that is too large to publish.
-//
-// Where a relay runs in this process, [Relay.Queue] is faster.
-func Queue(b *pgx.Batch, msgs []Message) error { return queue(b, msgs, nil) }
-
-// queue calls read, unless it is nil, with the rows' ids.
+// queue adds the messages to a batch of statements of one transaction; no messages add no statement. It calls read, unless it is nil, with
+// the rows' ids. It fails, naming the topic, on a message that is too large to publish.
 func queue(b *pgx.Batch, msgs []Message, read func(pgx.Rows) error) error {
 	if len(msgs) == 0 {
 		return nil
@@ -99,7 +94,7 @@ type Sender interface {
 // Insert writes the messages in tx, in order. After the commit, call [Relay.Wake].
 func Insert(ctx context.Context, tx Sender, msgs []Message) error {
 	var b pgx.Batch
-	if err := Queue(&b, msgs); err != nil || b.Len() == 0 {
+	if err := queue(&b, msgs, nil); err != nil || b.Len() == 0 {
 		return err
 	}
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
