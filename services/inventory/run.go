@@ -22,8 +22,9 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			(&repairer{db: rt.Pool, relay: rt.Relay}).register(rt.Web.API)
 			facts.Server{
 				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping, Rules: rules, Restored: facts.RaiseVersions("products"),
+				Shown: []facts.Shown{catalogue},
 			}.Register(rt.Web.API)
-			facts.Retelling{DB: rt.Pool, Page: retell, Wake: rt.Relay.Wake}.Register(rt.Web.API)
+			facts.Retelling{DB: rt.Pool, Page: retell, Only: retellOnly, Wake: rt.Relay.Wake}.Register(rt.Web.API)
 			return nil
 		},
 	})
