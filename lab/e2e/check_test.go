@@ -144,6 +144,7 @@ func TestPlanted(t *testing.T) {
 	t.Run("two checkers", func(t *testing.T) { s.twoCheckers(t, g, repairable, orders) })
 	t.Run("the operator's command", func(t *testing.T) { s.checkCommand(t, g, orders[confirmed].next()) })
 	t.Run("what somebody knows of", func(t *testing.T) { s.acknowledgeCommand(t, g) })
+	t.Run("what search shows", func(t *testing.T) { s.searchShowsOtherwise(t, g) })
 	t.Run("databases that were restored", func(t *testing.T) { s.restoredIsFound(t, g) })
 	t.Run("an event that cannot leave", func(t *testing.T) { s.stuckOutbox(t, g) })
 	t.Run("a dead letter", s.deadLettersWait)

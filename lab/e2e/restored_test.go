@@ -80,7 +80,7 @@ func (s *spine) restoredIsFound(t *testing.T, g *garden) {
 		}
 	}
 	shows(old, lost)
-	s.finds(t, []string{"database-changed"}) // the checker asks no profiles
+	s.finds(t, []string{"database-changed"}) // of inventory: the checker does not ask which database profile has
 	s.converge(t, "check", "-confirm", "-url", s.url("checker"))
 	s.clean(t)
 	s.converge(t, "rebuild", "search", "-url", s.url("search"))

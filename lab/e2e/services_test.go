@@ -114,6 +114,7 @@ func (s *spine) launch(t testing.TB, name, addr string) *instance {
 		// The checker looks all the time, and closely: nothing of what these tests do may look wrong to it.
 		"CHECK_EVERY": "200ms", "CHECK_ALL_EVERY": "1s", "CHECK_GRACE": "1s",
 		"ORDER_URL": s.url("order"), "INVENTORY_URL": s.url("inventory"), "PAYMENT_URL": s.url("payment"),
+		"PROFILE_URL": s.url("profile"), "SEARCH_URL": s.url("search"),
 	}
 	i := &instance{name: name, addr: addr, done: make(chan error, 1)}
 	var ctx context.Context

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/converge-dev/converge/lab/soak/witness"
-	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/checker"
+	"github.com/converge-dev/converge/pkg/pg"
 )
 
 // watcher is the system's own checker, which looks all the time while everything breaks: nothing that is on its way, away or

@@ -24,6 +24,8 @@ type Config struct {
 	Services []Service // whom to ask, in the order in which reports tell of them; the first one is asked when the first thing was made
 	Rules    []Rule    // what must be true
 
+	Mirrors []Mirror // read sides that show what services hold, to be compared with them; none: none are
+
 	// Plan says what to do about a thing with flaws, where the commands that rules name do not ([Rule.RepairedBy]). nil: they do.
 	Plan func(id uuid.UUID, h Held, flaws []Flaw) Plan
 
@@ -93,6 +95,12 @@ func (c Config) validate() error {
 		}
 		if slices.ContainsFunc(c.Services[:i], func(o Service) bool { return o.Name == s.Name }) {
 			return fmt.Errorf("checker: there are two services %q", s.Name)
+		}
+	}
+	for i, m := range c.Mirrors {
+		taken := slices.Contains(Config{Services: c.Services, Mirrors: c.Mirrors[:i]}.parts(), m.part())
+		if m.Name == "" || taken || len(m.Of) == 0 || slices.ContainsFunc(m.Of, func(o Mirrored) bool { return o.Set == "" || o.Thing == "" || o.Owner == "" }) {
+			return fmt.Errorf("checker: expected a name of its own, and sets, things and owners, of mirror %d: %+v", i, m)
 		}
 	}
 	for _, r := range c.Rules {

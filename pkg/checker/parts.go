@@ -9,7 +9,7 @@ import (
 // Part is one of the looks that a check consists of. Each succeeds or fails by itself, and has a last success of its own.
 type Part string
 
-// The parts of checks; see [AuditOf] for the others.
+// The parts of checks; see [AuditOf] and [Mirror] for the others.
 const (
 	PartRecent  Part = "recent"       // the orders of the last while, compared
 	PartOrders  Part = "orders"       // all orders, compared
@@ -24,6 +24,9 @@ func (c Config) parts() []Part {
 	all := []Part{PartRecent, PartOrders}
 	for _, s := range c.Services {
 		all = append(all, AuditOf(s.Name))
+	}
+	for _, m := range c.Mirrors {
+		all = append(all, m.part())
 	}
 	return append(all, PartLetters)
 }
@@ -44,6 +47,11 @@ func (c Config) partOf(kind Kind) Part {
 			return AuditOf(s.Name)
 		}
 	}
+	for _, m := range c.Mirrors {
+		if slices.Contains(m.kinds(), kind) {
+			return m.part()
+		}
+	}
 	return PartOrders
 }
 
@@ -56,6 +64,9 @@ func (c Config) kinds() (all []Kind) {
 		for _, a := range s.Audits {
 			all = append(all, a.Kind)
 		}
+	}
+	for _, m := range c.Mirrors {
+		all = append(all, m.kinds()...)
 	}
 	return append(all, OutboxStuck, DeadLetters, DatabaseChanged)
 }
@@ -90,6 +101,7 @@ func (k *check) part(p Part, look func(context.Context) error) func(context.Cont
 //   - Orders are repaired when all audits and the comparison have succeeded.
 //   - What is counted by what orders hold comes last ([Service.RecountLast]), when they hold what they should, such as stock: units of a reservation
 //     that is lost look free, and would be sold.
+//   - Read sides are told again whatever else is wrong: nobody decides by what they show.
 func (k *check) everything(ctx context.Context) error {
 	var first error
 	failed := func(err error) bool {
@@ -117,6 +129,9 @@ func (k *check) everything(ctx context.Context) error {
 	}
 	if ctx.Err() == nil && k.cfg.Letters != nil {
 		failed(k.part(PartLetters, k.letters)(ctx))
+	}
+	if ctx.Err() == nil {
+		failed(k.mirrors(ctx))
 	}
 	return first
 }

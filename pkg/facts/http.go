@@ -47,6 +47,7 @@ type Server struct {
 	Service saga.Service // whose consumer groups are asked how far they are
 	Source  Source
 	Rules   []Rule
+	Shown   []Shown // what read sides show of it, or it shows of others'; empty: nothing
 
 	// Audit holds the database to its rules in place of [Audit] with Rules, where those would read too much; full: everything is read now, whatever was
 	// audited before. nil: Rules are.
@@ -147,14 +148,21 @@ func (s Server) Register(api huma.API) {
 		OperationID: "query-facts", Method: http.MethodPost, Path: "/facts/query", Summary: "List what is held of some ids",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, s.query)
-	huma.Register(api, huma.Operation{
-		OperationID: "read-flow", Method: http.MethodGet, Path: "/facts/flow", Summary: "Tell how far the service is with what it was told and has to tell",
-		Errors: []int{http.StatusServiceUnavailable},
-	}, s.flow)
+	s.registerFlow(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "audit", Method: http.MethodGet, Path: "/facts/audit", Summary: "Hold the database to what must always be true of it",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, s.audit)
+	if len(s.Shown) > 0 {
+		s.registerDocuments(api)
+	}
+}
+
+func (s Server) registerFlow(api huma.API) {
+	huma.Register(api, huma.Operation{
+		OperationID: "read-flow", Method: http.MethodGet, Path: "/facts/flow", Summary: "Tell how far the service is with what it was told and has to tell",
+		Errors: []int{http.StatusServiceUnavailable},
+	}, s.flow)
 }
 
 func (s Server) digest(ctx context.Context, in *digestInput) (*struct{ Body Digests }, error) {

@@ -32,6 +32,8 @@ type Config struct {
 
 	OrderURL, InventoryURL, PaymentURL string
 
+	ProfileURL, SearchURL string // without the latter, what search shows is not compared
+
 	PendingAfter    time.Duration // an order that is PENDING for longer is stuck; default 20 min, more than order's own deadline
 	CancellingAfter time.Duration // one that is CANCELLING for longer is; default 10 min
 }
@@ -62,6 +64,12 @@ func (c Config) declare() checker.Config {
 	}
 	cfg.Rules = []checker.Rule{rule(cmp.Or(c.PendingAfter, 20*time.Minute), cmp.Or(c.CancellingAfter, 10*time.Minute))}
 	cfg.Plan = planOf
+	if c.SearchURL != "" {
+		cfg.Mirrors = []checker.Mirror{{Name: "search", URL: c.SearchURL, Of: []checker.Mirrored{
+			{Set: "products", Thing: "product", Owner: names[reservations], URL: c.InventoryURL},
+			{Set: "users", Thing: "user", Owner: "profile", URL: c.ProfileURL},
+		}}}
+	}
 	return cfg
 }
 

@@ -36,7 +36,7 @@ func printCheck(w io.Writer, r checker.Record, all bool) error {
 		}
 	}
 	if r.Braked != "" {
-		fmt.Fprintf(w, "Nothing is repaired: %s.\nDo ORDER_URL, INVENTORY_URL and PAYMENT_URL of the checker name the right services, and has each its database, neither empty nor an older copy? "+
+		fmt.Fprintf(w, "Nothing is repaired: %s.\nDo ORDER_URL, INVENTORY_URL, PAYMENT_URL, PROFILE_URL and SEARCH_URL of the checker name the right services, and has each its database, neither empty nor an older copy? "+
 			"If so, and the findings are right: converge check -repair -confirm\n", r.Braked)
 	}
 	what := fmt.Sprintf("%d orders", r.Checked)

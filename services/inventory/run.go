@@ -26,8 +26,9 @@ func Run(ctx context.Context, getenv func(string) string) error {
 			facts.Server{
 				DB: rt.Pool, Broker: rt.Broker, Service: cfg.choreography(), Source: source, Stopping: rt.Stopping,
 				Audit: newAuditor(rt.Pool, reread).audit, Restored: facts.RaiseVersions("products"),
+				Shown: []facts.Shown{catalogue},
 			}.Register(rt.Web.API)
-			facts.Retelling{DB: rt.Pool, Page: retell, Wake: rt.Relay.Wake}.Register(rt.Web.API)
+			facts.Retelling{DB: rt.Pool, Page: retell, Only: retellOnly, Wake: rt.Relay.Wake}.Register(rt.Web.API)
 			return nil
 		},
 	})

@@ -106,3 +106,6 @@ const (
 
 // Rows are locked in the order of their ids, as by whoever reserves.
 const retellSQL = `SELECT ` + productColumns + ` FROM products WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE`
+
+// Rows are locked in the order of their ids, as by whoever else takes several.
+const retellOnlySQL = `SELECT ` + productColumns + ` FROM products WHERE id = ANY($1) ORDER BY id FOR UPDATE`

@@ -17,7 +17,8 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Setup: func(rt *app.Runtime) error {
 			register(rt.Web.API, rt.Pool, rt.Relay)
 			facts.Identified{DB: rt.Pool, Restored: facts.RaiseVersions("profiles")}.Register(rt.Web.API)
-			facts.Retelling{DB: rt.Pool, Page: retell, Wake: rt.Relay.Wake}.Register(rt.Web.API)
+			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(), Stopping: rt.Stopping, Shown: []facts.Shown{shown}}.RegisterShown(rt.Web.API)
+			facts.Retelling{DB: rt.Pool, Page: retell, Only: retellOnly, Wake: rt.Relay.Wake}.Register(rt.Web.API)
 			return nil
 		},
 	})

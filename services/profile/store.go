@@ -90,3 +90,6 @@ func one(ctx context.Context, db querier, sql string, args ...any) (Profile, boo
 }
 
 const retellSQL = `SELECT user_id, version, name, email, bio, created_at, updated_at FROM profiles WHERE user_id > $1 ORDER BY user_id LIMIT $2 FOR UPDATE`
+
+// Rows are locked in the order of their ids, as by whoever else takes several.
+const retellOnlySQL = `SELECT user_id, version, name, email, bio, created_at, updated_at FROM profiles WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE`

@@ -5,6 +5,7 @@ import (
 
 	"github.com/converge-dev/converge/migrations"
 	"github.com/converge-dev/converge/pkg/app"
+	"github.com/converge-dev/converge/pkg/facts"
 	"github.com/converge-dev/converge/pkg/pg"
 	"github.com/converge-dev/converge/pkg/readside"
 )
@@ -18,6 +19,7 @@ func Run(ctx context.Context, getenv func(string) string) error {
 		Blocks:     []pg.Migration{readside.Migration()},
 		Setup: func(rt *app.Runtime) error {
 			register(rt.Web.API, rt.Pool, readside.Start(Side(), rt))
+			facts.Server{DB: rt.Pool, Broker: rt.Broker, Service: Choreography(), Stopping: rt.Stopping, Shown: shown}.RegisterShown(rt.Web.API)
 			return nil
 		},
 	})
