@@ -156,8 +156,8 @@ func (s *checkedSystem) disagree(b *testing.B, ids []uuid.UUID) {
 	}
 }
 
-// BenchmarkCheck is checks of settled orders: of all that there is (digests, stock and ledger), and of the digests alone; then the same with ten
-// disagreements, which it must find, and nothing else of orders.
+// BenchmarkCheck is checks of settled orders: of all that there is (digests, stock and ledger), and of the digests
+// alone; then the same with ten disagreements, which it must find, and nothing else of orders.
 func BenchmarkCheck(b *testing.B) {
 	for _, n := range []int{1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -199,8 +199,8 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-// BenchmarkCheckUnderLoad is 100,000 orders as fast as 64 clients can place them, one in twenty cancelled at some time, while checks of
-// everything follow each other: what is on its way must not look wrong. It is made for -benchtime 1x.
+// BenchmarkCheckUnderLoad is 100,000 orders as fast as 64 clients can place them, one in twenty cancelled at some time,
+// while checks of everything follow each other: what is on its way must not look wrong. It is made for -benchtime 1x.
 func BenchmarkCheckUnderLoad(b *testing.B) {
 	const orders, clients = 100_000, 64
 	for b.Loop() {

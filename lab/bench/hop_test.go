@@ -15,9 +15,10 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// BenchmarkHop is what an event costs at the least on a machine, on its way from one service to the next: a durable transaction of
-// two round trips, a publication and the fetch that waits for it, one event at a time and nothing beside it. An order makes four
-// such hops. "paced" leaves the machine idle in between, as few orders a second do: what had just run has then gone to sleep.
+// BenchmarkHop is what an event costs at the least on a machine, on its way from one service to the next: a durable
+// transaction of two round trips, a publication and the fetch that waits for it, one event at a time and nothing beside
+// it. An order makes four such hops. "paced" leaves the machine idle in between, as few orders a second do: what had
+// just run has then gone to sleep.
 func BenchmarkHop(b *testing.B) {
 	db := pgtest.Durable(b)
 	if _, err := db.Exec(b.Context(), `CREATE TABLE work (id uuid PRIMARY KEY)`); err != nil {

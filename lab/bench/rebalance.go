@@ -14,8 +14,8 @@ import (
 	"github.com/converge-dev/converge/lab/rig"
 )
 
-// rebalance puts an open load on the system while instances come and go. Its orders go to the instances that stay: what is
-// measured is what the consumer groups make of it, and not how HTTP clients meet a server that is gone.
+// rebalance puts an open load on the system while instances come and go. Its orders go to the instances that stay: what
+// is measured is what the consumer groups make of it, and not how HTTP clients meet a server that is gone.
 func (b *bench) rebalance(ctx context.Context, r *running, sc plan.Scenario) (driver.Window, []measure.Mark, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -39,8 +39,8 @@ func (b *bench) rebalance(ctx context.Context, r *running, sc plan.Scenario) (dr
 	return w, marks, err
 }
 
-// comeAndGo starts a second instance of every service and stops it, starts one more, kills it and starts it again under the
-// same instance id, at the eighths of the length that leave time to see what each does.
+// comeAndGo starts a second instance of every service and stops it, starts one more, kills it and starts it again under
+// the same instance id, at the eighths of the length that leave time to see what each does.
 func (r *running) comeAndGo(ctx context.Context, began time.Time, length time.Duration, tell func(event string)) error {
 	at := func(eighths int, event string) error {
 		rig.Pause(ctx, time.Until(began.Add(length*time.Duration(eighths)/8)))

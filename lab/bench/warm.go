@@ -7,7 +7,8 @@ import (
 	"github.com/converge-dev/converge/lab/rig"
 )
 
-// Kafka's JVM compiles what it runs often, which at first takes most of two cores: a broker in operation has long done so.
+// Kafka's JVM compiles what it runs often, which at first takes most of two cores: a broker in operation has long done
+// so.
 const (
 	warmChunk  = 6 * time.Second
 	warmAtMost = 150 * time.Second

@@ -13,9 +13,10 @@ import (
 // ErrViolated says that the system has left orders inconsistent. The report tells which.
 var ErrViolated = errors.New("the verification failed")
 
-// Run puts both designs through the same scenarios, one after the other, prints progress to log and the table to out, and
-// writes the report. It ends with ErrViolated when the system did not keep its promise to agree in the end; of the other design
-// that is measured and not demanded. Containers and processes are gone when it returns, whatever the reason.
+// Run puts both designs through the same scenarios, one after the other, prints progress to log and the table to out,
+// and writes the report. It ends with ErrViolated when the system did not keep its promise to agree in the end; of the
+// other design that is measured and not demanded. Containers and processes are gone when it returns, whatever the
+// reason.
 func Run(ctx context.Context, opts Options, out, log io.Writer) (err error) {
 	if err := opts.validate(); err != nil {
 		return err

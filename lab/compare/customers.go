@@ -23,8 +23,8 @@ import (
 // customerPatience is how long a client waits for an answer.
 const customerPatience = 10 * time.Second
 
-// customers place orders at their times, however many are still waiting, as people do. Each asks once. They use net/http as
-// clients do, which notices a connection that a dead server left.
+// customers place orders at their times, however many are still waiting, as people do. Each asks once. They use
+// net/http as clients do, which notices a connection that a dead server left.
 type customers struct {
 	url    string
 	http   *http.Client

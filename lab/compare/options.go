@@ -1,5 +1,5 @@
-// Package compare holds the system against the synchronous design. Both go through the same load and the same faults; what each
-// leaves between two states is counted from the databases.
+// Package compare holds the system against the synchronous design. Both go through the same load and the same faults;
+// what each leaves between two states is counted from the databases.
 package compare
 
 import (

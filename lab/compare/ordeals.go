@@ -45,8 +45,9 @@ func stopPayment(ctx context.Context, s *contender, length time.Duration) error 
 	return s.restart(ctx, "payment")
 }
 
-// Every statement that inserts payments takes this much longer, with its transaction open and its connection in use. It is the
-// same database and the same trigger for both designs: a call that charges one order waits as long as a batch that charges many.
+// Every statement that inserts payments takes this much longer, with its transaction open and its connection in use. It
+// is the same database and the same trigger for both designs: a call that charges one order waits as long as a batch
+// that charges many.
 const (
 	slowness = 500 * time.Millisecond
 
@@ -64,8 +65,8 @@ func slowPayment(ctx context.Context, s *contender, length time.Duration) error 
 // supervised is how long a killed process is away before its supervisor starts it again.
 const supervised = time.Second
 
-// killOrder makes payment slow, and kills the order service in the middle of whatever it does. As many orders are on their way
-// then as slowness gathers; of an order service that waits for nobody a crash would often hit none.
+// killOrder makes payment slow, and kills the order service in the middle of whatever it does. As many orders are on
+// their way then as slowness gathers; of an order service that waits for nobody a crash would often hit none.
 func killOrder(ctx context.Context, s *contender, length time.Duration) error {
 	return s.slowly(ctx, func() error {
 		began := time.Now()

@@ -30,8 +30,8 @@ var flawNames = [...]string{
 // flaws are the orders that are wrong.
 type flaws map[uuid.UUID]flaw
 
-// judge holds the three databases against each other, by the status of each order in each, and against what clients were told.
-// PENDING counts as a flaw, so it is to be asked when nothing is under way any more.
+// judge holds the three databases against each other, by the status of each order in each, and against what clients
+// were told. PENDING counts as a flaw, so it is to be asked when nothing is under way any more.
 func judge(orders, reservations, payments map[uuid.UUID]string, accepted map[uuid.UUID]struct{}) flaws {
 	out := flaws{}
 	mark := func(id uuid.UUID, is bool, f flaw) {

@@ -19,9 +19,9 @@ type tally struct{ confirmed, outOfStock, declined, refunded, unpaid int }
 
 func (n tally) total() int { return n.confirmed + n.outOfStock + n.declined + n.refunded + n.unpaid }
 
-// balance waits until all orders of a user have settled, and holds the services' books against each other: every accepted
-// order is there, what is confirmed is reserved and paid, what is not is neither, the user's account has paid for just that,
-// and of each product, which only this user has ordered, the units put in are all there.
+// balance waits until all orders of a user have settled, and holds the services' books against each other: every
+// accepted order is there, what is confirmed is reserved and paid, what is not is neither, the user's account has paid
+// for just that, and of each product, which only this user has ordered, the units put in are all there.
 func (s *spine) balance(t testing.TB, user string, accepted []string, stock map[string]int64) (n tally) {
 	t.Helper()
 	var orders []order

@@ -83,8 +83,8 @@ func (s *spine) finds(t testing.TB, kinds []string) {
 	})
 }
 
-// Whatever is planted, alone and in pairs, is found, named exactly, and repaired, or left to a person who then can; and after
-// that all is well. Nothing is planted while a saga is on its way: what is then is another test's.
+// Whatever is planted, alone and in pairs, is found, named exactly, and repaired, or left to a person who then can; and
+// after that all is well. Nothing is planted while a saga is on its way: what is then is another test's.
 func TestPlanted(t *testing.T) {
 	s := setup(t)
 	g := s.garden(t)
@@ -150,8 +150,8 @@ func TestPlanted(t *testing.T) {
 	t.Run("a dead letter", s.deadLettersWait)
 }
 
-// neverFalse holds the checker, which has looked all the time, to what it has found: dead letters that tests have buried and orders of strangers, and
-// nothing else, whatever was on its way, away or behind.
+// neverFalse holds the checker, which has looked all the time, to what it has found: dead letters that tests have
+// buried and orders of strangers, and nothing else, whatever was on its way, away or behind.
 func (s *spine) neverFalse(t *testing.T) {
 	db, err := pgxpool.New(t.Context(), s.dbs["checker"].URL("postgres"))
 	if err != nil {

@@ -74,7 +74,8 @@ func (s *spine) deadLettersWait(t *testing.T) {
 	s.clean(t)
 }
 
-// twoCheckers has two instances repair everything at the same time, again and again: who comes second finds it done, and nothing is done twice.
+// twoCheckers has two instances repair everything at the same time, again and again: who comes second finds it done,
+// and nothing is done twice.
 func (s *spine) twoCheckers(t *testing.T, g *garden, set []planted, orders map[string]*bed) {
 	g.T = t
 	second := s.launch(t, "checker", pgtest.FreeAddr(t))
@@ -118,7 +119,8 @@ func (s *spine) twoCheckers(t *testing.T, g *garden, set []planted, orders map[s
 	}
 }
 
-// acknowledgeCommand has the operator acknowledge what is found at a user's further account, whose name has a tab, as a check prints it, and take it back.
+// acknowledgeCommand has the operator acknowledge what is found at a user's further account, whose name has a tab, as a
+// check prints it, and take it back.
 func (s *spine) acknowledgeCommand(t *testing.T, g *garden) {
 	g.T = t
 	user := unique("user")

@@ -233,8 +233,8 @@ func containsAll(s string, parts []string) bool {
 	return true
 }
 
-// caughtUp reads what kafka-consumer-groups.sh says: each group that it was asked about has a member for every partition, and
-// no lag.
+// caughtUp reads what kafka-consumer-groups.sh says: each group that it was asked about has a member for every
+// partition, and no lag.
 func caughtUp(line, description string) error {
 	rows := map[string]int{}
 	for row := range strings.Lines(description) {

@@ -15,8 +15,8 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// What any consumer, in any language, finds in the topics: CloudEvents in the Kafka binding's binary mode, and the trace of
-// the request that began it all.
+// What any consumer, in any language, finds in the topics: CloudEvents in the Kafka binding's binary mode, and the
+// trace of the request that began it all.
 func eventsFollowTheContract(t *testing.T, s *spine) {
 	tea := s.product(t, 10)
 	for _, saga := range []struct {

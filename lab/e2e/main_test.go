@@ -1,5 +1,5 @@
-// Package e2e tests the system from outside: services that run as they do in production, on a broker and a PostgreSQL server
-// each, told about nothing but their settings, and looked at over HTTP and Kafka alone.
+// Package e2e tests the system from outside: services that run as they do in production, on a broker and a PostgreSQL
+// server each, told about nothing but their settings, and looked at over HTTP and Kafka alone.
 package e2e_test
 
 import (

@@ -58,7 +58,8 @@ func merchantIsFrozen(t *testing.T, s *spine) {
 	}
 }
 
-// Of a user with accounts in two currencies one is frozen alone: orders in it are refused, with the code of that, and the others are paid.
+// Of a user with accounts in two currencies one is frozen alone: orders in it are refused, with the code of that, and
+// the others are paid.
 func furtherAccountIsFrozen(t *testing.T, s *spine) {
 	tea, user := s.product(t, 10), unique("user")
 	order := func(currency string) order {

@@ -54,8 +54,8 @@ func servicesRestart(t *testing.T, s *spine) {
 	l.end(t, s)
 }
 
-// A stop finishes what is in hand: what was accepted is in Kafka when the order service has ended. A client that has connected
-// and says nothing does not hold it up.
+// A stop finishes what is in hand: what was accepted is in Kafka when the order service has ended. A client that has
+// connected and says nothing does not hold it up.
 func everythingStops(t *testing.T, s *spine) {
 	l := s.begin(t)
 	l.more(t, 50)

@@ -1,7 +1,7 @@
 package e2e_test
 
-// booksPlants are disagreements that are no order's, in what the ledger and the movements of stock keep. Each is planted together
-// with those whose repairs meet its own.
+// booksPlants are disagreements that are no order's, in what the ledger and the movements of stock keep. Each is
+// planted together with those whose repairs meet its own.
 func booksPlants() []planted {
 	done := "DONE"
 	return []planted{

@@ -13,8 +13,8 @@ import (
 	"github.com/converge-dev/converge/services/cli"
 )
 
-// searchShowsOtherwise changes, deletes and makes up what search shows, behind its back: each is found and named; what the owner can put right by telling
-// again is, and a rebuild does the rest.
+// searchShowsOtherwise changes, deletes and makes up what search shows, behind its back: each is found and named; what
+// the owner can put right by telling again is, and a rebuild does the rest.
 func (s *spine) searchShowsOtherwise(t *testing.T, g *garden) {
 	g.T = t
 	search, err := pgxpool.New(t.Context(), s.dbs["search"].URL("postgres"))

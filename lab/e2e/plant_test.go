@@ -11,8 +11,8 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// planted is a disagreement of a kind, put straight into the databases as a bug, a lost backup or a careless hand would: behind
-// the backs of the services, each of which still makes sense by itself unless the kind says otherwise.
+// planted is a disagreement of a kind, put straight into the databases as a bug, a lost backup or a careless hand
+// would: behind the backs of the services, each of which still makes sense by itself unless the kind says otherwise.
 type planted struct {
 	name   string
 	kinds  []string // what is found of it

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// readsFollow writes a profile and a product, places an order, finds all of it at the read sides, rebuilds these, and finds the same.
-// One of them being down is nothing to the other.
+// readsFollow writes a profile and a product, places an order, finds all of it at the read sides, rebuilds these, and
+// finds the same. One of them being down is nothing to the other.
 func readsFollow(t *testing.T, s *spine) {
 	user, tea := unique("user"), s.product(t, 1)
 	profile := s.url("profile") + "/users/" + user + "/profile"

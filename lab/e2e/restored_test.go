@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// restoredIsFound changes a profile and a product, puts older copies of their rows in place of the databases' as a restore does, and follows the
-// operator's way: what search shows is what was lost, until somebody says that the databases were restored; then it is what there is, at once, after
-// a rebuild, and with the next change.
+// restoredIsFound changes a profile and a product, puts older copies of their rows in place of the databases' as a
+// restore does, and follows the operator's way: what search shows is what was lost, until somebody says that the
+// databases were restored; then it is what there is, at once, after a rebuild, and with the next change.
 func (s *spine) restoredIsFound(t *testing.T, g *garden) {
 	g.T = t
 	profiles, err := pgxpool.New(t.Context(), s.dbs["profile"].URL("postgres"))

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// TestSpine runs every story on one system, one after the other: topics have fixed names, so a broker is one system's. The
-// stories keep apart by their users and products. What comes after a failure would tell nothing, for a story may have left the
-// system in pieces.
+// TestSpine runs every story on one system, one after the other: topics have fixed names, so a broker is one system's.
+// The stories keep apart by their users and products. What comes after a failure would tell nothing, for a story may
+// have left the system in pieces.
 func TestSpine(t *testing.T) {
 	s := setup(t)
 	for _, story := range []struct {

@@ -164,7 +164,8 @@ func (g ground) same(n int) string {
 	return strings.Join(all, " AND ")
 }
 
-// plant does to a row what the ground is for. ok is false where there is none, or where the database refuses it, which keeps it from happening.
+// plant does to a row what the ground is for. ok is false where there is none, or where the database refuses it, which
+// keeps it from happening.
 func (w *walk) plant(t *testing.T, g ground) (p *planting, ok bool) {
 	t.Helper()
 	p = &planting{ground: g}

@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// machines are the tables in which nothing of the domain is: what is in them passes, or is about how the services work. By the first part of the name.
+// machines are the tables in which nothing of the domain is: what is in them passes, or is about how the services work.
+// By the first part of the name.
 var machines = map[string]string{
 	"outbox":      "events on their way, or published: what they tell is held against nothing but the rows that they come from",
 	"inbox":       "which messages were handled: it matters for those that come again",
@@ -43,7 +44,8 @@ var passes = []pass{
 	{table: "orders", what: []string{"reason", "reason_code", "reason_parameters", "history", "created_at", "settled_at"},
 		why: "for people, and held by nobody else: whether it is confirmed says status, how old it is the id; a repair that needs the history refuses without it"},
 	{table: "cancelling", why: "says for how long an order is being cancelled; the order's row says that it is"},
-	// Name, price, currency and version, and a copied row, are found: search shows them. It is then told what inventory holds, which decides about its own.
+	// Name, price, currency and version, and a copied row, are found: search shows them. It is then told what inventory
+	// holds, which decides about its own.
 	{table: "products", what: []string{"description", "created_at", "updated_at"}, why: "the catalogue: no other service holds it"},
 	{table: "movements", what: []string{"id", "note", "created_at"}, why: "for people, and for a request that comes again: what was moved says the rest"},
 	{table: "movements", when: is("kind", "count"), what: []string{"delta"}, why: "a count says what is on the shelf; by how much that was more or less is for people"},
@@ -135,8 +137,8 @@ func read[T any](t *testing.T, db *pgxpool.Pool, sql string) map[string]T {
 	return all
 }
 
-// harm is who has another worth than before, and which order is another. What becomes of an order whose own row was damaged may be decided by that, as long as
-// its user has the money or the goods.
+// harm is who has another worth than before, and which order is another. What becomes of an order whose own row was
+// damaged may be decided by that, as long as its user has the money or the goods.
 func (w *walk) harm(t *testing.T, p *planting) string {
 	t.Helper()
 	before, now := w.last, w.worth(t)

@@ -17,10 +17,11 @@ const (
 	walkSeed  = "CONVERGE_WALK_SEED"  // default 1
 )
 
-// TestWalk plants damage at random into the databases of order, inventory and payment, one after the other: a row is deleted, copied, or changed in
-// one column. Tables and columns are those that the databases have, so a new one is walked without being told of. Each must be found, with a detail to go by,
-// or be nothing that the services could disagree about, for a reason that passes says. Then it is repaired, or left to a person with a reason, who puts
-// the row back; and then the services agree, and nobody has less money or stock than before.
+// TestWalk plants damage at random into the databases of order, inventory and payment, one after the other: a row is
+// deleted, copied, or changed in one column. Tables and columns are those that the databases have, so a new one is
+// walked without being told of. Each must be found, with a detail to go by, or be nothing that the services could
+// disagree about, for a reason that passes says. Then it is repaired, or left to a person with a reason, who puts the
+// row back; and then the services agree, and nobody has less money or stock than before.
 //
 // What fails is one line: seed and step, table and column, the value before and after, and what the checker said.
 func TestWalk(t *testing.T) {
@@ -85,8 +86,8 @@ func shuffled[T any](random *rand.Rand, all []T) []T {
 	return all
 }
 
-// sow brings about something of everything that the three databases keep: orders that are confirmed, cancelled and paid back, refused for want of
-// stock and declined, deposits and transfers, made and refused.
+// sow brings about something of everything that the three databases keep: orders that are confirmed, cancelled and paid
+// back, refused for want of stock and declined, deposits and transfers, made and refused.
 func (w *walk) sow(t *testing.T) {
 	t.Helper()
 	tea, cup := w.spine.product(t, 1000), w.spine.product(t, 1)
@@ -137,7 +138,8 @@ func (w *walk) transfer(t *testing.T, path string, want int, body map[string]any
 	}
 }
 
-// reap has the checker find what was planted, and then repair it, and returns what became of it. The services agree then, or there is an error.
+// reap has the checker find what was planted, and then repair it, and returns what became of it. The services agree
+// then, or there is an error.
 func (w *walk) reap(t *testing.T, p *planting) (outcome string, err error) {
 	t.Helper()
 	found, err := w.look(t)
@@ -219,7 +221,8 @@ func (w *walk) look(t *testing.T) (found []finding, err error) {
 	return found, nil
 }
 
-// recover puts back what was planted and went wrong, so that what follows begins clean; where that does not help, nothing can follow.
+// recover puts back what was planted and went wrong, so that what follows begins clean; where that does not help,
+// nothing can follow.
 func (w *walk) recover(t *testing.T, p *planting) {
 	t.Helper()
 	w.putBack(t, p)

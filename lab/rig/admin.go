@@ -76,8 +76,8 @@ func (s *Servers) DeleteTopic(ctx context.Context, topic string) error {
 	return nil
 }
 
-// ProduceCompressed writes a record, compressed, to the partition it names, and returns its offset. A topic's limit counts
-// compressed bytes, so the record may be far larger than that.
+// ProduceCompressed writes a record, compressed, to the partition it names, and returns its offset. A topic's limit
+// counts compressed bytes, so the record may be far larger than that.
 func (s *Servers) ProduceCompressed(ctx context.Context, r broker.Record) (offset int64, err error) {
 	c, done := admin(s.Kafka)
 	defer done()

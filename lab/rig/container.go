@@ -42,8 +42,8 @@ func (s *Server) URL(user, database string) string {
 	return u.String()
 }
 
-// run starts a container that is reached on a free port of 127.0.0.1. On Linux it shares the machine's network: Docker's
-// proxy in between would cost CPU time that is nobody's.
+// run starts a container that is reached on a free port of 127.0.0.1. On Linux it shares the machine's network:
+// Docker's proxy in between would cost CPU time that is nobody's.
 func (s *Servers) run(ctx context.Context, name, image string,
 	options func(bind string, addr netip.AddrPort) ([]testcontainers.ContainerCustomizer, error),
 ) (*Server, error) {
@@ -81,8 +81,8 @@ func (s *Servers) run(ctx context.Context, name, image string,
 	return srv, nil
 }
 
-// Await waits until the server can be used, the container ends, or three minutes are over. The error then holds the end of
-// its log.
+// Await waits until the server can be used, the container ends, or three minutes are over. The error then holds the end
+// of its log.
 func (s *Server) Await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()

@@ -51,7 +51,8 @@ func (s *Servers) startKafka(ctx context.Context, cfg Config) error {
 	return s.CreateTopics(ctx, cfg.Topics)
 }
 
-// startSecond adds a broker. The groups' own topic is made before that, so that all groups are coordinated by the first.
+// startSecond adds a broker. The groups' own topic is made before that, so that all groups are coordinated by the
+// first.
 func (s *Servers) startSecond(ctx context.Context, cfg Config, controller uint16) (err error) {
 	if runtime.GOOS != "linux" {
 		return errors.New("a second broker needs Linux, where containers share the machine's network")
@@ -105,7 +106,8 @@ func (s *Servers) startBroker(ctx context.Context, cfg Config, name string, cont
 		}
 		maps.Copy(env, node)
 		maps.Copy(env, cfg.Kafka)
-		// The image writes its configuration below /opt at each start, which not every build of it lets its own user do.
+		// The image writes its configuration below /opt at each start, which not every build of it lets its own user
+		// do.
 		root := testcontainers.WithConfigModifier(func(c *container.Config) { c.User = "root" })
 		opts := []testcontainers.ContainerCustomizer{root, testcontainers.WithEnv(env)}
 		if volume != "" {

@@ -33,8 +33,8 @@ type Config struct {
 	Kafka     map[string]string                           // environment beyond Kafka's defaults
 	Advertise func(broker netip.AddrPort) (string, error) // where clients find a broker, if not at its own address; called for each
 
-	// Second adds a broker that leads every third partition of Topics and nothing else: no group is coordinated there. It is
-	// there on Linux only, where containers share the machine's network.
+	// Second adds a broker that leads every third partition of Topics and nothing else: no group is coordinated there.
+	// It is there on Linux only, where containers share the machine's network.
 	Second bool
 	// Forgetful puts the first broker's data in a volume, for [Server.Sizes] and [Server.CutBack].
 	Forgetful bool

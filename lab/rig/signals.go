@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// Terminal is what a command that has containers and processes to clean up is run from. Its context ends with a signal that
-// asks the command to end, and when whoever reads its output has left; the second such signal ends the process at once. A
-// reader that has left does not, however much is still written.
+// Terminal is what a command that has containers and processes to clean up is run from. Its context ends with a signal
+// that asks the command to end, and when whoever reads its output has left; the second such signal ends the process at
+// once. A reader that has left does not, however much is still written.
 type Terminal struct {
 	Context  context.Context
 	Out, Err io.Writer // standard output and standard error

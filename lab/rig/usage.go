@@ -10,7 +10,8 @@ import (
 	"syscall"
 )
 
-// ticks is the unit of /proc's CPU times: Linux reports them to programs in hundredths of a second on every architecture.
+// ticks is the unit of /proc's CPU times: Linux reports them to programs in hundredths of a second on every
+// architecture.
 const ticks = 100
 
 // ProcessCPU is the CPU time that a process has used, in seconds; 0 where the system has no /proc.

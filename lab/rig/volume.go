@@ -31,8 +31,8 @@ func (s *Server) Free(ctx context.Context) error {
 // Sizes are the lengths, in bytes, of log segments by path.
 type Sizes map[string]int64
 
-// Sizes notes how long the logs of topics are, which has to be a forgetful broker's. The broker may be running: a batch that
-// is being written may then be in them in part.
+// Sizes notes how long the logs of topics are, which has to be a forgetful broker's. The broker may be running: a batch
+// that is being written may then be in them in part.
 func (s *Server) Sizes(ctx context.Context, topics []string) (Sizes, error) {
 	out, err := s.inVolume(ctx, "cd "+kafkaDir+" && stat -c '%s %n' */*.log")
 	if err != nil {
@@ -52,8 +52,9 @@ func (s *Server) Sizes(ctx context.Context, topics []string) (Sizes, error) {
 	return sizes, nil
 }
 
-// CutBack makes the logs of topics as long as they were, and returns how many bytes are gone. The broker has to have been
-// killed: only then does it look at the logs' ends when it starts, drop what is left of a batch, and make new indexes.
+// CutBack makes the logs of topics as long as they were, and returns how many bytes are gone. The broker has to have
+// been killed: only then does it look at the logs' ends when it starts, drop what is left of a batch, and make new
+// indexes.
 func (s *Server) CutBack(ctx context.Context, topics []string, was Sizes) (lost int64, err error) {
 	is, err := s.Sizes(ctx, topics)
 	if err != nil {

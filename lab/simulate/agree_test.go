@@ -15,7 +15,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// agree is the invariant: every order is settled, the three services hold the same of each, and neither a unit nor a cent was made or lost.
+// agree is the invariant: every order is settled, the three services hold the same of each, and neither a unit nor a
+// cent was made or lost.
 func agree(ctx context.Context, w *sagatest.World) error {
 	var orders []*placed
 	for _, in := range w.Done() {

@@ -71,8 +71,8 @@ type placed struct {
 	id uuid.UUID
 }
 
-// requests draws what users do: they place orders that can be fulfilled, or cost more than they have, or want what is not there,
-// and cancel some. Now and then the merchant cannot pay back, until it can again.
+// requests draws what users do: they place orders that can be fulfilled, or cost more than they have, or want what is
+// not there, and cancel some. Now and then the merchant cannot pay back, until it can again.
 func requests(r *rand.Rand) []sagatest.Input {
 	var inputs []sagatest.Input
 	var frozen bool

@@ -51,8 +51,9 @@ func TestOrdersDivergeWithoutAGuard(t *testing.T) {
 	}
 }
 
-// Some guards are doubled. Without an inbox each handler survives by its own state what it has seen before. Without the mark of a release that came
-// before its reserve, payment's stored refusal has inventory release what it reserved too late.
+// Some guards are doubled. Without an inbox each handler survives by its own state what it has seen before. Without the
+// mark of a release that came before its reserve, payment's stored refusal has inventory release what it reserved too
+// late.
 func TestOrdersConvergeByTheirSecondGuards(t *testing.T) {
 	t.Parallel()
 	forget := never("inbox", "true")

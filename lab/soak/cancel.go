@@ -8,11 +8,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// behind is how many requests ago an order was placed that is cancelled late: by then it has settled, unless something is broken.
+// behind is how many requests ago an order was placed that is cancelled late: by then it has settled, unless something
+// is broken.
 const behind = 310
 
-// victim is the order to cancel when a request is done with, if there is one: for one request in forty its own, which is
-// cancelled in the middle of its saga, and for another an older one.
+// victim is the order to cancel when a request is done with, if there is one: for one request in forty its own, which
+// is cancelled in the middle of its saga, and for another an older one.
 func (l *load) victim(r *request) *request {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -211,8 +211,8 @@ func (f *facts) checkDeadLetters(v *verdict) {
 	}
 }
 
-// buried tells which poison each group has buried, by group and id. A message that is too large for a dead letter is known by
-// the place that its letter names.
+// buried tells which poison each group has buried, by group and id. A message that is too large for a dead letter is
+// known by the place that its letter names.
 func (f *facts) buried(sent []poisoned) map[string]bool {
 	ids := map[string]string{}
 	for _, p := range sent {

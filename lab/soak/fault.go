@@ -74,7 +74,8 @@ func database(on string) []string { return append(server(on), network(on)...) }
 
 func topics(string) []string { return []string{"topics"} }
 
-// kafkaAndTopics is for what changes topics behind everybody's back: nothing else may be in them, and the broker has to be there.
+// kafkaAndTopics is for what changes topics behind everybody's back: nothing else may be in them, and the broker has to
+// be there.
 func kafkaAndTopics(on string) []string { return append(cluster(on), topics(on)...) }
 
 func frozenWith(on string) []string { return append(both(on), database(on)...) }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// blackhole drops every packet to and from a database, without a reset. Connections that were open stay dead when it is over;
-// new ones get through.
+// blackhole drops every packet to and from a database, without a reset. Connections that were open stay dead when it is
+// over; new ones get through.
 func blackhole(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, error) {
 	gate := c.world.gates[on]
 	n := gate.Swallow()
@@ -29,8 +29,8 @@ func blackhole(ctx context.Context, c *calamity, on string, _ *rand.Rand) (strin
 // frozen is how long an instance is frozen inside a transaction.
 const frozen = 20 * time.Second
 
-// freeze freezes an instance in the middle of a transaction, with the locks that it holds, while another instance is there to
-// take over its work. Clients are sent to the other, as whoever asks for readiness would send them.
+// freeze freezes an instance in the middle of a transaction, with the locks that it holds, while another instance is
+// there to take over its work. Clients are sent to the other, as whoever asks for readiness would send them.
 func freeze(ctx context.Context, c *calamity, on string, _ *rand.Rand) (_ string, err error) {
 	w, i := c.world, c.world.first(on)
 	successor, err := w.joinBeside(ctx, on)
@@ -94,7 +94,8 @@ func (w *world) locked(ctx context.Context, service string) (query string, waiti
 	return query, waiting, err
 }
 
-// idle is how many transactions in a service's database hold locks and have waited for their clients for longer than that.
+// idle is how many transactions in a service's database hold locks and have waited for their clients for longer than
+// that.
 func (w *world) idle(ctx context.Context, service string, longer time.Duration) (n int, err error) {
 	err = w.pools[service].QueryRow(ctx, idleSQL, service, longer.Seconds()).Scan(&n)
 	return n, err
@@ -103,8 +104,8 @@ func (w *world) idle(ctx context.Context, service string, longer time.Duration) 
 // slowClients are the connections that each send a byte a second.
 const slowClients = 200
 
-// slow holds connections to a service open that send a byte a second: in headers or bodies, to paths that there are and that
-// there are not. Then the service is stopped, and has to be as quick as ever.
+// slow holds connections to a service open that send a byte a second: in headers or bodies, to paths that there are and
+// that there are not. Then the service is stopped, and has to be as quick as ever.
 func slow(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, error) {
 	i := c.world.first(on)
 	crawl, end := context.WithCancel(ctx)

@@ -12,15 +12,15 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// deletable are the topics that a fault deletes: one that a group has for itself, and one beside others of its group, which
-// have to go on.
+// deletable are the topics that a fault deletes: one that a group has for itself, and one beside others of its group,
+// which have to go on.
 var deletable = []string{"order.confirmed", "inventory.released"}
 
 func someTopic(_ *world, rnd *rand.Rand) string { return deletable[rnd.IntN(len(deletable))] }
 
-// deleteTopic deletes a topic with all that is in it, and creates it again. What it held before is noted for the checker; what
-// came after that, and was never handled, has to be published again. While it is missing, every connection to the brokers is cut
-// once, so that the groups look for their topics anew.
+// deleteTopic deletes a topic with all that is in it, and creates it again. What it held before is noted for the
+// checker; what came after that, and was never handled, has to be published again. While it is missing, every
+// connection to the brokers is cut once, so that the groups look for their topics anew.
 func deleteTopic(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string, error) {
 	w := c.world
 	i := slices.IndexFunc(w.topics, func(t broker.TopicSpec) bool { return t.Name == on })

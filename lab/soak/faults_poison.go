@@ -16,8 +16,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// poisonKey sends messages of one key, all of which are sound and none of which the witness can handle, at five a second. They have to be
-// buried, and nothing else may wait for them.
+// poisonKey sends messages of one key, all of which are sound and none of which the witness can handle, at five a
+// second. They have to be buried, and nothing else may wait for them.
 func poisonKey(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string, error) {
 	var sent []poisoned
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -39,8 +39,8 @@ func poisonKey(ctx context.Context, c *calamity, _ string, _ *rand.Rand) (string
 	return fmt.Sprintf("%d messages, the last one buried %s after the end", len(sent), after), err
 }
 
-// oversize sends records that are small on the wire and large when unpacked, larger than any dead letter may be, and a message
-// in answer to which the witness emits an event that is too large for its topic.
+// oversize sends records that are small on the wire and large when unpacked, larger than any dead letter may be, and a
+// message in answer to which the witness emits an event that is too large for its topic.
 func oversize(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (string, error) {
 	topics := []string{"order.created", "inventory.reserved", "payment.completed", "payment.failed", "order.confirmed"}
 	rnd.Shuffle(len(topics), func(i, j int) { topics[i], topics[j] = topics[j], topics[i] })
@@ -79,7 +79,8 @@ const (
 	readableWithin = 3 * time.Minute
 )
 
-// awaitBuried waits until poison is in the dead letter topics of all groups that meet it, and returns how long that took.
+// awaitBuried waits until poison is in the dead letter topics of all groups that meet it, and returns how long that
+// took.
 func (c *calamity) awaitBuried(ctx context.Context, sent []poisoned) (time.Duration, error) {
 	began := time.Now()
 	readable := began // since when

@@ -18,8 +18,8 @@ func kill(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string, 
 	return "", c.world.restart(ctx, i)
 }
 
-// zombie freezes a service for longer than its session lasts, while another instance takes over what it holds, and then lets
-// it go on with what it believes.
+// zombie freezes a service for longer than its session lasts, while another instance takes over what it holds, and then
+// lets it go on with what it believes.
 func zombie(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (string, error) {
 	successor, err := c.world.join(ctx, on)
 	if err != nil {
@@ -135,8 +135,8 @@ func cutCommits(ctx context.Context, c *calamity, on string, rnd *rand.Rand) (st
 	return fmt.Sprintf("%d commits cut", cutter.Done.Load()-before), nil
 }
 
-// fillDisk leaves a database no room, and then gives it back. A server that could not go on without it is started again, as
-// whoever runs it would.
+// fillDisk leaves a database no room, and then gives it back. A server that could not go on without it is started
+// again, as whoever runs it would.
 func fillDisk(ctx context.Context, c *calamity, on string, _ *rand.Rand) (string, error) {
 	srv := c.world.server(on)
 	if err := srv.Fill(ctx); err != nil {

@@ -15,7 +15,8 @@ type limit struct {
 	after  time.Duration // without any order settling when it is over; 0: as long as it takes
 }
 
-// limits are of the faults that concern one topic, partition, key, connection or instance of several. Each goes on for longer.
+// limits are of the faults that concern one topic, partition, key, connection or instance of several. Each goes on for
+// longer.
 func limits() map[string]limit {
 	const seconds = 10 * time.Second
 	return map[string]limit{
@@ -33,8 +34,8 @@ func limits() map[string]limit {
 // shadow is how long after its end a fault may still be why nothing goes on.
 const shadow = 15 * time.Second
 
-// checkLimits holds the times at which orders settled and were counted against what each fault may cost, and the time that
-// settling took at the end against its bound.
+// checkLimits holds the times at which orders settled and were counted against what each fault may cost, and the time
+// that settling took at the end against its bound.
 func (f *facts) checkLimits(v *verdict) {
 	v.that(f.settling <= f.patience, "settling took too long", "%.1f s after the last fault; it may take %s", f.settling.Seconds(), f.patience)
 	settled, counted := f.settledAt(), slices.SortedFunc(slices.Values(f.countedAt), time.Time.Compare)
@@ -101,8 +102,9 @@ func longestGap(times []time.Time, from, until time.Time) (longest time.Duration
 	return longest
 }
 
-// settledAt is when orders settled, oldest first: when their last events were written, by the clock of the order service's database.
-// One that its user cancelled while it was PENDING needs nobody but the order service for that, and does not count.
+// settledAt is when orders settled, oldest first: when their last events were written, by the clock of the order
+// service's database. One that its user cancelled while it was PENDING needs nobody but the order service for that, and
+// does not count.
 func (f *facts) settledAt() []time.Time {
 	var settled []time.Time
 	for _, times := range f.settledByPartition() {

@@ -174,7 +174,8 @@ func TestWhatHoldsBrokersComesAlone(t *testing.T) {
 	}
 }
 
-// The watcher may say of a broker that was away that events wait, and of clocks that are an hour apart anything; for a while.
+// The watcher may say of a broker that was away that events wait, and of clocks that are an hour apart anything; for a
+// while.
 func TestExcused(t *testing.T) {
 	second := func(n int) time.Time { return time.Unix(int64(n), 0) }
 	may := excused([]Episode{{Fault: "kafka-amnesia", On: "kafka", Start: second(10), End: second(80)}, {Fault: "clock", On: "order", Start: second(200), End: second(220)}}, 10*time.Second)

@@ -62,8 +62,8 @@ func (l *ledger) read(ctx context.Context, db *pgxpool.Pool) error {
 	return nil
 }
 
-// checkMoney holds the ledger against itself and against the payments: money is moved for a payment that stands, once, and for
-// nothing else, and none is made or lost.
+// checkMoney holds the ledger against itself and against the payments: money is moved for a payment that stands, once,
+// and for nothing else, and none is made or lost.
 func (f *facts) checkMoney(v *verdict) {
 	charged := map[uuid.UUID]bool{}
 	var paid int64

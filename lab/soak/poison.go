@@ -65,8 +65,8 @@ func (p *poisons) add(one poisoned) {
 	p.sent = append(p.sent, one)
 }
 
-// forgive asks no more for what a group may not have seen of a topic that was deleted, and returns how much that is: what came in the
-// last minute. Poison is in no outbox, so nobody sends it again.
+// forgive asks no more for what a group may not have seen of a topic that was deleted, and returns how much that is:
+// what came in the last minute. Poison is in no outbox, so nobody sends it again.
 func (p *poisons) forgive(topic string) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

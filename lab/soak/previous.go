@@ -19,7 +19,8 @@ import (
 // previous is what an upgrade starts from where no tag says it: the last commit before the engine's second schema.
 const previous = "b9ba45e"
 
-// buildPrevious builds the services as they were at an earlier commit, into a directory below dir, and returns it and the commit.
+// buildPrevious builds the services as they were at an earlier commit, into a directory below dir, and returns it and
+// the commit.
 func buildPrevious(ctx context.Context, dir string, opts *Options) (bins, commit string, err error) {
 	git := func(args ...string) ([]byte, error) {
 		out, err := exec.CommandContext(ctx, "git", args...).Output()
@@ -56,8 +57,8 @@ func buildPrevious(ctx context.Context, dir string, opts *Options) (bins, commit
 	return bins, commit, rig.BuildIn(ctx, source, bins, []string{"order", "inventory", "payment", "soak"}, opts.flags()...)
 }
 
-// withPrevious builds the previous commit's services if a fault needs them. Where they cannot be built, the report says why the
-// fault is left out.
+// withPrevious builds the previous commit's services if a fault needs them. Where they cannot be built, the report says
+// why the fault is left out.
 func (w *world) withPrevious(ctx context.Context, dir string, report *Report, say func(string, ...any)) {
 	if !w.opts.has(rollingUpgrade) {
 		return
@@ -77,7 +78,8 @@ func (w *world) withPrevious(ctx context.Context, dir string, report *Report, sa
 
 const rollingUpgrade = "rolling-upgrade"
 
-// upgrade lets an instance of the previous commit join each service, on the schema of this one; later they leave, one by one.
+// upgrade lets an instance of the previous commit join each service, on the schema of this one; later they leave, one
+// by one.
 func upgrade(ctx context.Context, c *calamity, _ string, rnd *rand.Rand) (note string, err error) {
 	w := c.world
 	launch := w.launch

@@ -124,7 +124,8 @@ func kinds(episodes []Episode, settled []time.Time, end time.Time) []Kind {
 	return all
 }
 
-// resumption is how long nothing settled after a fault was over, unless another fault, or the end of the load, may be why.
+// resumption is how long nothing settled after a fault was over, unless another fault, or the end of the load, may be
+// why.
 func resumption(e Episode, episodes []Episode, settled []time.Time, end time.Time) (time.Duration, bool) {
 	i, _ := slices.BinarySearchFunc(settled, e.End, time.Time.Compare)
 	if i == len(settled) || settled[i].After(end) {

@@ -21,8 +21,8 @@ import (
 // ErrViolated says that a promise was not kept. The report tells which.
 var ErrViolated = errors.New("the system broke its promises")
 
-// Run lets the system run, breaks it, and checks it. It says on log how it goes. Containers and processes are gone when it
-// returns, whatever the reason. A report that holds violations is returned with ErrViolated.
+// Run lets the system run, breaks it, and checks it. It says on log how it goes. Containers and processes are gone when
+// it returns, whatever the reason. A report that holds violations is returned with ErrViolated.
 func Run(ctx context.Context, opts Options, log io.Writer) (_ *Report, err error) {
 	if err := opts.defaults(); err != nil {
 		return nil, err
@@ -163,8 +163,8 @@ func (w *world) atWork(ctx context.Context) error {
 	}
 }
 
-// examine checks until nothing is wrong, for what was settled a moment ago may still be on its way to a topic; what is wrong
-// after that is.
+// examine checks until nothing is wrong, for what was settled a moment ago may still be on its way to a topic; what is
+// wrong after that is.
 func (w *world) examine(ctx context.Context, f *facts, c *calamity, h *history) ([]Violation, error) {
 	for last := time.Now().Add(w.opts.Patience / 3); ; {
 		f.requests, f.transfers, f.unanswered, _ = c.load.known()

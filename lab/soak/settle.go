@@ -28,8 +28,8 @@ func (s standing) String() string {
 		s.open, s.confirmed, s.reserved, s.ever, s.counted, s.outboxes)
 }
 
-// An order that is cancelled has heard the end of it when its items were released and, where it was asked for, payment has
-// answered.
+// An order that is cancelled has heard the end of it when its items were released and, where it was asked for, payment
+// has answered.
 const standingOfOrdersSQL = `SELECT
 	count(*) FILTER (WHERE CASE status
 		WHEN 'CONFIRMED' THEN false
@@ -40,7 +40,8 @@ const standingOfOrdersSQL = `SELECT
 	count(*) FILTER (WHERE CASE status WHEN 'CONFIRMED' THEN true WHEN 'PENDING' THEN false ELSE history @> '[{"status": "CONFIRMED"}]' END)
 FROM orders`
 
-// standing reads them. Every statement is answered from all rows, for which the checker's connections may plan as they like.
+// standing reads them. Every statement is answered from all rows, for which the checker's connections may plan as they
+// like.
 func (w *world) standing(ctx context.Context) (s standing, err error) {
 	for _, q := range []struct {
 		service, sql string
@@ -65,8 +66,8 @@ func (w *world) standing(ctx context.Context) (s standing, err error) {
 // still is how long nothing may move before it counts as settled: a message that changes nothing may be on its way.
 const still = time.Second
 
-// settle waits until nothing is under way any more, or nothing has moved for as long as patience lasts, and returns when
-// that was first so.
+// settle waits until nothing is under way any more, or nothing has moved for as long as patience lasts, and returns
+// when that was first so.
 func (w *world) settle(ctx context.Context) (at time.Time, s standing, err error) {
 	var before standing
 	moved := time.Now()

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// dockerHere tells whether there is Docker to use, as the test kits do. Embedded servers cannot be broken and restarted, so
-// without it nothing is.
+// dockerHere tells whether there is Docker to use, as the test kits do. Embedded servers cannot be broken and
+// restarted, so without it nothing is.
 func dockerHere(t *testing.T) bool {
 	t.Helper()
 	choice := os.Getenv("CONVERGE_TEST_SERVERS")
@@ -55,7 +55,8 @@ func atRisk(t *testing.T, opts Options) (*Report, error) {
 // seedEnv names the environment variable that makes another plan than CI's.
 const seedEnv = "CONVERGE_SOAK_SEED"
 
-// seed is the same in every CI run, so that a change is judged by what it does and not by its luck; make soak has new ones.
+// seed is the same in every CI run, so that a change is judged by what it does and not by its luck; make soak has new
+// ones.
 func seed(t *testing.T) uint64 {
 	text := cmp.Or(os.Getenv(seedEnv), "1")
 	seed, err := strconv.ParseUint(text, 10, 64)
@@ -65,8 +66,8 @@ func seed(t *testing.T) uint64 {
 	return seed
 }
 
-// Minutes in which everything breaks, and afterwards everything adds up. make soak has what costs too much here: a second broker, and a second
-// build of everything.
+// Minutes in which everything breaks, and afterwards everything adds up. make soak has what costs too much here: a
+// second broker, and a second build of everything.
 func TestSoak(t *testing.T) {
 	if !dockerHere(t) {
 		return
@@ -78,8 +79,8 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// What proves nothing lost must be able to see a loss. Each sabotage breaks one promise in the services themselves; the same
-// faults without it break none.
+// What proves nothing lost must be able to see a loss. Each sabotage breaks one promise in the services themselves; the
+// same faults without it break none.
 func TestCheckerSeesSabotage(t *testing.T) {
 	if !dockerHere(t) {
 		return

@@ -210,7 +210,8 @@ func (w *world) join(ctx context.Context, service string) (*instance, error) {
 	return w.joinAs(ctx, w.launch, service)
 }
 
-// joinBeside starts one whose way to its database is its own: what is done to the first's connections does not concern it.
+// joinBeside starts one whose way to its database is its own: what is done to the first's connections does not concern
+// it.
 func (w *world) joinBeside(ctx context.Context, service string) (*instance, error) {
 	launch := w.launch
 	launch.Databases = map[string]string{service: w.dbs[service].URL(service, service)}

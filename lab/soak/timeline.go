@@ -86,8 +86,8 @@ const (
 	countedOfSQL = `SELECT at, 'counted as number ' || n FROM counted WHERE order_id = $1`
 )
 
-// stored looks up the rows of inboxes and outboxes that have to do with an order. A time line without them is better than
-// none.
+// stored looks up the rows of inboxes and outboxes that have to do with an order. A time line without them is better
+// than none.
 func stored(ctx context.Context, dbs map[string]*pgxpool.Pool, f *facts, id uuid.UUID) []moment {
 	var events []uuid.UUID
 	for _, topic := range eventTopics() {

@@ -16,7 +16,8 @@ type transfer struct {
 	acked    bool
 }
 
-// openAccounts opens all users' accounts with a deposit, before anybody is charged: who sends or gets money has to have one.
+// openAccounts opens all users' accounts with a deposit, before anybody is charged: who sends or gets money has to have
+// one.
 func (w *world) openAccounts(ctx context.Context, l *load) error {
 	for n := range users {
 		body := fmt.Sprintf(`{"depositId":%q,"accountId":"user-%d","amount":1,"currency":"EUR"}`, uuid.Must(uuid.NewV7()), n)
@@ -27,7 +28,8 @@ func (w *world) openAccounts(ctx context.Context, l *load) error {
 	return nil
 }
 
-// gift is the transfer to make when a request is done with, if there is one: for one request in twenty, to whom an earlier one was from.
+// gift is the transfer to make when a request is done with, if there is one: for one request in twenty, to whom an
+// earlier one was from.
 func (l *load) gift(r *request) *transfer {
 	l.mu.Lock()
 	defer l.mu.Unlock()

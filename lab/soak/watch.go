@@ -15,8 +15,9 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// watcher is the system's own checker, which looks all the time while everything breaks: nothing that is on its way, away or
-// behind may look wrong to it. It has no faults of its own, but those of the broker and of a database server that it shares.
+// watcher is the system's own checker, which looks all the time while everything breaks: nothing that is on its way,
+// away or behind may look wrong to it. It has no faults of its own, but those of the broker and of a database server
+// that it shares.
 const watcher = "checker"
 
 // graceOfWatcher is as long as a transaction may take, where the run is long enough for that.
@@ -67,8 +68,9 @@ func readSightings(ctx context.Context, db *pgxpool.Pool) (seen []sighting, chec
 	return seen, checks, nil
 }
 
-// excused are what the watcher may say: anything while clocks were an hour apart, since it goes by them, with a grace that is shorter; and that
-// events wait to be published where a broker was away, for as long afterwards as settling may take.
+// excused are what the watcher may say: anything while clocks were an hour apart, since it goes by them, with a grace
+// that is shorter; and that events wait to be published where a broker was away, for as long afterwards as settling may
+// take.
 func excused(episodes []Episode, settle time.Duration) func(sighting) bool {
 	return func(s sighting) bool {
 		for _, e := range episodes {

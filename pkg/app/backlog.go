@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Backlog is a Prometheus collector of things that wait: how many, and for how long the oldest has. It looks when it is scraped, so
-// every instance sees the same. While the look fails it tells nothing; converge_database_up tells why.
+// Backlog is a Prometheus collector of things that wait: how many, and for how long the oldest has. It looks when it is
+// scraped, so every instance sees the same. While the look fails it tells nothing; converge_database_up tells why.
 type Backlog struct {
 	count, age *prometheus.Desc
 	read       func(ctx context.Context) (n int, oldest time.Duration, err error)
@@ -17,7 +17,8 @@ type Backlog struct {
 // Gauge names a metric and says what it is.
 type Gauge struct{ Name, Help string }
 
-// NewBacklog returns a collector of two gauges, the second in seconds. read gets 2 s, and may run concurrently with itself.
+// NewBacklog returns a collector of two gauges, the second in seconds. read gets 2 s, and may run concurrently with
+// itself.
 func NewBacklog(count, oldestAge Gauge, read func(ctx context.Context) (n int, oldest time.Duration, err error)) *Backlog {
 	return &Backlog{
 		count: prometheus.NewDesc(count.Name, count.Help, nil, nil),

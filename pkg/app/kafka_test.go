@@ -13,8 +13,8 @@ import (
 	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
-// A service creates its topics with the replicas that it was told, or as many as there can be. Of topics that somebody else has
-// made, one line each says what to change.
+// A service creates its topics with the replicas that it was told, or as many as there can be. Of topics that somebody
+// else has made, one line each says what to change.
 func TestTopicsReplication(t *testing.T) {
 	cluster := brokertest.Fake(t, kfake.NumBrokers(3))
 	const weak = "loyalty.points"

@@ -8,9 +8,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// NewLogger returns the logger of one service, which writes to w (os.Stderr in a binary). Two settings shape it: LOG_LEVEL
-// (debug, info, warn, error) and LOG_FORMAT (json, text). Every line carries the service's name, and a line logged with a
-// context that belongs to a trace carries its trace_id.
+// NewLogger returns the logger of one service, which writes to w (os.Stderr in a binary). Two settings shape it:
+// LOG_LEVEL (debug, info, warn, error) and LOG_FORMAT (json, text). Every line carries the service's name, and a line
+// logged with a context that belongs to a trace carries its trace_id.
 func NewLogger(w io.Writer, service string, s *Settings) *slog.Logger {
 	level := s.OneOf("LOG_LEVEL", "info", "least severe log lines to write", "debug", "info", "warn", "error")
 	format := s.OneOf("LOG_FORMAT", "json", "how log lines are written", "json", "text")

@@ -16,16 +16,17 @@ import (
 	"time"
 )
 
-// Main runs a service's Run as the whole of a process, and exits with its result: 0 when it ended well, 1 with one log line
-// when it failed, 2 for arguments it does not know.
+// Main runs a service's Run as the whole of a process, and exits with its result: 0 when it ended well, 1 with one log
+// line when it failed, 2 for arguments it does not know.
 //
 // Memory is collected seldom up to memoryLimit and hard above it; GOGC and GOMEMLIMIT, if set, decide instead.
 //
-// SIGINT and SIGTERM cancel the context, upon which run is to stop gracefully; a second signal ends the process at once.
+// SIGINT and SIGTERM cancel the context, upon which run is to stop gracefully; a second signal ends the process at
+// once.
 //
-// The binary serves when it is given no arguments. "healthcheck" asks the service that runs at the same settings whether it
-// is ready, so that a container without a shell can check its health, and "-h" prints every setting; both are answered by
-// [Intercept], which the service's start-up calls once its settings are read.
+// The binary serves when it is given no arguments. "healthcheck" asks the service that runs at the same settings
+// whether it is ready, so that a container without a shell can check its health, and "-h" prints every setting; both
+// are answered by [Intercept], which the service's start-up calls once its settings are read.
 func Main(run func(ctx context.Context, getenv func(string) string) error) {
 	if os.Getenv("GOGC") == "" { // a few MiB live here: collecting whenever that has doubled costs a tenth of the CPU under load
 		debug.SetGCPercent(400)
@@ -86,14 +87,15 @@ const (
 	modeHelp
 )
 
-// Intercept carries out what [Main] was asked for instead of serving, and reports whether it was. A service's start-up calls
-// it when every setting has been read, with the address it would listen on:
+// Intercept carries out what [Main] was asked for instead of serving, and reports whether it was. A service's start-up
+// calls it when every setting has been read, with the address it would listen on:
 //
 //	if done, err := app.Intercept(ctx, settings, addr); done {
 //		return err
 //	}
 //
-// An error among the settings is part of the answer to a health check and is left out of help, which shows the table anyway.
+// An error among the settings is part of the answer to a health check and is left out of help, which shows the table
+// anyway.
 func Intercept(ctx context.Context, s *Settings, addr string) (done bool, err error) {
 	c, _ := ctx.Value(commandKey{}).(command)
 	switch c.mode {
@@ -112,8 +114,8 @@ func Intercept(ctx context.Context, s *Settings, addr string) (done bool, err er
 // healthTimeout is shorter than a container runtime's usual patience, so that the reason gets into its health log.
 const healthTimeout = 3 * time.Second
 
-// Healthcheck asks the service that listens on addr whether it is ready, and returns its answer as an error if it is not. An
-// addr that means all interfaces is asked on the loopback one.
+// Healthcheck asks the service that listens on addr whether it is ready, and returns its answer as an error if it is
+// not. An addr that means all interfaces is asked on the loopback one.
 func Healthcheck(ctx context.Context, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

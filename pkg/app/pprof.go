@@ -14,8 +14,8 @@ import (
 // profileTimeout is the longest time that a profile may be taken over.
 const profileTimeout = 5 * time.Minute
 
-// servePprof serves Go's profiles on a listener of their own, so that they are never published with the API. The stop ends a
-// profile that is being taken.
+// servePprof serves Go's profiles on a listener of their own, so that they are never published with the API. The stop
+// ends a profile that is being taken.
 func servePprof(ctx context.Context, ln net.Listener, log *slog.Logger) error {
 	server := web.New(web.Config{Service: "profiles", Version: Version(), Log: log, Timeout: profileTimeout, Grace: time.Second})
 	handle := func(pattern string, h http.HandlerFunc) {

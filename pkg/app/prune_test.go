@@ -20,8 +20,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// Before rows go, how far each group is is noted, a group's whose routes are gone included. While Kafka cannot be asked,
-// nothing goes.
+// Before rows go, how far each group is is noted, a group's whose routes are gone included. While Kafka cannot be
+// asked, nothing goes.
 func TestPruneNotesFloorsFirst(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		db := pgtest.New(t, "inbox", func(ctx context.Context, pool *pgxpool.Pool) error { return pg.Migrate(ctx, pool, inbox.Migration()) })

@@ -32,8 +32,8 @@ type Service struct {
 	Migrations fs.FS          // the schema of its own tables: goose files
 	Blocks     []pg.Migration // the schemas of further building blocks, such as idempotency.Migration()
 	Timeout    time.Duration  // of one HTTP operation; zero: web's default
-	// Setup registers the HTTP operations and background work; nil: there are none. The database is migrated by then. An
-	// error ends the start.
+	// Setup registers the HTTP operations and background work; nil: there are none. The database is migrated by then.
+	// An error ends the start.
 	Setup func(rt *Runtime) error
 }
 
@@ -53,7 +53,8 @@ type Runtime struct {
 	Stopping context.Context
 }
 
-// stopTimeout bounds the stop, after which connections are closed. Whatever is cut off was either committed or will be delivered again.
+// stopTimeout bounds the stop, after which connections are closed. Whatever is cut off was either committed or will be
+// delivered again.
 const stopTimeout = 9 * time.Second
 
 const (
@@ -65,12 +66,12 @@ const (
 // maxDrain leaves the stop time for running requests.
 const maxDrain = 5 * time.Second
 
-// Run runs a service until ctx ends. It reads the settings that all services have and serves /healthz, /readyz, /metrics and
-// /choreography.json. Then it waits for the database, migrates it, serves the other requests, consumes, fires timers, and relays the outbox. Kafka may be away:
-// requests are served, events wait in the outbox.
+// Run runs a service until ctx ends. It reads the settings that all services have and serves /healthz, /readyz,
+// /metrics and /choreography.json. Then it waits for the database, migrates it, serves the other requests, consumes,
+// fires timers, and relays the outbox. Kafka may be away: requests are served, events wait in the outbox.
 //
-// The stop takes at most 10 s: readiness goes first, then requests and batches in hand finish and the consumer groups are
-// left, and when nothing can emit any more the relay publishes what the outbox still holds.
+// The stop takes at most 10 s: readiness goes first, then requests and batches in hand finish and the consumer groups
+// are left, and when nothing can emit any more the relay publishes what the outbox still holds.
 func Run(ctx context.Context, s *Settings, svc Service) error {
 	prefix := strings.ToUpper(svc.Name)
 	addr := s.Addr(prefix+"_ADDR", svc.Addr, "where to serve HTTP")

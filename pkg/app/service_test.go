@@ -58,8 +58,8 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// The service of the documentation runs: it is ready before Kafka is there, reacts once Kafka is, tells its metrics, and
-// stops within its time with nothing left in the outbox.
+// The service of the documentation runs: it is ready before Kafka is there, reacts once Kafka is, tells its metrics,
+// and stops within its time with nothing left in the outbox.
 func TestAWholeService(t *testing.T) {
 	cluster := brokertest.Fake(t)
 	cluster.Stop(t)

@@ -13,8 +13,9 @@ import (
 )
 
 // Settings reads a process's settings from its environment. Every read names its variable, gives a default and one line
-// of help, and returns a usable value at once: a wrong one is replaced by the default and remembered, so that [Settings.Err]
-// can report all of them together. A variable that is set to nothing counts as not set, as compose files need it.
+// of help, and returns a usable value at once: a wrong one is replaced by the default and remembered, so that
+// [Settings.Err] can report all of them together. A variable that is set to nothing counts as not set, as compose files
+// need it.
 //
 // Settings is not safe for concurrent use: read everything before goroutines start.
 type Settings struct {
@@ -94,8 +95,8 @@ func (s *Settings) List(name string, def []string, help string) []string {
 	})
 }
 
-// Addr reads an address to listen on or to connect to: "host:port", where port 0 means any free one and an empty host all
-// interfaces.
+// Addr reads an address to listen on or to connect to: "host:port", where port 0 means any free one and an empty host
+// all interfaces.
 func (s *Settings) Addr(name, def, help string) string {
 	return read(s, name, def, help, spec[string]{
 		parse: func(v string) (string, error) { return v, checkAddr(v) },
@@ -120,8 +121,8 @@ func (s *Settings) Addrs(name string, def []string, help string) []string {
 	})
 }
 
-// URL reads an absolute URL with one of the schemes, and shows it without its password. An empty default means that there
-// is none: the result is empty when the variable is not set.
+// URL reads an absolute URL with one of the schemes, and shows it without its password. An empty default means that
+// there is none: the result is empty when the variable is not set.
 func (s *Settings) URL(name, def, help string, schemes ...string) string {
 	return read(s, name, def, help, spec[string]{
 		parse: func(v string) (string, error) {
@@ -139,8 +140,8 @@ func (s *Settings) URL(name, def, help string, schemes ...string) string {
 	})
 }
 
-// Reject remembers that the value of a variable is wrong for a reason that only its reader knows, such as two settings that
-// exclude each other. want says what would be right.
+// Reject remembers that the value of a variable is wrong for a reason that only its reader knows, such as two settings
+// that exclude each other. want says what would be right.
 func (s *Settings) Reject(name, want string) {
 	got := "not set"
 	for _, one := range s.all {

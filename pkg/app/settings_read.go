@@ -18,8 +18,8 @@ type spec[T any] struct {
 	want  string              // ends the sentence "NAME is X, want ..."
 }
 
-// read is every typed reader: it records the setting and returns the variable's value, or the default if there is none or it
-// is wrong. An empty default of a kind that cannot be empty yields the zero value.
+// read is every typed reader: it records the setting and returns the variable's value, or the default if there is none
+// or it is wrong. An empty default of a kind that cannot be empty yields the zero value.
 func read[T any](s *Settings, name, def, help string, k spec[T]) T {
 	show := k.show
 	if show == nil {
@@ -81,8 +81,8 @@ func checkAddr(v string) error {
 	return err
 }
 
-// redactURL hides the password in a URL, also in one that does not parse: what stands between the user's name and the last
-// "@", and a password parameter.
+// redactURL hides the password in a URL, also in one that does not parse: what stands between the user's name and the
+// last "@", and a password parameter.
 func redactURL(v string) string {
 	scheme, rest, ok := strings.Cut(v, "://")
 	if !ok {

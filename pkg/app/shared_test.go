@@ -49,8 +49,8 @@ func with(url, parameter string) string {
 	return url + "?" + parameter
 }
 
-// Services whose tables have different names work in one database, and any services do in schemas of their own: what one says
-// leaves, and reaches the other.
+// Services whose tables have different names work in one database, and any services do in schemas of their own: what
+// one says leaves, and reaches the other.
 func TestServicesInOneDatabase(t *testing.T) {
 	for _, tt := range []struct{ name, table, loyalty, mailing string }{
 		{"one schema", "mails", "public", "public"},
@@ -109,7 +109,8 @@ func TestServicesInOneDatabase(t *testing.T) {
 	}
 }
 
-// A service that finds another one's table under the name of its own is refused, with what is wrong and what would be right.
+// A service that finds another one's table under the name of its own is refused, with what is wrong and what would be
+// right.
 func TestAnotherServicesTable(t *testing.T) {
 	url := pgtest.URL(t)
 	pool, err := pg.Open(t.Context(), url)

@@ -86,8 +86,8 @@ func (st *start) run(ctx context.Context) error {
 	return nil
 }
 
-// occupied says what to do where a table that the service is to create is there: another service has it. Services whose tables have
-// different names can share a database, outbox and inbox included.
+// occupied says what to do where a table that the service is to create is there: another service has it. Services whose
+// tables have different names can share a database, outbox and inbox included.
 func (st *start) occupied(err error) error {
 	const duplicateTable = "42P07"
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)

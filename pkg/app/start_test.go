@@ -90,8 +90,8 @@ func launch(t *testing.T, env map[string]string) (stop context.CancelFunc, done 
 	return cancel, ended
 }
 
-// A service whose database is away, or takes connections and says nothing, tells that it lives, what it waits for and its metrics;
-// others are asked to come again. It ends at once when it is told to, and starts when the database comes.
+// A service whose database is away, or takes connections and says nothing, tells that it lives, what it waits for and
+// its metrics; others are asked to come again. It ends at once when it is told to, and starts when the database comes.
 func TestAStartWithoutItsDatabase(t *testing.T) {
 	for name, tt := range map[string]struct{ addr, want string }{
 		"refuses":   {pgtest.FreeAddr(t), "connection refused"},

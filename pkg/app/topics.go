@@ -30,8 +30,8 @@ func (k kafka) newTopics(client *broker.Client, svc saga.Service, log *slog.Logg
 	return &topics{kafka: k, client: client, svc: svc, log: log}
 }
 
-// ensure creates the topics as soon as Kafka can be reached, and warns of those that are weak. It returns when they exist or ctx
-// ends.
+// ensure creates the topics as soon as Kafka can be reached, and warns of those that are weak. It returns when they
+// exist or ctx ends.
 func (t *topics) ensure(ctx context.Context) error {
 	specs, err := t.kafka.topicSpecs(t.svc)
 	if err != nil {
@@ -80,8 +80,8 @@ func (t *topics) check(context.Context) error {
 	return web.Degraded(t.fault)
 }
 
-// warnOfWeak logs a warning for each topic that is not as safe as it could be. That is an operator's to change, and not a reason not
-// to work. A cluster that does not tell is one line.
+// warnOfWeak logs a warning for each topic that is not as safe as it could be. That is an operator's to change, and not
+// a reason not to work. A cluster that does not tell is one line.
 func (t *topics) warnOfWeak(ctx context.Context, specs []broker.TopicSpec) {
 	weak, err := t.client.WeakTopics(ctx, specs)
 	if err != nil && ctx.Err() == nil {
@@ -92,7 +92,8 @@ func (t *topics) warnOfWeak(ctx context.Context, specs []broker.TopicSpec) {
 	}
 }
 
-// consuming is the readiness of the consumer groups. While Kafka is away they cannot consume, and requests are served all the same.
+// consuming is the readiness of the consumer groups. While Kafka is away they cannot consume, and requests are served
+// all the same.
 func consuming(health *saga.Health, client *broker.Client) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := health.Check(ctx)

@@ -10,8 +10,8 @@ import (
 // version is what `git describe` says of the source, as the Makefile and the Dockerfile set it at the link.
 var version string
 
-// Version names the source that this binary was built from: its tag or commit, with "-dirty" where it was changed since. A
-// binary of `go build` alone has the commit, and one of `go test` or `go run` is "dev".
+// Version names the source that this binary was built from: its tag or commit, with "-dirty" where it was changed
+// since. A binary of `go build` alone has the commit, and one of `go test` or `go run` is "dev".
 func Version() string {
 	if version != "" {
 		return version

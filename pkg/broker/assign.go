@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// The protocols that members offer, the preferred one first: a group takes the first one that all its members know. The second is what
-// kafka-go's ConsumerGroup, Java's and franz-go's consumers call by the same name.
+// The protocols that members offer, the preferred one first: a group takes the first one that all its members know. The
+// second is what kafka-go's ConsumerGroup, Java's and franz-go's consumers call by the same name.
 const (
 	cooperativeRange = "cooperative-range"
 	eagerRange       = "range"
@@ -24,9 +24,9 @@ type subscriber struct {
 
 // assign shares the partitions of all topics out among the members who subscribe to them: each one to one member.
 //
-// Partitions with the same number belong together, because what has one key lies in them: one member gets them all, as far as the
-// subscriptions allow. The numbers are spread evenly, no member has two more than another with the same subscription, and stay where
-// they are as far as that allows.
+// Partitions with the same number belong together, because what has one key lies in them: one member gets them all, as
+// far as the subscriptions allow. The numbers are spread evenly, no member has two more than another with the same
+// subscription, and stay where they are as far as that allows.
 func assign(members []subscriber, partitions map[string]int) map[string][]TopicPartition {
 	members = slices.Clone(members)
 	slices.SortFunc(members, func(a, b subscriber) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.id, b.id)) })
@@ -90,8 +90,8 @@ func (a *assignment) share(topics []string, who []int, partitions map[string]int
 	for _, t := range topics {
 		numbers = max(numbers, partitions[t])
 	}
-	// Each member gets numbers/len(who) numbers, and the first few one more: those who have most of them already, so that the least
-	// moves, then those who have had less of other topics.
+	// Each member gets numbers/len(who) numbers, and the first few one more: those who have most of them already, so
+	// that the least moves, then those who have had less of other topics.
 	claims := make([]map[int]int, numbers) // number → member → how many of its partitions it has
 	held := map[int]int{}
 	for n := range numbers {
@@ -168,8 +168,8 @@ func largest(claims map[int]int) (member int, ok bool) {
 	return member, ok
 }
 
-// withhold takes out of an assignment what another member still has: it gives that up first, rejoins, and the next assignment hands it
-// over. Nobody has a partition twice in the meantime.
+// withhold takes out of an assignment what another member still has: it gives that up first, rejoins, and the next
+// assignment hands it over. Nobody has a partition twice in the meantime.
 func withhold(to map[string][]TopicPartition, members []subscriber) {
 	for tp, o := range owners(members) {
 		for id, tps := range to {

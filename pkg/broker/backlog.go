@@ -13,7 +13,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/offsetfetch"
 )
 
-// partitionsOf lists every partition of the topics, as many as there are by now. A topic that the cluster does not know is an error.
+// partitionsOf lists every partition of the topics, as many as there are by now. A topic that the cluster does not know
+// is an error.
 func (c *Client) partitionsOf(ctx context.Context, topics []string) ([]TopicPartition, map[string][]leader, error) {
 	tps, leaders, err := c.existing(ctx, topics)
 	if err != nil {
@@ -43,8 +44,8 @@ func (c *Client) existing(ctx context.Context, topics []string) ([]TopicPartitio
 	return tps, leaders, nil
 }
 
-// Trimmed tells of which of the topics the beginning is gone: deleted by retention, so that reading them gives no longer
-// all there was. Of a topic that the cluster does not know, all is gone.
+// Trimmed tells of which of the topics the beginning is gone: deleted by retention, so that reading them gives no
+// longer all there was. Of a topic that the cluster does not know, all is gone.
 func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error) {
 	var gone []string
 	for _, t := range topics {
@@ -70,8 +71,8 @@ func (c *Client) Trimmed(ctx context.Context, topics ...string) ([]string, error
 	return gone, nil
 }
 
-// Oldest returns when the oldest record was written that the group has not committed, over all partitions of the topics; zero
-// when it has committed all. See [Client.Unhandled].
+// Oldest returns when the oldest record was written that the group has not committed, over all partitions of the
+// topics; zero when it has committed all. See [Client.Unhandled].
 func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (at time.Time, err error) {
 	records, err := c.Unhandled(ctx, group, topics...)
 	for _, r := range records {
@@ -82,9 +83,10 @@ func (c *Client) Oldest(ctx context.Context, group string, topics ...string) (at
 	return at, err
 }
 
-// Unhandled returns the first records that the group has not committed: at least one of each partition in which there are any. It
-// costs two requests while nothing waits, and a few more for each leader of a partition in which something does. An offset below the
-// start of its partition counts as the start (retention has passed the group), one above the end as the end.
+// Unhandled returns the first records that the group has not committed: at least one of each partition in which there
+// are any. It costs two requests while nothing waits, and a few more for each leader of a partition in which something
+// does. An offset below the start of its partition counts as the start (retention has passed the group), one above the
+// end as the end.
 func (c *Client) Unhandled(ctx context.Context, group string, topics ...string) ([]Record, error) {
 	records, err := c.unhandled(ctx, group, topics)
 	if err != nil {
@@ -136,8 +138,8 @@ func (c *Client) unhandled(ctx context.Context, group string, topics []string) (
 	return records, nil
 }
 
-// firstOf returns the first records from some offsets on, in partitions with one leader. A response does not hold more than so
-// many bytes: a partition that has no place in it is asked for again.
+// firstOf returns the first records from some offsets on, in partitions with one leader. A response does not hold more
+// than so many bytes: a partition that has no place in it is asked for again.
 func (c *Client) firstOf(ctx context.Context, from map[TopicPartition]int64) (records []Record, err error) {
 	for len(from) > 0 {
 		f, err := c.fetch(ctx, unmarked(from), 0, nil)
@@ -162,8 +164,8 @@ func (c *Client) firstOf(ctx context.Context, from map[TopicPartition]int64) (re
 	return records, nil
 }
 
-// committed returns where the group goes on in each partition: at the first record that there is where it has never been. The offset may
-// lie outside of what the partition holds by now.
+// committed returns where the group goes on in each partition: at the first record that there is where it has never
+// been. The offset may lie outside of what the partition holds by now.
 func (c *Client) committed(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]int64, error) {
 	out, err := c.groupOffsets(ctx, group, tps)
 	if err != nil {
@@ -213,8 +215,8 @@ func (c *Client) groupPlaces(ctx context.Context, group string, tps []TopicParti
 	return places, nil
 }
 
-// fetchOffsets asks for what a group has committed in topics; nil: in all. A partition in which it has nothing has the offset -1, and a
-// group that the cluster does not know has no partitions.
+// fetchOffsets asks for what a group has committed in topics; nil: in all. A partition in which it has nothing has the
+// offset -1, and a group that the cluster does not know has no partitions.
 func (c *Client) fetchOffsets(ctx context.Context, group string, topics []offsetfetch.RequestTopic) (map[TopicPartition]epochOffset, error) {
 	m, err := c.ask(ctx, requestTimeout, &offsetfetch.Request{GroupID: group, Topics: topics})
 	if err != nil {

@@ -31,7 +31,8 @@ type Header struct {
 	Value []byte
 }
 
-// Record is one Kafka record. Partition and Offset are set on records that were read, and by Produce on those acknowledged.
+// Record is one Kafka record. Partition and Offset are set on records that were read, and by Produce on those
+// acknowledged.
 type Record struct {
 	Topic     string
 	Partition int

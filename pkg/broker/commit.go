@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// CommitFor commits where a group goes on that has no members: one that stands for what a person, or a tool, has dealt with. Kafka refuses it while
-// the group has members.
+// CommitFor commits where a group goes on that has no members: one that stands for what a person, or a tool, has dealt
+// with. Kafka refuses it while the group has members.
 func (c *Client) CommitFor(ctx context.Context, group string, next map[TopicPartition]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -22,8 +22,8 @@ func (c *Client) CommitFor(ctx context.Context, group string, next map[TopicPart
 	return errors.Join(errs...)
 }
 
-// Recommit commits once more where a group without members goes on: Kafka does not forget it for a while then, and shows it even where the group has never
-// been. Topics that the cluster does not know are left out.
+// Recommit commits once more where a group without members goes on: Kafka does not forget it for a while then, and
+// shows it even where the group has never been. Topics that the cluster does not know are left out.
 func (c *Client) Recommit(ctx context.Context, group string, topics ...string) error {
 	next, tps, err := c.position(ctx, group, topics...)
 	if err != nil || len(next) == 0 {
@@ -39,8 +39,8 @@ func (c *Client) Recommit(ctx context.Context, group string, topics ...string) e
 	return c.CommitFor(ctx, group, next)
 }
 
-// ScanFrom is [Client.Scan] from where a group goes on in the topic: from its beginning where the group has never been. A topic that the cluster
-// does not know has no records.
+// ScanFrom is [Client.Scan] from where a group goes on in the topic: from its beginning where the group has never been.
+// A topic that the cluster does not know has no records.
 func (c *Client) ScanFrom(ctx context.Context, group, topic string, fn func(Record) error) error {
 	from, tps, err := c.position(ctx, group, topic)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Committed returns every offset that the cluster has of the group, whatever topics they are of; none if it does not know
-// the group.
+// Committed returns every offset that the cluster has of the group, whatever topics they are of; none if it does not
+// know the group.
 func (c *Client) Committed(ctx context.Context, group string) (map[TopicPartition]int64, error) {
 	places, err := c.fetchOffsets(ctx, group, nil)
 	if err != nil {

@@ -19,12 +19,13 @@ type End struct {
 // NoEpoch stands for a leader epoch that is not known.
 const NoEpoch = noEpoch
 
-// Ends returns where each partition ends, given the epochs that its leaders had when it was last asked for. A partition of which nobody
-// knows it now (it has no leader, or its topic is gone) is left out. It fails where nothing is known of any.
+// Ends returns where each partition ends, given the epochs that its leaders had when it was last asked for. A partition
+// of which nobody knows it now (it has no leader, or its topic is gone) is left out. It fails where nothing is known of
+// any.
 //
-// A leader of a newer epoch may have begun with a log that was cut, and have taken records of others since. So what is returned then is
-// where it began: records of the epoch before are there up to that offset, and lost from there on (KIP-320). A leader of an older epoch
-// has another topic of the same name: nothing is left of the one before.
+// A leader of a newer epoch may have begun with a log that was cut, and have taken records of others since. So what is
+// returned then is where it began: records of the epoch before are there up to that offset, and lost from there on
+// (KIP-320). A leader of an older epoch has another topic of the same name: nothing is left of the one before.
 func (c *Client) Ends(ctx context.Context, last map[TopicPartition]int32) (map[TopicPartition]End, error) {
 	found, errs := c.listOffsets(ctx, latest, readUncommitted, slices.Collect(maps.Keys(last)))
 	for _, err := range errs {
@@ -61,8 +62,8 @@ func (c *Client) Ends(ctx context.Context, last map[TopicPartition]int32) (map[T
 	return ends, nil
 }
 
-// begun asks the leaders where the epochs before theirs ended. What a leader does not answer that has another epoch than it had just now
-// is left out.
+// begun asks the leaders where the epochs before theirs ended. What a leader does not answer that has another epoch
+// than it had just now is left out.
 func (c *Client) begun(ctx context.Context, before, now map[TopicPartition]epochOffset) (map[TopicPartition]epochOffset, error) {
 	topics := map[string]bool{}
 	for tp := range before {

@@ -8,7 +8,8 @@ import (
 	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
-// Where a log ends is asked for with the epoch of its leader of before: then it ends where a new leader began, whatever it has taken since.
+// Where a log ends is asked for with the epoch of its leader of before: then it ends where a new leader began, whatever
+// it has taken since.
 func TestEndsOfAnEarlierEpoch(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		client, topic := open(t, c), c.Topic(t, 1)

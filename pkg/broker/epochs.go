@@ -11,15 +11,17 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
-// Each leader of a partition has an epoch of its own, which it writes into every batch. A log that was cut has other records at offsets
-// that it had before, and these have a newer epoch. Whoever remembers the epoch of the last record it has read can ask where that epoch
-// ends in the log of now: if that is below its position, the log was cut there (KIP-320).
+// Each leader of a partition has an epoch of its own, which it writes into every batch. A log that was cut has other
+// records at offsets that it had before, and these have a newer epoch. Whoever remembers the epoch of the last record
+// it has read can ask where that epoch ends in the log of now: if that is below its position, the log was cut there
+// (KIP-320).
 const (
 	noEpoch   int32 = -1
 	unchecked int32 = -2 // no leader has this epoch
 )
 
-// epochOffset is an offset and a leader epoch: of a fetch, that of the leader; of a position, that of the record before it.
+// epochOffset is an offset and a leader epoch: of a fetch, that of the leader; of a position, that of the record before
+// it.
 type epochOffset struct {
 	offset int64
 	epoch  int32
@@ -34,7 +36,8 @@ func unmarked(offsets map[TopicPartition]int64) map[TopicPartition]epochOffset {
 	return out
 }
 
-// epochs is where each leader epoch begins in what was read of a partition, in order. A first offset of -1 is not known.
+// epochs is where each leader epoch begins in what was read of a partition, in order. A first offset of -1 is not
+// known.
 type epochs []epochOffset
 
 func (e *epochs) add(more ...epochOffset) {
@@ -55,7 +58,8 @@ func (e epochs) before(offset int64) int32 {
 	return noEpoch
 }
 
-// common is how far a log has what was read, of which it ends an epoch at some offset, and has no later one that was read.
+// common is how far a log has what was read, of which it ends an epoch at some offset, and has no later one that was
+// read.
 func (e epochs) common(end epochOffset) int64 {
 	for _, p := range e {
 		if p.epoch > end.epoch && p.offset >= 0 {
@@ -115,7 +119,8 @@ type epochResponsePartition struct {
 
 func (*epochResponse) ApiKey() protocol.ApiKey { return protocol.OffsetForLeaderEpoch }
 
-// freshRequest is a metadata request that a broker answers: kafka-go looks into its memory only where it sees the plain one.
+// freshRequest is a metadata request that a broker answers: kafka-go looks into its memory only where it sees the plain
+// one.
 type freshRequest struct{ metadata.Request }
 
 // Split implements protocol.Splitter.
@@ -142,8 +147,9 @@ func (c *Client) freshLeaders(ctx context.Context, topics ...string) (map[string
 	return leadersIn(m.(*freshResponse).Topics), nil
 }
 
-// epochEnds asks a broker up to where partitions that it leads have records of the leader epochs of some places, or of older ones: the
-// answer is the end of the latest of these, and its epoch. Both are -1 where the broker knows no such epoch. The places' offsets do not matter.
+// epochEnds asks a broker up to where partitions that it leads have records of the leader epochs of some places, or of
+// older ones: the answer is the end of the latest of these, and its epoch. Both are -1 where the broker knows no such
+// epoch. The places' offsets do not matter.
 func (c *Client) epochEnds(ctx context.Context, broker int, current map[TopicPartition]int32, last map[TopicPartition]epochOffset) (
 	map[TopicPartition]epochOffset, map[TopicPartition]error) {
 	req := &epochRequest{ReplicaID: -1}

@@ -51,7 +51,8 @@ func newEpoch(t *testing.T, c *brokertest.Cluster, client *broker.Client, topic 
 	eventually(t, 20*time.Second, "a new leader epoch", func() bool { return broker.Epoch(t, client, topic) > was })
 }
 
-// A consumer whose position is 100 of a log that is cut to 60 and has grown to 150 before the consumer looks again goes on at 60.
+// A consumer whose position is 100 of a log that is cut to 60 and has grown to 150 before the consumer looks again goes
+// on at 60.
 func TestLogIsCutAndGrows(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		client, topic, group := open(t, c), c.Topic(t, 1), brokertest.Name(t)
@@ -110,8 +111,8 @@ func TestCommittedEpochIsValidated(t *testing.T) {
 	})
 }
 
-// A new leader epoch alone, whether something was written in it or not, skips nothing, repeats nothing and is no cut. Nor is it when a member
-// begins from what another has committed in an older one.
+// A new leader epoch alone, whether something was written in it or not, skips nothing, repeats nothing and is no cut.
+// Nor is it when a member begins from what another has committed in an older one.
 func TestNewEpochAlone(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		client, topic, group := open(t, c), c.Topic(t, 1), brokertest.Name(t)
@@ -143,7 +144,8 @@ func TestNewEpochAlone(t *testing.T) {
 	})
 }
 
-// A topic that was made anew and has grown beyond the position is read from its beginning: its leader's epoch is older than the last record's.
+// A topic that was made anew and has grown beyond the position is read from its beginning: its leader's epoch is older
+// than the last record's.
 func TestTopicMadeAnewGrows(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		client, topic, group := open(t, c), c.Topic(t, 1), brokertest.Name(t)

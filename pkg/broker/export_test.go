@@ -32,8 +32,8 @@ type tb interface {
 	Fatal(...any)
 }
 
-// SetLeaders makes the client take other brokers for the leaders of a topic's partitions, as after a change that it has not
-// heard of.
+// SetLeaders makes the client take other brokers for the leaders of a topic's partitions, as after a change that it has
+// not heard of.
 func SetLeaders(t tb, c *Client, topic string, of func(partition, leader int) int) {
 	t.Helper()
 	ctx := context.Background()

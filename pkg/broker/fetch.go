@@ -28,8 +28,8 @@ type fetched struct {
 	errs    map[TopicPartition]error
 }
 
-// fetchSession lets requests and responses name only the partitions in which something has changed; the broker remembers the
-// rest (KIP-227). It is one fetch loop's with one broker. The zero value begins a session, nil is none.
+// fetchSession lets requests and responses name only the partitions in which something has changed; the broker
+// remembers the rest (KIP-227). It is one fetch loop's with one broker. The zero value begins a session, nil is none.
 type fetchSession struct {
 	id, epoch int32
 	sent      map[TopicPartition]epochOffset // what the broker knows
@@ -82,8 +82,8 @@ func (f *fetchSession) answered(id int32, told map[TopicPartition]epochOffset) {
 	}
 }
 
-// fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record. A broker that leads a partition
-// in another epoch than the given one refuses it; without an epoch it does not look.
+// fetch asks one broker for all the given partitions at once and waits up to maxWait for the first record. A broker
+// that leads a partition in another epoch than the given one refuses it; without an epoch it does not look.
 func (c *Client) fetch(ctx context.Context, from map[TopicPartition]epochOffset, maxWait time.Duration, session *fetchSession) (fetched, error) {
 	told := session.partitions(from)
 	req := &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(maxWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchMaxBytes, IsolationLevel: readCommitted, SessionEpoch: -1}
@@ -185,8 +185,8 @@ func (c *Client) scanPartition(ctx context.Context, tp TopicPartition, from int6
 	return nil
 }
 
-// patiently asks again while the cluster's answer is that it will know soon: a topic that was just created has no leader
-// yet, a broker that just came back has not caught up.
+// patiently asks again while the cluster's answer is that it will know soon: a topic that was just created has no
+// leader yet, a broker that just came back has not caught up.
 func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 	return backoff.Retry(ctx, func() (T, error) {
 		out, err := ask()

@@ -15,7 +15,8 @@ const (
 	partWait   = 2 * time.Second        // and for a partition that fails
 )
 
-// manage looks up the leaders and the positions of the held partitions, and keeps a fetch loop for each broker that leads one.
+// manage looks up the leaders and the positions of the held partitions, and keeps a fetch loop for each broker that
+// leads one.
 func (s *Session) manage(ctx context.Context) {
 	loops := map[int]bool{}
 	for {
@@ -170,7 +171,8 @@ func (s *Session) fetchLoop(ctx context.Context, broker int) {
 // errChanged says that a fetch was given up because there is something else to fetch.
 var errChanged = errors.New("the partitions have changed")
 
-// fetchOnce is one fetch, which ends early when the partitions change: what is new does not wait for the poll of what was there.
+// fetchOnce is one fetch, which ends early when the partitions change: what is new does not wait for the poll of what
+// was there.
 func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]epochOffset, maxWait time.Duration, session *fetchSession, changed <-chan struct{}) (fetched, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -190,8 +192,8 @@ func (s *Session) fetchOnce(ctx context.Context, from map[TopicPartition]epochOf
 	return f, err
 }
 
-// advance moves the positions on, and gives each partition that failed a back-off of its own. It leaves out of the shares, and so of what Poll
-// returns, those in which something else was to be fetched meanwhile.
+// advance moves the positions on, and gives each partition that failed a back-off of its own. It leaves out of the
+// shares, and so of what Poll returns, those in which something else was to be fetched meanwhile.
 func (s *Session) advance(ctx context.Context, f fetched, from map[TopicPartition]epochOffset, of map[TopicPartition]*share) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,12 +16,15 @@ type GroupConfig struct {
 
 	// Start is where the group begins in a partition of which neither Kafka nor Floor knows how far it was.
 	Start StartAt
-	// Floor tells how far the group was by the database's knowledge. It is asked where Kafka has no offset of the group. nil: none.
+	// Floor tells how far the group was by the database's knowledge. It is asked where Kafka has no offset of the
+	// group. nil: none.
 	Floor func(ctx context.Context) (map[TopicPartition]int64, error)
-	// Truncated is told when the group's position lies above the end of the partition: its log was cut, or the topic was made anew. The member
-	// goes on from an earlier offset once it returns nil, and calls it again later if it fails. nil: nobody.
+	// Truncated is told when the group's position lies above the end of the partition: its log was cut, or the topic
+	// was made anew. The member goes on from an earlier offset once it returns nil, and calls it again later if it
+	// fails. nil: nobody.
 	Truncated func(ctx context.Context, tp TopicPartition, was, end int64) error
-	// State is told when the membership or the topics change, by one goroutine at a time. It must not block. nil: nobody.
+	// State is told when the membership or the topics change, by one goroutine at a time. It must not block. nil:
+	// nobody.
 	State func(GroupState)
 
 	MaxWait          time.Duration // how long a fetch waits when there is nothing; default 1 s
@@ -47,10 +50,12 @@ func (g *GroupConfig) defaults() {
 	}
 }
 
-// Consume joins the group and calls work with a [Session] that lasts until ctx ends. It returns when ctx has ended, work has returned and the
-// group is left. If work returns before that, the member leaves, joins again and calls work with a new session.
+// Consume joins the group and calls work with a [Session] that lasts until ctx ends. It returns when ctx has ended,
+// work has returned and the group is left. If work returns before that, the member leaves, joins again and calls work
+// with a new session.
 //
-// A cluster that is away, and a topic that does not exist yet or any more, are waited for and logged: the other topics go on.
+// A cluster that is away, and a topic that does not exist yet or any more, are waited for and logged: the other topics
+// go on.
 func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx context.Context, s *Session)) error {
 	cfg.defaults()
 	for ctx.Err() == nil {
@@ -59,8 +64,8 @@ func (c *Client) Consume(ctx context.Context, cfg GroupConfig, work func(ctx con
 	return nil
 }
 
-// consume is one membership, from the first join to the leave. The member goroutine and the fetch loops outlive ctx: they end when work
-// has returned, so that its last commits count.
+// consume is one membership, from the first join to the leave. The member goroutine and the fetch loops outlive ctx:
+// they end when work has returned, so that its last commits count.
 func (c *Client) consume(ctx context.Context, cfg GroupConfig, work func(ctx context.Context, s *Session)) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := newSession(c, cfg)

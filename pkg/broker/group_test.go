@@ -263,8 +263,8 @@ func TestPartitionsGrow(t *testing.T) {
 	})
 }
 
-// A member that joins takes its share from the others, and nothing else of theirs stops. What leaves belongs to the old member until it
-// has polled again.
+// A member that joins takes its share from the others, and nothing else of theirs stops. What leaves belongs to the old
+// member until it has polled again.
 func TestCooperativeJoin(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		topic, group := c.Topic(t, 4), brokertest.Name(t)
@@ -306,7 +306,8 @@ func TestCooperativeJoin(t *testing.T) {
 	})
 }
 
-// Who starts under the instance id of a member that has not left gets its partitions at once; the other is told and goes on without the id.
+// Who starts under the instance id of a member that has not left gets its partitions at once; the other is told and
+// goes on without the id.
 func TestStaticMember(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		topic, group := c.Topic(t, 4), brokertest.Name(t)
@@ -439,7 +440,8 @@ func TestTopicMadeAnewAtOnce(t *testing.T) {
 	})
 }
 
-// A restart of the broker does not end the membership: the records of after it come soon, and no partition leaves on the way.
+// A restart of the broker does not end the membership: the records of after it come soon, and no partition leaves on
+// the way.
 func TestMembershipOutlivesBroker(t *testing.T) {
 	c := brokertest.Own(t)
 	client, topic, group := open(t, c), c.Topic(t, 2), brokertest.Name(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Groups lists the consumer groups that the cluster knows, by name: those that have members, and those that have committed an offset
-// which Kafka has not forgotten.
+// Groups lists the consumer groups that the cluster knows, by name: those that have members, and those that have
+// committed an offset which Kafka has not forgotten.
 func (c *Client) Groups(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -36,8 +36,8 @@ type Progress struct {
 	Lag        int64 // records that the group has not committed; in a partition where it has never been, all there are
 }
 
-// ProgressOf tells how far a group has come in each topic of which it has committed anything, and in those that are given, sorted by topic.
-// Topics that the cluster does not have are left out.
+// ProgressOf tells how far a group has come in each topic of which it has committed anything, and in those that are
+// given, sorted by topic. Topics that the cluster does not have are left out.
 func (c *Client) ProgressOf(ctx context.Context, group string, given ...string) ([]Progress, error) {
 	committed, err := c.Committed(ctx, group)
 	if err != nil {

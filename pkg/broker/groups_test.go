@@ -10,7 +10,8 @@ import (
 	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
-// The cluster tells its groups, and how far each is: what it has committed counts, and where it has never been all there is.
+// The cluster tells its groups, and how far each is: what it has committed counts, and where it has never been all
+// there is.
 func TestGroupsAndTheirProgress(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		client, topic, group := open(t, c), c.Topic(t, 2), brokertest.Name(t)

@@ -11,7 +11,8 @@ func (s *Session) moves() (moves Polled, some bool) {
 	return moves, len(moves.Gained) > 0 || len(moves.Leaving) > 0
 }
 
-// arrivals reports those that were not. One that comes back while it is still on its way out waits until it was given up.
+// arrivals reports those that were not. One that comes back while it is still on its way out waits until it was given
+// up.
 func (s *Session) arrivals() (gained []TopicPartition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +75,8 @@ func (s *Session) depart(tp TopicPartition, lost bool) {
 	signal(s.moved)
 }
 
-// revoke takes away all but some partitions, and tells whether there were any. The member may still commit them until they are given up.
+// revoke takes away all but some partitions, and tells whether there were any. The member may still commit them until
+// they are given up.
 func (s *Session) revoke(keep []TopicPartition) (found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,8 +141,8 @@ func (s *Session) claims() (generation int32, owned []TopicPartition) {
 	return s.who.generation, owned
 }
 
-// assign takes what the leader has assigned: it keeps what it has of that, revokes the rest, and begins with what is new. It tells whether there
-// is anything to give up.
+// assign takes what the leader has assigned: it keeps what it has of that, revokes the rest, and begins with what is
+// new. It tells whether there is anything to give up.
 func (s *Session) assign(who identity, mine []TopicPartition) (revoked bool) {
 	revoked = s.revoke(mine)
 	s.mu.Lock()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Each partition is gained once for each time that it comes, whether there is something to read in it or not: one that comes back before
-// it was given up, after that.
+// Each partition is gained once for each time that it comes, whether there is something to read in it or not: one that
+// comes back before it was given up, after that.
 func TestGainedPartitions(t *testing.T) {
 	s := newSession(&Client{}, GroupConfig{})
 	a, b := TopicPartition{"t", 0}, TopicPartition{"t", 1}

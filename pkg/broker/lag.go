@@ -11,7 +11,8 @@ const (
 	ageStep   = time.Second     // how exactly the age of what waits is known
 )
 
-// ages remembers when records were written that are not committed: the first one of each second, in order of the offsets.
+// ages remembers when records were written that are not committed: the first one of each second, in order of the
+// offsets.
 type ages []age
 
 type age struct {
@@ -82,7 +83,8 @@ func (h *share) committedTo(offset int64) {
 	h.behind = time.Now()
 }
 
-// watchEnds asks for the ends of the held partitions, apart from the fetches: these stop while the caller does not poll.
+// watchEnds asks for the ends of the held partitions, apart from the fetches: these stop while the caller does not
+// poll.
 func (s *Session) watchEnds(ctx context.Context) {
 	for pause(ctx, endsGap) {
 		s.mu.Lock()

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// The age is that of the oldest record that is not committed: neither of one that is, nor of a later one. While Kafka is silent it grows.
+// The age is that of the oldest record that is not committed: neither of one that is, nor of a later one. While Kafka
+// is silent it grows.
 func TestLagAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tp := TopicPartition{"a", 0}

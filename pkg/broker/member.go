@@ -17,8 +17,8 @@ const (
 	leaveLimit = 2 * time.Second
 )
 
-// member keeps a session in its group: it joins, heartbeats, and joins again when the group or the topics change, while the work goes on.
-// Its fields belong to its one goroutine; what others need to know stands in the session.
+// member keeps a session in its group: it joins, heartbeats, and joins again when the group or the topics change, while
+// the work goes on. Its fields belong to its one goroutine; what others need to know stands in the session.
 type member struct {
 	s      *Session
 	client *Client
@@ -46,7 +46,8 @@ func (m *member) setState(change func(*GroupState)) {
 	}
 }
 
-// run keeps the membership until ctx ends. The id and the generation outlive errors of the connection: the broker keeps them, too.
+// run keeps the membership until ctx ends. The id and the generation outlive errors of the connection: the broker keeps
+// them, too.
 func (m *member) run(ctx context.Context) {
 	if m.cfg.State != nil {
 		m.cfg.State(m.state)
@@ -227,8 +228,9 @@ func (m *member) givenUp(ctx context.Context) error {
 	return nil
 }
 
-// changed tells whether the topics are other than the leader knew: then the group must share them out again. The leader joins again at
-// once; the others give it some time, and do it themselves if it does not, as a leader that was restarted under its instance id does not.
+// changed tells whether the topics are other than the leader knew: then the group must share them out again. The leader
+// joins again at once; the others give it some time, and do it themselves if it does not, as a leader that was
+// restarted under its instance id does not.
 func (m *member) changed(ctx context.Context) bool {
 	counts, err := m.client.partitionCounts(ctx, m.cfg.Topics)
 	if err != nil {
@@ -257,7 +259,8 @@ func (m *member) changed(ctx context.Context) bool {
 	return m.leads || time.Since(m.differ) >= rejoinGap
 }
 
-// leave tells the coordinator that the member goes, also a static one: a restart that is meant to keep the partitions comes without.
+// leave tells the coordinator that the member goes, also a static one: a restart that is meant to keep the partitions
+// comes without.
 func (m *member) leave() {
 	m.s.end()
 	if m.who.member == "" {

@@ -13,10 +13,10 @@ import (
 	"github.com/segmentio/kafka-go/protocol/findcoordinator"
 )
 
-// The requests of group membership, each in the last version before the flexible ones, which is the first or a later one that
-// knows group.instance.id (KIP-345). kafka-go's own types describe some flexible versions wrongly, send a heartbeat to any broker,
-// and look the coordinator up before every request; these take the place of kafka-go's in the process, and go to a broker that
-// [coordinator] remembers.
+// The requests of group membership, each in the last version before the flexible ones, which is the first or a later
+// one that knows group.instance.id (KIP-345). kafka-go's own types describe some flexible versions wrongly, send a
+// heartbeat to any broker, and look the coordinator up before every request; these take the place of kafka-go's in the
+// process, and go to a broker that [coordinator] remembers.
 func init() {
 	protocol.Register(&joinRequest{}, &joinResponse{})
 	protocol.Register(&syncRequest{}, &syncResponse{})
@@ -189,8 +189,8 @@ type groupRequest interface {
 	send(broker int32)
 }
 
-// coordinator talks to the broker that coordinates one group. It is safe for concurrent use; a JoinGroup, which waits for the other
-// members, has a connection of its own and keeps nobody waiting.
+// coordinator talks to the broker that coordinates one group. It is safe for concurrent use; a JoinGroup, which waits
+// for the other members, has a connection of its own and keeps nobody waiting.
 type coordinator struct {
 	client *Client
 	group  string
@@ -200,7 +200,8 @@ type coordinator struct {
 	known  bool
 }
 
-// ask sends a request to the coordinator, looks it up if it is not known, and returns the answer whatever its error code.
+// ask sends a request to the coordinator, looks it up if it is not known, and returns the answer whatever its error
+// code.
 func (c *coordinator) ask(ctx context.Context, timeout time.Duration, req groupRequest) (protocol.Message, error) {
 	c.mu.Lock()
 	broker, known := c.broker, c.known
@@ -243,7 +244,8 @@ func (c *coordinator) failed(code int16) error {
 	return err
 }
 
-// identity is what a member shows the coordinator. The zero generation belongs to nobody: commits outside of a group have -1.
+// identity is what a member shows the coordinator. The zero generation belongs to nobody: commits outside of a group
+// have -1.
 type identity struct {
 	member     string
 	instance   string // group.instance.id; "": a dynamic member

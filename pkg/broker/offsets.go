@@ -13,8 +13,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 )
 
-// kafka-go sends a request for each partition; this one goes to a broker with all that it leads. It takes the place of kafka-go's in
-// the process: kafka.Client.ListOffsets cannot be used beside it.
+// kafka-go sends a request for each partition; this one goes to a broker with all that it leads. It takes the place of
+// kafka-go's in the process: kafka.Client.ListOffsets cannot be used beside it.
 func init() { protocol.Register(&listRequest{}, &listoffsets.Response{}) }
 
 type listRequest struct {
@@ -37,8 +37,8 @@ const (
 // since asks for the first record that was written at t or later. The answer is -1 where there is none.
 func since(t time.Time) offsetTime { return offsetTime(t.UnixMilli()) }
 
-// offsets resolves the first or the next offset of each partition. The next is that of the first record that an open transaction
-// has written, if there is one: what follows is not to be had yet.
+// offsets resolves the first or the next offset of each partition. The next is that of the first record that an open
+// transaction has written, if there is one: what follows is not to be had yet.
 func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartition) (map[TopicPartition]int64, error) {
 	found, errs := c.listOffsets(ctx, at, readCommitted, tps)
 	for tp, err := range errs {
@@ -51,8 +51,8 @@ func (c *Client) offsets(ctx context.Context, at offsetTime, tps []TopicPartitio
 	return out, nil
 }
 
-// listOffsets is offsets with the errors of single partitions apart: one request to each broker, all at once. The epoch is that of the
-// record at the offset, and of the latest offset the leader's.
+// listOffsets is offsets with the errors of single partitions apart: one request to each broker, all at once. The epoch
+// is that of the record at the offset, and of the latest offset the leader's.
 func (c *Client) listOffsets(ctx context.Context, at offsetTime, isolation int8, tps []TopicPartition) (map[TopicPartition]epochOffset, map[TopicPartition]error) {
 	out, errs := map[TopicPartition]epochOffset{}, map[TopicPartition]error{}
 	var topics []string

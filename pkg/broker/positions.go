@@ -15,8 +15,9 @@ const (
 	cutOldest = 7 * 24 * time.Hour // and how far back where there was none
 )
 
-// resolve finds out where to begin in partitions that are new, and where to go on in those whose position lies outside of the log. A partition
-// that cannot be resolved waits alone. It tells whether any was resolved and whether any was not.
+// resolve finds out where to begin in partitions that are new, and where to go on in those whose position lies outside
+// of the log. A partition that cannot be resolved waits alone. It tells whether any was resolved and whether any was
+// not.
 func (s *Session) resolve(ctx context.Context) (resolved, failed bool) {
 	s.mu.Lock()
 	now := time.Now()
@@ -135,9 +136,10 @@ func (s *Session) begin(ctx context.Context, hs []*share, settle func(*share, po
 	}
 }
 
-// starts is where Start lets the group begin, where that is not the beginning. It is for topics in which the group has never been at all: a
-// partition that a topic grows is read whole, and so is a topic that was missing when the member came. The first member who asks commits the
-// answer for all partitions of the topic, so that a restart before the first commit does not pass what came in between.
+// starts is where Start lets the group begin, where that is not the beginning. It is for topics in which the group has
+// never been at all: a partition that a topic grows is read whole, and so is a topic that was missing when the member
+// came. The first member who asks commits the answer for all partitions of the topic, so that a restart before the
+// first commit does not pass what came in between.
 func (s *Session) starts(ctx context.Context, hs []*share) (map[TopicPartition]int64, error) {
 	if s.cfg.Start == FromBeginning() {
 		return nil, nil

@@ -14,30 +14,34 @@ import (
 	"github.com/segmentio/kafka-go/protocol/produce"
 )
 
-// MaxRecordBytes is how many bytes a record's key, value and headers may have together to go into any topic with Kafka's
-// default settings: 1 MiB less 4 KiB for the batch around it. A topic with another max.message.bytes takes more or less.
+// MaxRecordBytes is how many bytes a record's key, value and headers may have together to go into any topic with
+// Kafka's default settings: 1 MiB less 4 KiB for the batch around it. A topic with another max.message.bytes takes more
+// or less.
 const MaxRecordBytes = 1044480
 
 const (
-	// maxPartitionBytes bounds one partition's batch in a request. A larger record goes alone and meets the broker's own answer.
+	// maxPartitionBytes bounds one partition's batch in a request. A larger record goes alone and meets the broker's
+	// own answer.
 	maxPartitionBytes = 512 << 10
 
-	// maxRequestBytes bounds a request with the batches of all partitions. Brokers close the connection on one of more than
-	// socket.request.max.bytes, 100 MiB by default.
+	// maxRequestBytes bounds a request with the batches of all partitions. Brokers close the connection on one of more
+	// than socket.request.max.bytes, 100 MiB by default.
 	maxRequestBytes = 32 << 20
 
-	// maxSingleBytes bounds a record that goes alone. It leaves room in the brokers' default of 100 MiB for what is around it.
+	// maxSingleBytes bounds a record that goes alone. It leaves room in the brokers' default of 100 MiB for what is
+	// around it.
 	maxSingleBytes = 100<<20 - 64<<10
 )
 
-// ErrPredecessor is the error of a record that was not sent because an earlier one of its partition was not acknowledged.
+// ErrPredecessor is the error of a record that was not sent because an earlier one of its partition was not
+// acknowledged.
 var ErrPredecessor = errors.New("not sent after its predecessor")
 
 // ErrTooLarge is what a [TooLargeError] is, for errors.Is.
 var ErrTooLarge = errors.New("record too large")
 
-// TooLargeError says that a record is larger than its topic takes, however often it is sent. Others of its partition are
-// refused with [ErrPredecessor], and go out without it.
+// TooLargeError says that a record is larger than its topic takes, however often it is sent. Others of its partition
+// are refused with [ErrPredecessor], and go out without it.
 type TooLargeError struct {
 	Topic string
 	Size  int // bytes, as a batch of one
@@ -60,9 +64,10 @@ var murmur2 = kafka.Murmur2Balancer{}
 // Produce writes the records, acknowledged by all in-sync replicas, and returns one error per record: nil means that it
 // is durable as the cluster defines it. It sets Partition and Offset of each acknowledged record in the slice.
 //
-// Records of one partition keep their order, and those acknowledged are the first of it: after one that fails, none of its
-// partition is sent ([ErrPredecessor]). A batch that is too large for its topic is split; a record that is so by itself gets a
-// [TooLargeError]. Any other error can still have been written (a response that got lost), so consumers deduplicate.
+// Records of one partition keep their order, and those acknowledged are the first of it: after one that fails, none of
+// its partition is sent ([ErrPredecessor]). A batch that is too large for its topic is split; a record that is so by
+// itself gets a [TooLargeError]. Any other error can still have been written (a response that got lost), so consumers
+// deduplicate.
 //
 // It is safe for concurrent use, but order between two concurrent calls is not defined: who needs order makes one call
 // at a time.
@@ -154,8 +159,8 @@ func (p *production) assign(ctx context.Context) {
 	}
 }
 
-// round takes a batch from each queue, and gathers those that one broker leads into a request. A queue for which a request has
-// no room waits for the next round.
+// round takes a batch from each queue, and gathers those that one broker leads into a request. A queue for which a
+// request has no room waits for the next round.
 func (p *production) round() [][]*queue {
 	requests := map[int][]*queue{}
 	bytes := map[int]int{}
@@ -230,8 +235,8 @@ func (p *production) send(ctx context.Context, batches []*queue) {
 	}
 }
 
-// settle takes a batch that was acknowledged off its queue, splits one that was too large, and empties the queue of one that
-// failed.
+// settle takes a batch that was acknowledged off its queue, splits one that was too large, and empties the queue of one
+// that failed.
 func (p *production) settle(ctx context.Context, q *queue) {
 	tooLarge := errors.Is(q.err, kafka.MessageSizeTooLarge) || errors.Is(q.err, kafka.RecordListTooLarge)
 	switch {
@@ -253,7 +258,8 @@ func (p *production) settle(ctx context.Context, q *queue) {
 	q.err = nil
 }
 
-// fail gives the queue's batch the error, and [ErrPredecessor] to all that would have followed. Nothing of the partition goes out after that.
+// fail gives the queue's batch the error, and [ErrPredecessor] to all that would have followed. Nothing of the
+// partition goes out after that.
 func (p *production) fail(q *queue, err error) {
 	err = fmt.Errorf("produce to %s/%d: %w", q.Topic, q.Partition, err)
 	failed := max(q.batch, 1)
@@ -281,8 +287,8 @@ func wireRecord(r *Record) protocol.Record {
 	return protocol.Record{Time: t, Key: protocol.NewBytes(r.Key), Value: protocol.NewBytes(r.Value), Headers: headers}
 }
 
-// recordBytes is how many bytes the record takes as the nth of a batch, at most: its distance in time from the first is not
-// known here, and counts as the longest.
+// recordBytes is how many bytes the record takes as the nth of a batch, at most: its distance in time from the first is
+// not known here, and counts as the longest.
 func recordBytes(r *Record, n int) int {
 	const attributes, time = 1, 10
 	size := attributes + time + varintBytes(n) + partBytes(len(r.Key)) + partBytes(len(r.Value)) + varintBytes(len(r.Headers))

@@ -22,8 +22,8 @@ var produceFaults = []*kerr.Error{
 	kerr.RecordListTooLarge, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut,
 }
 
-// Whatever brokers answer, the acknowledged records of each partition are the first ones that were given, and lie there in order,
-// at the offsets that the records were told.
+// Whatever brokers answer, the acknowledged records of each partition are the first ones that were given, and lie there
+// in order, at the offsets that the records were told.
 func TestAcknowledgedRecordsAreAPrefix(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.DataDir(t.TempDir()))
 	if err != nil {
@@ -94,7 +94,8 @@ func TestAcknowledgedRecordsAreAPrefix(t *testing.T) {
 	})
 }
 
-// A partition that has got its leader back between two rounds does not take what follows a record that it could not take.
+// A partition that has got its leader back between two rounds does not take what follows a record that it could not
+// take.
 func TestLeaderComesBackBetweenRounds(t *testing.T) {
 	c := brokertest.Fake(t)
 	client, topic := open(t, c), c.Topic(t, 1)
@@ -142,8 +143,8 @@ func TestProduceTellsOffsets(t *testing.T) {
 	})
 }
 
-// A batch over the topic's limit is split, in order. A record over it is named with its size and the limit; what follows it in its
-// partition waits, and other partitions do not notice.
+// A batch over the topic's limit is split, in order. A record over it is named with its size and the limit; what
+// follows it in its partition waits, and other partitions do not notice.
 func TestTooLarge(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		client, topic, other := open(t, c), brokertest.Name(t), brokertest.Name(t)

@@ -15,9 +15,10 @@ import (
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
-// kafka-go's own type of a fetch response decodes the records itself. It hides a batch's last offset, without which nobody can pass
-// a batch whose tail was compacted away, and fails a whole response for one corrupt batch. This one keeps each partition's bytes
-// as they are, for [readRecords]. It takes the place of kafka-go's in the process: kafka.Client.Fetch cannot be used beside it.
+// kafka-go's own type of a fetch response decodes the records itself. It hides a batch's last offset, without which
+// nobody can pass a batch whose tail was compacted away, and fails a whole response for one corrupt batch. This one
+// keeps each partition's bytes as they are, for [readRecords]. It takes the place of kafka-go's in the process:
+// kafka.Client.Fetch cannot be used beside it.
 func init() { protocol.Register(&fetch.Request{}, &fetchResponse{}) }
 
 type fetchResponse struct {
@@ -59,7 +60,8 @@ func (s *recordSet) ReadFrom(r io.Reader) (int64, error) {
 	return int64(len(size) + n), err
 }
 
-// Isolation levels. readCommitted makes the broker hold back what open transactions have written, and name the aborted ones.
+// Isolation levels. readCommitted makes the broker hold back what open transactions have written, and name the aborted
+// ones.
 const (
 	readUncommitted int8 = 0
 	readCommitted   int8 = 1
@@ -86,14 +88,13 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// readRecords copies the records at or after from out of a response, and returns the offset at which the partition goes on, and where the
-// leader epochs begin in between. It
-// passes without a record what nobody is to handle: records before from, which come because brokers send whole batches, markers
-// of transactions, and what an aborted transaction has written. A batch moves the offset behind its last one, even where
-// compaction has deleted that record.
+// readRecords copies the records at or after from out of a response, and returns the offset at which the partition goes
+// on, and where the leader epochs begin in between. It passes without a record what nobody is to handle: records before
+// from, which come because brokers send whole batches, markers of transactions, and what an aborted transaction has
+// written. A batch moves the offset behind its last one, even where compaction has deleted that record.
 //
-// A batch that the size limit has cut off ends the set: it comes whole next time. A corrupt one is an error if it is the first;
-// otherwise it is next time.
+// A batch that the size limit has cut off ends the set: it comes whole next time. A corrupt one is an error if it is
+// the first; otherwise it is next time.
 func readRecords(tp TopicPartition, set []byte, aborted []fetch.ResponseTransaction, from int64) ([]Record, int64, epochs, error) {
 	var out []Record
 	var led epochs
@@ -244,8 +245,8 @@ func (c *cursor) bytes() []byte {
 	return c.take(n)
 }
 
-// readMessage leaves a message of the formats before Kafka 0.11 to kafka-go. Compressed, it holds others, and has the last
-// one's offset.
+// readMessage leaves a message of the formats before Kafka 0.11 to kafka-go. Compressed, it holds others, and has the
+// last one's offset.
 func readMessage(b []byte) (last int64, records []Record, err error) {
 	var set protocol.RecordSet
 	sized := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(b)), uint32(len(b)))
@@ -281,8 +282,8 @@ func readBytes(b protocol.Bytes) ([]byte, error) {
 	return p, errors.Join(err, b.Close())
 }
 
-// aborts follows the aborted transactions through the batches of a response, as the Java client does. A transaction is its
-// producer's, from its first offset to the producer's next marker.
+// aborts follows the aborted transactions through the batches of a response, as the Java client does. A transaction is
+// its producer's, from its first offset to the producer's next marker.
 type aborts struct {
 	ahead []fetch.ResponseTransaction // not reached yet, by first offset
 	open  map[int64]bool              // by producer: reached, and its marker not
@@ -310,7 +311,8 @@ func (a *aborts) skip(b []byte, attributes protocol.Attributes, last int64, body
 	return attributes.Transactional() && a.open[producer]
 }
 
-// isAbort tells whether a control batch's record ends a transaction as aborted. Its key is a version and a type, of 16 bits each.
+// isAbort tells whether a control batch's record ends a transaction as aborted. Its key is a version and a type, of 16
+// bits each.
 func isAbort(body []byte) bool {
 	in := cursor{p: body}
 	rec := cursor{p: in.take(in.varint())}

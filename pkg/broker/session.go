@@ -12,10 +12,11 @@ import (
 	"github.com/converge-dev/converge/pkg/internal/quiet"
 )
 
-// Session is a member's share of the partitions, for as long as it is a member. Poll is for one goroutine at a time, and so is Commit.
+// Session is a member's share of the partitions, for as long as it is a member. Poll is for one goroutine at a time,
+// and so is Commit.
 //
-// A partition is held from the assignment on. When it is taken away it becomes a departure until the caller has heard of it and polled
-// again; only then is it given up, and only then begins what a later assignment of it brings.
+// A partition is held from the assignment on. When it is taken away it becomes a departure until the caller has heard
+// of it and polled again; only then is it given up, and only then begins what a later assignment of it brings.
 type Session struct {
 	client      *Client
 	cfg         GroupConfig
@@ -80,13 +81,14 @@ type Polled struct {
 	Records []Record
 	// Gained are partitions that this member has since the last Poll.
 	Gained []TopicPartition
-	// Leaving are partitions that this member loses. The caller finishes what it has in hand of them, commits, forgets what it keeps for
-	// them, and polls again: with that they are given up.
+	// Leaving are partitions that this member loses. The caller finishes what it has in hand of them, commits, forgets
+	// what it keeps for them, and polls again: with that they are given up.
 	Leaving []TopicPartition
 }
 
-// delivery is what one fetch brought. The loop that sent it goes on when more is closed: a fetch that waits until the last
-// batch is done brings all that has come in the meantime, where one that is ahead of it brings the first record alone.
+// delivery is what one fetch brought. The loop that sent it goes on when more is closed: a fetch that waits until the
+// last batch is done brings all that has come in the meantime, where one that is ahead of it brings the first record
+// alone.
 type delivery struct {
 	records []Record
 	of      map[TopicPartition]*share
@@ -109,9 +111,9 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Poll returns records of all held partitions, at most limit, in order per partition. It waits for the first one until ctx ends, and
-// takes along what else has arrived. It returns at once, without records, when partitions have come or are leaving; see [Polled]. Records of
-// a partition that is leaving or gone are not returned any more.
+// Poll returns records of all held partitions, at most limit, in order per partition. It waits for the first one until
+// ctx ends, and takes along what else has arrived. It returns at once, without records, when partitions have come or
+// are leaving; see [Polled]. Records of a partition that is leaving or gone are not returned any more.
 func (s *Session) Poll(ctx context.Context, limit int) (Polled, error) {
 	s.giveUp()
 	if moves, some := s.moves(); some {
@@ -173,9 +175,9 @@ func (s *Session) take(d delivery) {
 // commitLimit is how long a commit waits for a rebalance to end.
 const commitLimit = 3 * time.Second
 
-// Commit stores the offset to go on from, by partition. It leaves out partitions that this member does not have any more. During a
-// rebalance it waits a little. After an error the caller commits again later; what was not committed comes again, here or at
-// another member.
+// Commit stores the offset to go on from, by partition. It leaves out partitions that this member does not have any
+// more. During a rebalance it waits a little. After an error the caller commits again later; what was not committed
+// comes again, here or at another member.
 func (s *Session) Commit(offsets map[TopicPartition]int64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()

@@ -8,8 +8,8 @@ import (
 	"github.com/converge-dev/converge/testkit/brokertest"
 )
 
-// A session names all partitions once, and from then on those that moved; a broker that has forgotten it is told all again,
-// and no record is lost or comes twice.
+// A session names all partitions once, and from then on those that moved; a broker that has forgotten it is told all
+// again, and no record is lost or comes twice.
 func TestFetchSession(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		const partitions, keys = 6, 40

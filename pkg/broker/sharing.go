@@ -10,8 +10,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/consumer"
 )
 
-// claim is what members tell the leader beside their topics. It travels as user data, which every implementation passes over, where
-// owned partitions in the subscription itself would need a version that older members do not read.
+// claim is what members tell the leader beside their topics. It travels as user data, which every implementation passes
+// over, where owned partitions in the subscription itself would need a version that older members do not read.
 type claim struct {
 	Generation int32                     `kafka:"min=v0,max=v0"`
 	Owned      []consumer.TopicPartition `kafka:"min=v0,max=v0"`
@@ -107,7 +107,8 @@ func (m *member) lead(ctx context.Context, members []joinMember) ([]syncAssignme
 	return out, nil
 }
 
-// read decodes what the leader has assigned, and notes how many partitions it knew of. A leader of another implementation does not say.
+// read decodes what the leader has assigned, and notes how many partitions it knew of. A leader of another
+// implementation does not say.
 func (m *member) read(ctx context.Context, assignment []byte) ([]TopicPartition, error) {
 	if len(assignment) == 0 {
 		return nil, nil

@@ -38,12 +38,12 @@ func (s *TopicSpec) replication(brokers int) int {
 	return cmp.Or(s.Replication, min(defaultReplication, brokers))
 }
 
-// minInsyncFor is how many replicas must have a record before it is acknowledged: two, where there are as many, since one may be
-// lost with all that it alone has.
+// minInsyncFor is how many replicas must have a record before it is acknowledged: two, where there are as many, since
+// one may be lost with all that it alone has.
 func minInsyncFor(replication int) int { return min(2, replication) }
 
-// TooFewPartitionsError says that a topic has fewer partitions than wanted. Adding some moves keys, and with them their order, so
-// that is an operator's decision.
+// TooFewPartitionsError says that a topic has fewer partitions than wanted. Adding some moves keys, and with them their
+// order, so that is an operator's decision.
 type TooFewPartitionsError struct {
 	Topic      string
 	Have, Want int
@@ -77,10 +77,10 @@ func (c *Client) Topics(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// EnsureTopics creates the topics that do not exist. Where the spec says nothing else, a record is acknowledged once two replicas
-// have it, if there are two. A topic that exists is left as it is, whatever its settings; [Client.WeakTopics] tells of them. Fewer
-// partitions than wanted is a [*TooFewPartitionsError]. All topics are tried; the errors come joined, and what an operator must
-// change is a [*TopicError] among them.
+// EnsureTopics creates the topics that do not exist. Where the spec says nothing else, a record is acknowledged once
+// two replicas have it, if there are two. A topic that exists is left as it is, whatever its settings;
+// [Client.WeakTopics] tells of them. Fewer partitions than wanted is a [*TooFewPartitionsError]. All topics are tried;
+// the errors come joined, and what an operator must change is a [*TopicError] among them.
 func (c *Client) EnsureTopics(ctx context.Context, specs []TopicSpec) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*requestTimeout)
 	defer cancel()
@@ -140,8 +140,8 @@ type WeakTopic struct {
 	Command string // changes the one to the other
 }
 
-// WeakTopics tells which of the topics have fewer replicas than wanted, or acknowledge a record before two replicas have it where
-// there are two, or ask for more replicas than they have. Topics that do not exist are left out.
+// WeakTopics tells which of the topics have fewer replicas than wanted, or acknowledge a record before two replicas
+// have it where there are two, or ask for more replicas than they have. Topics that do not exist are left out.
 func (c *Client) WeakTopics(ctx context.Context, specs []TopicSpec) ([]WeakTopic, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
 	defer cancel()
@@ -214,8 +214,8 @@ func (c *Client) judge(s TopicSpec, t *metadata.ResponseTopic, brokers []metadat
 	}, true
 }
 
-// reassignment is the plan for kafka-reassign-partitions.sh that gives each partition so many replicas, its present ones first.
-// Where there are fewer brokers, it is what can be.
+// reassignment is the plan for kafka-reassign-partitions.sh that gives each partition so many replicas, its present
+// ones first. Where there are fewer brokers, it is what can be.
 func reassignment(t *metadata.ResponseTopic, brokers []metadata.ResponseBroker, replicas int) string {
 	type partition struct {
 		Topic     string  `json:"topic"`
@@ -291,8 +291,8 @@ func (c *Client) topicConfigs(ctx context.Context, topics []string, names ...str
 	return out, nil
 }
 
-// topicLimits remembers max.message.bytes of topics that have refused a batch for its size. A limit that is raised later costs
-// nothing but smaller batches; one that is lowered makes itself known. The zero value is ready.
+// topicLimits remembers max.message.bytes of topics that have refused a batch for its size. A limit that is raised
+// later costs nothing but smaller batches; one that is lowered makes itself known. The zero value is ready.
 type topicLimits struct {
 	mu    sync.Mutex
 	bytes map[string]int

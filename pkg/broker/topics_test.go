@@ -56,8 +56,8 @@ func createTopic(t *testing.T, admin *kgo.Client, name string, replication int, 
 	}
 }
 
-// Topics are created with as many replicas as the cluster can, up to three, and are found right afterwards. Those that somebody
-// else has made are named with what they have, what they should have, and the command for it.
+// Topics are created with as many replicas as the cluster can, up to three, and are found right afterwards. Those that
+// somebody else has made are named with what they have, what they should have, and the command for it.
 func TestReplication(t *testing.T) {
 	weak := func(t *testing.T, client *broker.Client, specs ...broker.TopicSpec) map[string]broker.WeakTopic {
 		t.Helper()
@@ -142,7 +142,8 @@ func TestReplication(t *testing.T) {
 	})
 }
 
-// Both brokers say of what they were asked to create that it is as it should be, and name a topic with too few partitions.
+// Both brokers say of what they were asked to create that it is as it should be, and name a topic with too few
+// partitions.
 func TestTooFewPartitions(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		client, name := open(t, c), brokertest.Name(t)

@@ -18,8 +18,8 @@ func (h *share) last() epochOffset {
 	return epochOffset{h.next, h.reached}
 }
 
-// validate asks where the leaders' logs are still those that the positions are of, where that is not known. It tells, as resolve does, whether
-// any partition can be fetched by now that could not, and whether any could not be validated.
+// validate asks where the leaders' logs are still those that the positions are of, where that is not known. It tells,
+// as resolve does, whether any partition can be fetched by now that could not, and whether any could not be validated.
 func (s *Session) validate(ctx context.Context) (resolved, failed bool) {
 	type question struct {
 		shares  map[TopicPartition]*share
@@ -93,7 +93,8 @@ func (s *Session) judge(ctx context.Context, h *share, current int32, last, end 
 		return nil
 	}
 	at := h.epochs.common(end)
-	// A broker that has that epoch behind it and does not know where it ended keeps no epochs; an offset outside of its log tells then.
+	// A broker that has that epoch behind it and does not know where it ended keeps no epochs; an offset outside of its
+	// log tells then.
 	if undefined && last.epoch <= current || !undefined && at >= last.offset {
 		h.checked = current
 		s.mu.Unlock()
@@ -128,8 +129,8 @@ func (s *Session) judge(ctx context.Context, h *share, current int32, last, end 
 	return nil
 }
 
-// rewind goes back in a partition. What was fetched of it and not polled is dropped, and so are commits of what was polled before, until
-// the caller has polled as far again. The caller holds mu.
+// rewind goes back in a partition. What was fetched of it and not polled is dropped, and so are commits of what was
+// polled before, until the caller has polled as far again. The caller holds mu.
 func (s *Session) rewind(h *share, p position, e epochs, current int32) {
 	if s.held[h.tp] != h {
 		return
@@ -142,7 +143,8 @@ func (s *Session) rewind(h *share, p position, e epochs, current int32) {
 	s.cuts[h.tp], s.rewound = p.next, true
 }
 
-// uncut drops records of before a cut that wait for Poll. It must run before records of after it join them. The caller holds mu.
+// uncut drops records of before a cut that wait for Poll. It must run before records of after it join them. The caller
+// holds mu.
 func (s *Session) uncut() {
 	if len(s.cuts) == 0 {
 		return

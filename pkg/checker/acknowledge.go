@@ -11,7 +11,8 @@ import (
 	"github.com/converge-dev/converge/pkg/clock"
 )
 
-// Acknowledgement says that somebody knows of a finding: it is shown with it, and alarms nobody until then. It changes nothing about its repair.
+// Acknowledgement says that somebody knows of a finding: it is shown with it, and alarms nobody until then. It changes
+// nothing about its repair.
 type Acknowledgement struct {
 	ID      uuid.UUID `json:"id"`
 	Kind    Kind      `json:"kind" example:"paid-wrong-amount"`
@@ -38,8 +39,8 @@ RETURNING id, kind, subject, note, until, by_whom, at`
 // maxAcknowledged bounds what is listed, and looked at by a check.
 const maxAcknowledged = 10_000
 
-// acknowledge notes that somebody knows of a finding. There is one acknowledgement of a finding: a second one takes its place, and the same one again
-// changes nothing.
+// acknowledge notes that somebody knows of a finding. There is one acknowledgement of a finding: a second one takes its
+// place, and the same one again changes nothing.
 func (r *records) acknowledge(ctx context.Context, a Acknowledgement) (Acknowledgement, error) {
 	rows, _ := r.db.Query(ctx, acknowledgeSQL, clock.NewID(), string(a.Kind), a.Subject, a.Note, a.Until, a.By, clock.Now()) // the error surfaces in the collector
 	a, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Acknowledgement])

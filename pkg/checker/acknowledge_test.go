@@ -110,7 +110,8 @@ func TestAcknowledgementsAPI(t *testing.T) {
 	ask(http.MethodDelete, "/acknowledgements/x", "", 422, "path.id")
 }
 
-// Whatever text a finding's subject is, it can be acknowledged and taken back: of a user's further account it has a tab.
+// Whatever text a finding's subject is, it can be acknowledged and taken back: of a user's further account it has a
+// tab.
 func TestAcknowledgeAnySubject(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -15,9 +15,10 @@ const (
 // heldBack is what a repair says that the brake holds back.
 const heldBack = "held back by the brake: nothing is repaired before somebody confirms it"
 
-// The brake: a check repairs nothing where it finds more to repair than is likely to be broken, or where a database is not the one it was. Then
-// it is more likely that the checker was given the wrong database, or an older copy of one, than that so much is wrong, and repairs would pay back
-// and release what is right. It holds until somebody confirms ([Request.Confirm]).
+// The brake: a check repairs nothing where it finds more to repair than is likely to be broken, or where a database is
+// not the one it was. Then it is more likely that the checker was given the wrong database, or an older copy of one,
+// than that so much is wrong, and repairs would pay back and release what is right. It holds until somebody confirms
+// ([Request.Confirm]).
 
 // brake holds the check back if there are more repairs to be made than limit. They are of what the text names.
 func (k *check) brake(due, limit int, what string) {
@@ -34,8 +35,8 @@ func (k *check) hold(reason string) {
 // held tells whether nothing may be repaired.
 func (k *check) held() bool { return !k.Repair || k.report.Braked != "" }
 
-// brakeAudits holds the check back for what the services found with themselves. How much they looked at is not known: only so few are repaired
-// unseen as in any system.
+// brakeAudits holds the check back for what the services found with themselves. How much they looked at is not known:
+// only so few are repaired unseen as in any system.
 func (k *check) brakeAudits() {
 	due := 0
 	for _, f := range k.others {

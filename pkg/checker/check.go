@@ -18,15 +18,16 @@ import (
 // ErrUnknownOrder says that no service knows anything of the order that was asked for.
 var ErrUnknownOrder = errors.New("no service knows of this order")
 
-// Config declares what is checked: the services, what must be true of what they hold, and what to judge by. The zero value of a field means its
-// default, but for the services and the rules.
+// Config declares what is checked: the services, what must be true of what they hold, and what to judge by. The zero
+// value of a field means its default, but for the services and the rules.
 type Config struct {
 	Services []Service // whom to ask, in the order in which reports tell of them; the first one is asked when the first thing was made
 	Rules    []Rule    // what must be true
 
 	Mirrors []Mirror // read sides that show what services hold, to be compared with them; none: none are
 
-	// Plan says what to do about a thing with flaws, where the commands that rules name do not ([Rule.RepairedBy]). nil: they do.
+	// Plan says what to do about a thing with flaws, where the commands that rules name do not ([Rule.RepairedBy]).
+	// nil: they do.
 	Plan func(id uuid.UUID, h Held, flaws []Flaw) Plan
 
 	Grace       time.Duration // what clocks may disagree by, and what takes its time; default 30 s
@@ -39,12 +40,12 @@ type Config struct {
 	Letters func(context.Context) ([]Letter, error) // the dead letters; nil: none are looked at
 	Redrive func(context.Context, []Letter) error   // puts them back where they came from; nil: that is an operator's to do
 
-	// Journal writes down what is about to be repaired, and is then told how that ended, and what there is after it; nil: nobody does. Its error keeps
-	// it from being repaired.
+	// Journal writes down what is about to be repaired, and is then told how that ended, and what there is after it;
+	// nil: nobody does. Its error keeps it from being repaired.
 	Journal func(context.Context, Finding) (end func(f Finding, after any), err error)
 
-	// Seen returns the databases that services have answered from, by service, and Saw remembers one, in place of the one that is known if it is
-	// accepted. nil: databases are not compared with what they were.
+	// Seen returns the databases that services have answered from, by service, and Saw remembers one, in place of the
+	// one that is known if it is accepted. nil: databases are not compared with what they were.
 	Seen func(context.Context) (map[string]facts.Identity, error)
 	Saw  func(ctx context.Context, service string, is facts.Identity, accept bool) error
 
@@ -76,7 +77,8 @@ type Audited struct {
 // Checker checks. It is safe for concurrent use.
 type Checker struct{ cfg Config }
 
-// New returns a checker. A rule or a command that names a service that is not declared is an error, as is a service that lacks its name or set.
+// New returns a checker. A rule or a command that names a service that is not declared is an error, as is a service
+// that lacks its name or set.
 func New(cfg Config) (*Checker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -136,9 +138,10 @@ func newChecker(cfg Config) *Checker {
 	return &Checker{cfg}
 }
 
-// Check compares what the services hold, and puts it right if it is asked to. Where a service cannot be asked, it goes on with the parts that do not need
-// it, and fails with the first error, a [ServiceError] where it is known whose: a check that could not look is not a clean one. The report then says
-// what was found, and done, which parts looked, and which failed.
+// Check compares what the services hold, and puts it right if it is asked to. Where a service cannot be asked, it goes
+// on with the parts that do not need it, and fails with the first error, a [ServiceError] where it is known whose: a
+// check that could not look is not a clean one. The report then says what was found, and done, which parts looked, and
+// which failed.
 func (c *Checker) Check(ctx context.Context, r Request) (Report, error) {
 	k := &check{Request: r, cfg: c.cfg, waiting: map[uuid.UUID]Held{}, dropped: map[Kind]int{}}
 	for _, s := range c.cfg.Services {
@@ -286,7 +289,8 @@ func (k *check) settle(ctx context.Context) ([]facts.Flow, error) {
 	return flow, nil
 }
 
-// judge says what is wrong with a thing, by all rules, or that it differs and is on its way, or neither: all rules hold.
+// judge says what is wrong with a thing, by all rules, or that it differs and is on its way, or neither: all rules
+// hold.
 func (c Config) judge(h Held, t Terms) (flaws []Flaw, inFlight bool) {
 	for _, r := range c.Rules {
 		some, waits := r.Judge(h, t)
@@ -295,7 +299,8 @@ func (c Config) judge(h Held, t Terms) (flaws []Flaw, inFlight bool) {
 	return flaws, inFlight && len(flaws) == 0
 }
 
-// flow asks twice how far all services are: what left an outbox before it was asked for in the first round is found in Kafka in the second.
+// flow asks twice how far all services are: what left an outbox before it was asked for in the first round is found in
+// Kafka in the second.
 func (k *check) flow(ctx context.Context) (flow []facts.Flow, lag time.Duration, err error) {
 	var unpublished, unhandled int64
 	for range 2 {

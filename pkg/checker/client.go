@@ -95,7 +95,8 @@ func newClient() *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// call sends one request and reads the answer into out. Its error is a *Refusal, or a *ServiceError where there was no proper answer.
+// call sends one request and reads the answer into out. Its error is a *Refusal, or a *ServiceError where there was no
+// proper answer.
 func (p *Peer) call(ctx context.Context, method, path string, in, out any) error {
 	var payload []byte
 	if in != nil {
@@ -232,8 +233,8 @@ func (p *Peer) audit(ctx context.Context, full bool) ([]facts.Breach, error) {
 	return b.Breaches, err
 }
 
-// Command has a thing's row put right and returns what the service holds then. Its error is a *Refusal, or a *ServiceError where there was no
-// proper answer.
+// Command has a thing's row put right and returns what the service holds then. Its error is a *Refusal, or a
+// *ServiceError where there was no proper answer.
 func (p *Peer) Command(ctx context.Context, path string, body any) (*facts.Fact, error) {
 	var f facts.Fact
 	if err := p.call(ctx, http.MethodPost, path, body, &f); err != nil {

@@ -28,8 +28,9 @@ type period struct {
 	widthMs int64
 }
 
-// periods are what a check of the orders since a moment compares: what is old enough to be judged. Without such a moment it is what there is since the
-// first thing that the first service has, and also what no service makes, or should: ids of earlier times, of times to come, and of no time at all.
+// periods are what a check of the orders since a moment compares: what is old enough to be judged. Without such a
+// moment it is what there is since the first thing that the first service has, and also what no service makes, or
+// should: ids of earlier times, of times to come, and of no time at all.
 func periods(ctx context.Context, origin *Peer, since, until, now time.Time) ([]period, error) {
 	if !since.IsZero() {
 		return []period{evenly(since, until)}, nil
@@ -119,7 +120,8 @@ func (c Config) differsIn(b Buckets) bool {
 	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.DiffersIn(b) })
 }
 
-// differs tells whether there is something to judge at a thing, by any rule. It is what a difference of digests comes from.
+// differs tells whether there is something to judge at a thing, by any rule. It is what a difference of digests comes
+// from.
 func (c Config) differs(h Held) bool {
 	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.Differs(h) })
 }

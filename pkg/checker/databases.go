@@ -38,8 +38,8 @@ func (r *records) seen(ctx context.Context) (map[string]facts.Identity, error) {
 	return known, nil
 }
 
-// saw remembers the database that a service answers from, if none is known, or how much it has written by now. Accepted, it takes the place of the
-// one that is known.
+// saw remembers the database that a service answers from, if none is known, or how much it has written by now.
+// Accepted, it takes the place of the one that is known.
 func (r *records) saw(ctx context.Context, service string, is facts.Identity, accept bool) error {
 	statement := sawSQL
 	if accept {

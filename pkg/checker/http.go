@@ -18,7 +18,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// typeCannotLook is the type of the problem that a service could not be asked: 503. It is no finding, and no clean check either.
+// typeCannotLook is the type of the problem that a service could not be asked: 503. It is no finding, and no clean
+// check either.
 const typeCannotLook = "cannot-look"
 
 type (

@@ -11,12 +11,14 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// cutOff is by how many bytes a server may seem to have written less than before after a crash: what it had flushed of a record that it never ended.
+// cutOff is by how many bytes a server may seem to have written less than before after a crash: what it had flushed of
+// a record that it never ended.
 const cutOff = 8192
 
-// identify asks the services which databases they answer from. One that is not what it was is a finding, and holds all repairs back: a wrong or an
-// empty database, or an older copy, lacks what the others hold, and that would be paid back and released. Two services with one database are an
-// error. If a service cannot be asked, nothing is repaired. A look at one order asks nothing: it says nothing of databases.
+// identify asks the services which databases they answer from. One that is not what it was is a finding, and holds all
+// repairs back: a wrong or an empty database, or an older copy, lacks what the others hold, and that would be paid back
+// and released. Two services with one database are an error. If a service cannot be asked, nothing is repaired. A look
+// at one order asks nothing: it says nothing of databases.
 func (k *check) identify(ctx context.Context) error {
 	if k.Order != uuid.Nil && !k.Repair {
 		return nil
@@ -52,7 +54,8 @@ func (k *check) identify(ctx context.Context) error {
 	return nil
 }
 
-// recognise compares a service's database with the one that it had. One that was never seen, or is accepted, is remembered.
+// recognise compares a service's database with the one that it had. One that was never seen, or is accepted, is
+// remembered.
 func (k *check) recognise(ctx context.Context, service string, is facts.Identity, before map[string]facts.Identity) error {
 	was, known := before[service]
 	accept := k.Confirm && k.Order == uuid.Nil

@@ -23,8 +23,8 @@ func identified(t *testing.T) *bundle {
 	return b
 }
 
-// One order is wrong, which is few: it is repaired, unless a database is another one or another copy than before. That is told of the service whose it
-// is, again and again, until somebody accepts it.
+// One order is wrong, which is few: it is repaired, unless a database is another one or another copy than before. That
+// is told of the service whose it is, again and again, until somebody accepts it.
 func TestChangedDatabaseHoldsRepairs(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -19,8 +19,8 @@ type mailbox struct {
 
 func newMailbox(client *broker.Client) mailbox { return mailbox{client, &keeping{}} }
 
-// keepEvery is how often Kafka is made to remember what was passed; it forgets after a week. Not at each look: to commit again what was read a
-// moment ago can set somebody back who passes letters in between.
+// keepEvery is how often Kafka is made to remember what was passed; it forgets after a week. Not at each look: to
+// commit again what was read a moment ago can set somebody back who passes letters in between.
 const keepEvery = time.Hour
 
 // keeping is when that was done last, and for which topics.

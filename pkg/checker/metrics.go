@@ -90,8 +90,8 @@ func scopeOf(r Request) string {
 	return scopeAll
 }
 
-// checked notes a check. The gauges are of wide ones alone: a look at one order says nothing of the others. One of everything
-// speaks for the recent orders, too. What a part finds that could not look stays what the last look found.
+// checked notes a check. The gauges are of wide ones alone: a look at one order says nothing of the others. One of
+// everything speaks for the recent orders, too. What a part finds that could not look stays what the last look found.
 func (m *metrics) checked(request Request, report Report, err error, now time.Time) {
 	result := clean
 	switch {

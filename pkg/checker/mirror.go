@@ -16,9 +16,9 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Mirror is a read side that shows what others hold, such as a search: it is to show of each thing what its owner holds, in the same version. Owner and
-// read side tell it by [facts.Shown]. Comparing them is a part of a check of everything, by the mirror's name, and so are its kinds: search-missing,
-// search-stale and search-extra.
+// Mirror is a read side that shows what others hold, such as a search: it is to show of each thing what its owner
+// holds, in the same version. Owner and read side tell it by [facts.Shown]. Comparing them is a part of a check of
+// everything, by the mirror's name, and so are its kinds: search-missing, search-stale and search-extra.
 type Mirror struct {
 	Name string // of the read side
 	URL  string
@@ -61,7 +61,8 @@ func (i image) same(o image) bool { return equal(i.held, o.held) && equal(i.show
 
 func equal(a, b *facts.ShownThing) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// mirrors compares all mirrors with the owners of what they show. Each is a part of its own. The first error is returned.
+// mirrors compares all mirrors with the owners of what they show. Each is a part of its own. The first error is
+// returned.
 func (k *check) mirrors(ctx context.Context) (first error) {
 	for _, m := range k.cfg.Mirrors {
 		err := k.part(m.part(), func(ctx context.Context) error { return k.mirror(ctx, m) })(ctx)
@@ -112,8 +113,8 @@ func (k *check) reflect(ctx context.Context, m Mirror, of Mirrored) error {
 	return err
 }
 
-// doubts says why an owner is not to tell of what it holds: its own books are not known to be right. What was told of a row that has another's name stays in
-// the topics, for no event takes it back. Empty: there is no reason.
+// doubts says why an owner is not to tell of what it holds: its own books are not known to be right. What was told of a
+// row that has another's name stays in the topics, for no event takes it back. Empty: there is no reason.
 func (k *check) doubts(owner string) string {
 	i := slices.IndexFunc(k.cfg.Services, func(s Service) bool { return s.Name == owner })
 	switch {
@@ -128,10 +129,11 @@ func (k *check) doubts(owner string) string {
 	return ""
 }
 
-// images lists what a mirror shows as something else than its owner holds, though it has heard all that was to tell of it; the first ones, and how many
-// things there are. What differs may be on its way, so it is looked at twice. Between the two all is waited for that was told before the first: what
-// had the owner then was published and heard, so what is still the same is wrong. No clock is asked where nothing waits; otherwise what waits must
-// be younger than the first look, by the grace.
+// images lists what a mirror shows as something else than its owner holds, though it has heard all that was to tell of
+// it; the first ones, and how many things there are. What differs may be on its way, so it is looked at twice. Between
+// the two all is waited for that was told before the first: what had the owner then was published and heard, so what is
+// still the same is wrong. No clock is asked where nothing waits; otherwise what waits must be younger than the first
+// look, by the grace.
 func (k *check) images(ctx context.Context, owner, mirror *Peer, set string) (images []image, held int64, err error) {
 	buckets, held, err := differingBuckets(ctx, owner, mirror, set)
 	if err != nil || len(buckets) == 0 {
@@ -159,7 +161,8 @@ func (k *check) images(ctx context.Context, owner, mirror *Peer, set string) (im
 	}), held, nil
 }
 
-// heard waits until the mirror has heard what its owner had to tell at a moment. Where that takes long it fails: what differs cannot be judged.
+// heard waits until the mirror has heard what its owner had to tell at a moment. Where that takes long it fails: what
+// differs cannot be judged.
 func (k *check) heard(ctx context.Context, owner, mirror *Peer, moment time.Time) error {
 	for {
 		asked := time.Now()
@@ -189,7 +192,8 @@ func (k *check) heard(ctx context.Context, owner, mirror *Peer, moment time.Time
 	}
 }
 
-// finding says what is wrong with a thing, and whether its owner can put it right by telling of it again: who shows a later version would not listen.
+// finding says what is wrong with a thing, and whether its owner can put it right by telling of it again: who shows a
+// later version would not listen.
 func (m Mirror) finding(of Mirrored, i image) Finding {
 	f := Finding{Subject: of.Thing + "/" + i.id(), Repair: Repair{Action: actionTellAgain, State: Planned}}
 	toPerson := func(advice string) { f.Repair = Repair{Action: actionOperator, State: None, Detail: advice} }
@@ -289,8 +293,8 @@ func differingBuckets(ctx context.Context, owner, mirror *Peer, set string) (buc
 	return buckets, max(counts[0], counts[1]), nil
 }
 
-// differing lists what owner and mirror hold differently in some buckets, by id, up to [maxFindings]. Both tell in the order of ids, so no more than a
-// page of each is in memory.
+// differing lists what owner and mirror hold differently in some buckets, by id, up to [maxFindings]. Both tell in the
+// order of ids, so no more than a page of each is in memory.
 func differing(ctx context.Context, owner, mirror *Peer, set string, buckets []int) (found []image, err error) {
 	names := make([]string, len(buckets))
 	for i, b := range buckets {

@@ -75,7 +75,8 @@ func findingsOf(r Report) (all []string) {
 	return all
 }
 
-// What search does not show, shows as something else, or shows alone, is found by its kind and place; the owner tells again what that can put right.
+// What search does not show, shows as something else, or shows alone, is found by its kind and place; the owner tells
+// again what that can put right.
 func TestMirror(t *testing.T) {
 	t.Parallel()
 	s := openShop(t)
@@ -113,8 +114,8 @@ func TestMirror(t *testing.T) {
 	}
 }
 
-// What is on its way is not found: it is waited for, and judged when all that was told before is heard. Who is too far behind is not judged, and the check
-// says that it is blind there; the other parts look.
+// What is on its way is not found: it is waited for, and judged when all that was told before is heard. Who is too far
+// behind is not judged, and the check says that it is blind there; the other parts look.
 func TestMirrorWaitsForWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
 	old := func(t *testing.T) *shop {
@@ -175,7 +176,8 @@ func TestMirrorWaitsForWhatIsOnItsWay(t *testing.T) {
 	})
 }
 
-// Who finds something wrong with itself, or cannot look, is not asked to tell again: what is told of a damaged row stays in the topics.
+// Who finds something wrong with itself, or cannot look, is not asked to tell again: what is told of a damaged row
+// stays in the topics.
 func TestMirrorHearsNothingFromWhoIsWrong(t *testing.T) {
 	t.Parallel()
 	s := openShop(t)

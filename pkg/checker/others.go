@@ -18,7 +18,8 @@ const (
 	actionRedrive  = "redrive"  // put dead letters back where they came from
 )
 
-// audit has each service look for what breaks its own rules. One that cannot be asked does not keep the others from it; the first error is returned.
+// audit has each service look for what breaks its own rules. One that cannot be asked does not keep the others from it;
+// the first error is returned.
 func (k *check) audit(ctx context.Context) (first error) {
 	errs := make([]error, len(k.peers))
 	answers, _ := ask(ctx, k.peers, func(ctx context.Context, p *Peer) (found []facts.Breach, _ error) {

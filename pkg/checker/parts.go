@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// Part is one of the looks that a check consists of. Each succeeds or fails by itself, and has a last success of its own.
+// Part is one of the looks that a check consists of. Each succeeds or fails by itself, and has a last success of its
+// own.
 type Part string
 
 // The parts of checks; see [AuditOf] and [Mirror] for the others.
@@ -94,8 +95,8 @@ func (k *check) part(p Part, look func(context.Context) error) func(context.Cont
 	return func(ctx context.Context) error { return k.note(p, look(ctx)) }
 }
 
-// everything looks at each part, whatever becomes of the others, and returns the first error. What a part would have found is not known where it
-// failed, so nothing is repaired that depends on it:
+// everything looks at each part, whatever becomes of the others, and returns the first error. What a part would have
+// found is not known where it failed, so nothing is repaired that depends on it:
 //
 //   - What services count by themselves is counted anew first, such as a ledger: by a payment that it contradicts, its order would be judged wrongly.
 //   - Orders are repaired when all audits and the comparison have succeeded.

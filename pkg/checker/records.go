@@ -138,7 +138,8 @@ const (
 	keepClean  = 7 * 24 * time.Hour // checks that found nothing
 )
 
-// prune forgets checks that found nothing, and acknowledgements whose time was over as long ago, until ctx ends, and then returns nil. A fault is made up for the next time.
+// prune forgets checks that found nothing, and acknowledgements whose time was over as long ago, until ctx ends, and
+// then returns nil. A fault is made up for the next time.
 func (r *records) prune(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()

@@ -15,8 +15,9 @@ type Request struct {
 	Full   bool      // of a check of everything: what was audited before is read again, too
 	Repair bool
 
-	// Confirm says that somebody has looked at why the brake holds: what is found is repaired all the same, and databases that are not what they
-	// were are what they should be from now on. A check of one order accepts no database.
+	// Confirm says that somebody has looked at why the brake holds: what is found is repaired all the same, and
+	// databases that are not what they were are what they should be from now on. A check of one order accepts no
+	// database.
 	Confirm bool
 
 	By string // who asks, for the record; default "checker"

@@ -14,7 +14,8 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Each rule finds what breaks it, in a span of its own and in one in which the sets differ as they may, and nothing else.
+// Each rule finds what breaks it, in a span of its own and in one in which the sets differ as they may, and nothing
+// else.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	for name, between := range map[string]time.Duration{"apart": 20 * time.Minute, "together": time.Millisecond} {
@@ -96,8 +97,8 @@ func TestEqual(t *testing.T) {
 	}
 }
 
-// What rules name a command for is put right by it, once, and is no longer found; a thing of which something else is wrong too is left to a person. What a
-// service refuses is reported with its words.
+// What rules name a command for is put right by it, once, and is no longer found; a thing of which something else is
+// wrong too is left to a person. What a service refuses is reported with its words.
 func TestCommandsRepair(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -143,8 +144,8 @@ func TestCommandsRepair(t *testing.T) {
 	}
 }
 
-// What a service finds with itself is recounted by the command that is declared of it, before orders are repaired or after, and what is not declared is
-// left to a person.
+// What a service finds with itself is recounted by the command that is declared of it, before orders are repaired or
+// after, and what is not declared is left to a person.
 func TestRecounts(t *testing.T) {
 	t.Parallel()
 	for _, last := range []bool{false, true} {
@@ -201,7 +202,8 @@ func TestDeclarations(t *testing.T) {
 	}
 }
 
-// What is held is an object by what it is called, in the services' order, and comes back as it was but for what nobody held.
+// What is held is an object by what it is called, in the services' order, and comes back as it was but for what nobody
+// held.
 func TestHeldAsJSON(t *testing.T) {
 	t.Parallel()
 	user := "<u>"

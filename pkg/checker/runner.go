@@ -29,8 +29,9 @@ type Record struct {
 	Report
 }
 
-// runner makes the checks that are asked for, and those that are due, one after the other; checks of one order do not wait for them. It
-// owns them: at the stop they are cut off, between two commands, and the next check goes on from there.
+// runner makes the checks that are asked for, and those that are due, one after the other; checks of one order do not
+// wait for them. It owns them: at the stop they are cut off, between two commands, and the next check goes on from
+// there.
 type runner struct {
 	cfg     Config
 	plan    Schedule
@@ -110,11 +111,12 @@ func (r *runner) run(ctx context.Context) error {
 	}
 }
 
-// firstRetry is when a check of everything that failed is made again: soon, as services that start together are not ready at the same time.
+// firstRetry is when a check of everything that failed is made again: soon, as services that start together are not
+// ready at the same time.
 const firstRetry = time.Second
 
-// periodic checks what is due until ctx ends. A check of everything that fails is made again after a pause that doubles, and is no shorter than what
-// the check took: the recent orders are checked all the same.
+// periodic checks what is due until ctx ends. A check of everything that fails is made again after a pause that
+// doubles, and is no shorter than what the check took: the recent orders are checked all the same.
 func (r *runner) periodic(ctx context.Context) {
 	var nextAll time.Time // when everything is to be checked again
 	retry := firstRetry
@@ -159,7 +161,8 @@ func (r *runner) bounded(ctx context.Context, request Request) (Record, error) {
 	return r.do(ctx, request)
 }
 
-// do makes a check and stores what came of it. It fails if nothing could be looked at; where only a part could, the record says which.
+// do makes a check and stores what came of it. It fails if nothing could be looked at; where only a part could, the
+// record says which.
 func (r *runner) do(ctx context.Context, request Request) (Record, error) {
 	record := Record{ID: clock.NewID(), By: request.By, Repair: request.Repair}
 	one := request.Order != uuid.Nil

@@ -60,7 +60,8 @@ func sourceOf(table, set, member, open string) facts.Source {
 
 var sources = [2]facts.Source{sourceOf("orders", "confirmed", "CONFIRMED", "PENDING"), sourceOf("shipments", "shipped", "SHIPPED", "PACKED")}
 
-// bundle is two services at noon, and what a checker of them is declared with: what is shipped is of a confirmed order, to whom has ordered it.
+// bundle is two services at noon, and what a checker of them is declared with: what is shipped is of a confirmed order,
+// to whom has ordered it.
 type bundle struct {
 	*testing.T
 	db  *pgxpool.Pool

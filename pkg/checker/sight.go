@@ -14,8 +14,8 @@ import (
 	"github.com/converge-dev/converge/pkg/clock"
 )
 
-// sight is when each part of checks has looked last: who does not look finds nothing. It is a metric, whose age grows while nothing is noted. A part that
-// has never looked is as old as the process. Safe for concurrent use.
+// sight is when each part of checks has looked last: who does not look finds nothing. It is a metric, whose age grows
+// while nothing is noted. A part that has never looked is as old as the process. Safe for concurrent use.
 type sight struct {
 	at, age *prometheus.Desc
 	now     func() time.Time
@@ -84,8 +84,8 @@ ON CONFLICT (part) DO UPDATE SET at = greatest(looks.at, excluded.at)`
 	readLooksSQL = `SELECT part, at FROM looks`
 )
 
-// recall takes over what is stored, now and every minute until ctx ends, and then returns nil: by a restart nobody becomes blind, nor sees, and
-// another instance's look is one, too.
+// recall takes over what is stored, now and every minute until ctx ends, and then returns nil: by a restart nobody
+// becomes blind, nor sees, and another instance's look is one, too.
 func (s *sight) recall(ctx context.Context, r *records, log *slog.Logger) error {
 	tick := time.NewTicker(recallEvery)
 	defer tick.Stop()

@@ -19,8 +19,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// What could be looked at is answered and kept, with the part named that could not; and of each part the age grows from when it looked last, whichever
-// instance that was, however often the process starts.
+// What could be looked at is answered and kept, with the part named that could not; and of each part the age grows from
+// when it looked last, whichever instance that was, however often the process starts.
 func TestAgesOfParts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

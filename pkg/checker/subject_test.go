@@ -8,7 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A subject is printed so that a terminal shows all of it, on one line and in one column, and typed back it is the same.
+// A subject is printed so that a terminal shows all of it, on one line and in one column, and typed back it is the
+// same.
 func TestPrintSubject(t *testing.T) {
 	t.Parallel()
 	for subject, want := range map[string]string{

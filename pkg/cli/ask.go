@@ -10,8 +10,8 @@ import (
 	"net/http"
 )
 
-// Ask sends a request, with a JSON body or none, and reads the answer, which must have the status that is wanted. Any other is an error, in the words
-// of its problem if it is one.
+// Ask sends a request, with a JSON body or none, and reads the answer, which must have the status that is wanted. Any
+// other is an error, in the words of its problem if it is one.
 func Ask(ctx context.Context, method, url string, body any, want int, into any) error {
 	var payload io.Reader
 	if body != nil {

@@ -1,6 +1,6 @@
-// Package cli is the operator's command for any services that are built on this library: their topics, consumer groups and dead letters,
-// the choreography's graph and ACLs, rebuilds. It finds topics and groups at the broker, and asks running services for what they declare;
-// it never reads their databases.
+// Package cli is the operator's command for any services that are built on this library: their topics, consumer groups
+// and dead letters, the choreography's graph and ACLs, rebuilds. It finds topics and groups at the broker, and asks
+// running services for what they declare; it never reads their databases.
 //
 // A repository has a command of its own with its services compiled in:
 //
@@ -30,7 +30,8 @@ import (
 // ErrUsage says that the command line was wrong; what would be right has been printed. The exit code is 2.
 var ErrUsage = errors.New("wrong usage")
 
-// ErrReported says that a command found something wrong and has printed it: the exit code is 1, and nothing more is printed.
+// ErrReported says that a command found something wrong and has printed it: the exit code is 1, and nothing more is
+// printed.
 var ErrReported = errors.New("reported")
 
 // Tool is an operator's command with its subcommands. It is not changed by its use.
@@ -80,8 +81,8 @@ func (t Tool) commands() []Command {
 // Main is the whole of a process: a command for these services. See [Tool.Main].
 func Main(services ...saga.Service) { Tool{Services: services}.Main() }
 
-// Main carries out the process's command line and exits: with 0 when all is well, 1 when something failed or was found, 2 when the command
-// line was wrong. SIGINT and SIGTERM end the command early.
+// Main carries out the process's command line and exits: with 0 when all is well, 1 when something failed or was found,
+// 2 when the command line was wrong. SIGINT and SIGTERM end the command early.
 func (t Tool) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := t.Run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
@@ -161,8 +162,8 @@ func (c *Call) ParseAfter(n int) error {
 	return c.Parse(n, n)
 }
 
-// Connect opens the cluster and makes sure that it is there: of the errors that follow, not all would say where it was looked for. The caller
-// closes the client.
+// Connect opens the cluster and makes sure that it is there: of the errors that follow, not all would say where it was
+// looked for. The caller closes the client.
 func (c *Call) Connect(ctx context.Context) (*broker.Client, error) {
 	s := app.NewSettings(c.getenv)
 	cfg := app.ReadBroker(s, "converge-cli")

@@ -76,8 +76,8 @@ func run(t *testing.T, tool cli.Tool, env map[string]string, args string) string
 	return out
 }
 
-// What is compiled in is drawn together with the services that CONVERGE_SERVICES names, and without what does not run when only running services
-// are asked for. Topics from nowhere and to nowhere show.
+// What is compiled in is drawn together with the services that CONVERGE_SERVICES names, and without what does not run
+// when only running services are asked for. Topics from nowhere and to nowhere show.
 func TestGraphOfWhatRuns(t *testing.T) {
 	t.Parallel()
 	tool := cli.Tool{Services: []saga.Service{loyalty()}}

@@ -15,7 +15,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// deadLetterTopics are those of all consumer groups that have one, or of one group. The broker knows them: a service need not be compiled in.
+// deadLetterTopics are those of all consumer groups that have one, or of one group. The broker knows them: a service
+// need not be compiled in.
 func deadLetterTopics(ctx context.Context, client *broker.Client, group string) ([]string, error) {
 	all, err := saga.DeadLetterTopics(ctx, client)
 	if err != nil || group == "" {

@@ -45,7 +45,8 @@ func graph(ctx context.Context, c *Call) error {
 	return nil
 }
 
-// printACLs prints what each service may do, for the principal that is called as the service: commands for Kafka's own tool.
+// printACLs prints what each service may do, for the principal that is called as the service: commands for Kafka's own
+// tool.
 func (c *Call) printACLs(services []saga.Declaration) error {
 	s := app.NewSettings(c.getenv)
 	brokers := app.ReadBroker(s, "").Brokers

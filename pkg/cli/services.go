@@ -62,7 +62,8 @@ func indexOf(places []Address, service string) int {
 	return slices.IndexFunc(places, func(p Address) bool { return p.Service == service })
 }
 
-// URL is where a service answers: at the URL that a flag gave, if it did, or where CONVERGE_SERVICES or else the tool says.
+// URL is where a service answers: at the URL that a flag gave, if it did, or where CONVERGE_SERVICES or else the tool
+// says.
 func (c *Call) URL(service, flag string) (string, error) {
 	if flag != "" {
 		return strings.TrimSuffix(flag, "/"), nil
@@ -77,9 +78,10 @@ func (c *Call) URL(service, flag string) (string, error) {
 	return "", fmt.Errorf("there is no service %q here; -url URL or %s=%s=URL says where it answers", service, servicesSetting, service)
 }
 
-// declarations are those of all services: compiled in, or asked for, which is the better knowledge where both are to be had. Asked are those that
-// CONVERGE_SERVICES names; with running all that are known to answer somewhere, and what is compiled in does not count. Services that take no
-// part are left out. One that does not answer is an error: without it the whole would be another.
+// declarations are those of all services: compiled in, or asked for, which is the better knowledge where both are to be
+// had. Asked are those that CONVERGE_SERVICES names; with running all that are known to answer somewhere, and what is
+// compiled in does not count. Services that take no part are left out. One that does not answer is an error: without it
+// the whole would be another.
 func (c *Call) declarations(ctx context.Context, running bool) ([]saga.Declaration, error) {
 	var all []saga.Declaration
 	asked, err := c.given()

@@ -43,8 +43,9 @@ func createTopics(ctx context.Context, c *Call) error {
 	return nil
 }
 
-// listGroups prints how far each consumer group is behind: those of the cluster, in the topics where they have committed something, and those that
-// are declared, in all of their topics, so that one that has never come to a topic shows.
+// listGroups prints how far each consumer group is behind: those of the cluster, in the topics where they have
+// committed something, and those that are declared, in all of their topics, so that one that has never come to a topic
+// shows.
 func listGroups(ctx context.Context, c *Call) error {
 	only := c.Flags.String("group", "", "only this consumer group")
 	if err := c.Parse(0, 0); err != nil {

@@ -10,8 +10,8 @@ import (
 
 const repositoryEnv = "CONVERGE_MAVEN_REPOSITORY"
 
-// requests stands in for the process's HTTP client, which the library uses: with a time limit, and with a memory of why a
-// request failed, which the library does not tell.
+// requests stands in for the process's HTTP client, which the library uses: with a time limit, and with a memory of why
+// a request failed, which the library does not tell.
 type requests struct{ failure error }
 
 func watchRequests() *requests {

@@ -15,9 +15,9 @@ import (
 // KafkaConfig says where a broker keeps its log and where it listens. The zero value is a broker on a free port that
 // keeps nothing.
 type KafkaConfig struct {
-	// Dir holds topics, records, groups and their offsets, and is created if missing. What the broker acknowledged is on
-	// the disk, not in the system's cache. One broker at a time may use it. Empty means that all of it lives in memory and
-	// ends with the broker.
+	// Dir holds topics, records, groups and their offsets, and is created if missing. What the broker acknowledged is
+	// on the disk, not in the system's cache. One broker at a time may use it. Empty means that all of it lives in
+	// memory and ends with the broker.
 	Dir string
 	// Port on 127.0.0.1; 0 means a free one.
 	Port int
@@ -31,9 +31,9 @@ type KafkaServer struct {
 	lock    *os.File // nil without a directory
 }
 
-// Kafka starts a broker. It makes no topic on mention: topics are created, as on a production cluster. A taken port is an
-// error that names it and satisfies errors.Is(err, syscall.EADDRINUSE). When ctx ends while another broker still uses the
-// directory, Kafka gives up; afterwards ctx has no effect.
+// Kafka starts a broker. It makes no topic on mention: topics are created, as on a production cluster. A taken port is
+// an error that names it and satisfies errors.Is(err, syscall.EADDRINUSE). When ctx ends while another broker still
+// uses the directory, Kafka gives up; afterwards ctx has no effect.
 func Kafka(ctx context.Context, cfg KafkaConfig) (*KafkaServer, error) {
 	srv, err := startKafka(ctx, cfg)
 	if err != nil {
@@ -67,8 +67,8 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *KafkaServer, err error
 // Addr is the broker's address, host:port.
 func (s *KafkaServer) Addr() string { return s.addr }
 
-// Stop ends the broker's connections and, with a directory, leaves everything in it for the next start. It may be called
-// again.
+// Stop ends the broker's connections and, with a directory, leaves everything in it for the next start. It may be
+// called again.
 func (s *KafkaServer) Stop() {
 	s.cluster.Close()
 	_ = s.unlock()

@@ -109,8 +109,8 @@ func unprivileged() (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// reachable returns dir, or, where a directory above it is closed to other users, one that is not, and makes dir a link to
-// it. Removing the link forgets the data: without it the other directory starts anew.
+// reachable returns dir, or, where a directory above it is closed to other users, one that is not, and makes dir a link
+// to it. Removing the link forgets the data: without it the other directory starts anew.
 func reachable(dir string, log *slog.Logger) (string, error) {
 	closed := ""
 	for up := filepath.Dir(dir); up != filepath.Dir(up); up = filepath.Dir(up) {

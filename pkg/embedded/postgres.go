@@ -44,10 +44,11 @@ type PostgresConfig struct {
 	// Cache holds the server's binaries, for all servers of this user. Empty means the user's cache directory, or
 	// /var/cache/converge for root, whose own is closed to the user the server runs as.
 	Cache string
-	// Repository is the Maven repository the server's binaries come from when they are not in the cache yet. Empty means
-	// the environment's CONVERGE_MAVEN_REPOSITORY, or else Maven Central.
+	// Repository is the Maven repository the server's binaries come from when they are not in the cache yet. Empty
+	// means the environment's CONVERGE_MAVEN_REPOSITORY, or else Maven Central.
 	Repository string
-	// Log hears of what takes long: the first start downloads about 15 MB and makes a data directory. Nil means silence.
+	// Log hears of what takes long: the first start downloads about 15 MB and makes a data directory. Nil means
+	// silence.
 	Log *slog.Logger
 }
 
@@ -62,8 +63,8 @@ type PostgresServer struct {
 }
 
 // Postgres starts a server and returns when it accepts connections. When ctx ends before that, the start is undone and
-// ctx's error returned; afterwards ctx has no effect and [PostgresServer.Stop] ends the server. A taken port is an error
-// that names it and satisfies errors.Is(err, syscall.EADDRINUSE).
+// ctx's error returned; afterwards ctx has no effect and [PostgresServer.Stop] ends the server. A taken port is an
+// error that names it and satisfies errors.Is(err, syscall.EADDRINUSE).
 func Postgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, error) {
 	for attempt := 1; ; attempt++ {
 		srv, err := startPostgres(ctx, cfg)
@@ -215,8 +216,8 @@ func (s *PostgresServer) Database(ctx context.Context, name string) (string, err
 	return s.url(name, password, name), nil
 }
 
-// Stop shuts the server down: sessions are ended, what was committed is on disk. It returns when the process is gone, and
-// may be called again.
+// Stop shuts the server down: sessions are ended, what was committed is on disk. It returns when the process is gone,
+// and may be called again.
 func (s *PostgresServer) Stop() error {
 	_ = s.stdin.Close()
 	select {

@@ -89,8 +89,8 @@ func supervise(in io.Reader, out *json.Encoder) error {
 	return server.Stop()
 }
 
-// start brings the server up. When ctx ends it gives up, unless the server's process may exist already: then it waits for
-// the start, so that there is something to stop.
+// start brings the server up. When ctx ends it gives up, unless the server's process may exist already: then it waits
+// for the start, so that there is something to stop.
 func (j *job) start(ctx context.Context, out *json.Encoder) (*embeddedpostgres.EmbeddedPostgres, error) {
 	var err error
 	if j.lock, err = lock(ctx, filepath.Join(j.Dir, "lock"), lockPatience); err != nil {
@@ -108,8 +108,8 @@ func (j *job) start(ctx context.Context, out *json.Encoder) (*embeddedpostgres.E
 		return nil, err
 	}
 
-	// The library unpacks the binaries file by file, in place. The lock keeps other processes from using half of them, and
-	// the mark tells a finished set from one that a crash cut off.
+	// The library unpacks the binaries file by file, in place. The lock keeps other processes from using half of them,
+	// and the mark tells a finished set from one that a crash cut off.
 	complete := j.binaries() + ".complete"
 	fetching := false
 	if !exists(complete) {

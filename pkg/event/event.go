@@ -1,9 +1,11 @@
-// Package event holds the contracts between the services: one file per service that produces, one topic per event, named
-// after it. The key of every topic is the id of what it tells about: the order's, or the user's or product's where the event
-// carries that one's state and a version, which tells what is newer when events overtake each other.
+// Package event holds the contracts between the services: one file per service that produces, one topic per event,
+// named after it. The key of every topic is the id of what it tells about: the order's, or the user's or product's
+// where the event carries that one's state and a version, which tells what is newer when events overtake each other.
 //
-// Contracts only grow, which sagatest.Golden holds. A field may be added; consumers ignore those they do not know. To remove or
-// change one, declare a new version of the topic with [saga.Upcast]; docs/evolve.md has the steps. A missing required field is a message that no code can handle, which Validate says, and of a field whose zero is a value the tag.
+// Contracts only grow, which sagatest.Golden holds. A field may be added; consumers ignore those they do not know. To
+// remove or change one, declare a new version of the topic with [saga.Upcast]; docs/evolve.md has the steps. A missing
+// required field is a message that no code can handle, which Validate says, and of a field whose zero is a value the
+// tag.
 package event
 
 import (
@@ -55,7 +57,8 @@ func (r *require) item(ok bool, i int, name, problem string) {
 	}
 }
 
-// money checks an amount in minor units, of which 0 is one, and its ISO 4217 currency. That an amount is there is the tag's to say.
+// money checks an amount in minor units, of which 0 is one, and its ISO 4217 currency. That an amount is there is the
+// tag's to say.
 func (r *require) money(amount int64, currency string) {
 	r.amount(amount)
 	r.that(len(currency) == 3, "currency", "is missing or not three letters")

@@ -32,7 +32,8 @@ func (e InventoryReservedV1) Validate() error {
 	return r.err()
 }
 
-// InventoryReservationFailedV1: no line of the order is reserved. Error names the product that there is not enough of, or the price.
+// InventoryReservationFailedV1: no line of the order is reserved. Error names the product that there is not enough of,
+// or the price.
 type InventoryReservationFailedV1 struct {
 	OrderID    uuid.UUID  `json:"orderId"`
 	Error      string     `json:"error"`

@@ -38,8 +38,8 @@ func (e OrderCreatedV1) Validate() error {
 	return r.err()
 }
 
-// OrderConfirmedV1: stock is reserved and the payment completed. Final, unless the order's user cancels it: then order.cancelled
-// follows.
+// OrderConfirmedV1: stock is reserved and the payment completed. Final, unless the order's user cancels it: then
+// order.cancelled follows.
 type OrderConfirmedV1 struct {
 	OrderID uuid.UUID `json:"orderId"`
 }

@@ -67,8 +67,8 @@ func (e PaymentRefundedV1) Validate() error {
 	return r.err()
 }
 
-// PaymentRefundFailedV1: the order is to be paid back and cannot be yet. It is tried again until payment.refunded; whoever
-// has something else to undo for the order need not wait for that.
+// PaymentRefundFailedV1: the order is to be paid back and cannot be yet. It is tried again until payment.refunded;
+// whoever has something else to undo for the order need not wait for that.
 type PaymentRefundFailedV1 struct {
 	OrderID    uuid.UUID  `json:"orderId"`
 	Error      string     `json:"error"`

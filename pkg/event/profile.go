@@ -5,8 +5,8 @@ import "github.com/converge-dev/converge/pkg/saga"
 // UserProfileUpdated is what profile produces.
 var UserProfileUpdated = saga.NewTopic[UserProfileUpdatedV1]("user.profile.updated")
 
-// UserProfileUpdatedV1: the user's profile is so from this version on. Its key is the user's id. Versions of a user count from
-// 1 without a gap.
+// UserProfileUpdatedV1: the user's profile is so from this version on. Its key is the user's id. Versions of a user
+// count from 1 without a gap.
 type UserProfileUpdatedV1 struct {
 	UserID  string `json:"userId"`
 	Version int64  `json:"version"`

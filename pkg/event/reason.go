@@ -1,8 +1,8 @@
 package event
 
-// Code says for programs why something is refused, cancelled or not possible yet; the text beside it says so for people, and may change at any
-// time. Codes are only added: a consumer takes one that it does not know for a reason like any other. An event from before there were codes
-// has none, and its text is all there is.
+// Code says for programs why something is refused, cancelled or not possible yet; the text beside it says so for
+// people, and may change at any time. Codes are only added: a consumer takes one that it does not know for a reason
+// like any other. An event from before there were codes has none, and its text is all there is.
 type Code string
 
 // The codes of this project's services. Behind each are its parameters, which are text: of numbers the decimal digits.

@@ -8,8 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Rule is something that must always hold within one database. SQL selects what breaks it: subject and detail, both text. It takes one
-// parameter, how many rows to select at most, and is one statement, so that what is under way cannot look broken.
+// Rule is something that must always hold within one database. SQL selects what breaks it: subject and detail, both
+// text. It takes one parameter, how many rows to select at most, and is one statement, so that what is under way cannot
+// look broken.
 type Rule struct {
 	Kind string // what is found, such as "stock-mismatch"
 	SQL  string

@@ -11,14 +11,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// A digest over ids alone tells which members a set has, and not what is held of them. So two services that hold the same of their members
-// also digest that, each member as its id and a text in which equal things are equal bytes, wherever they are stored:
+// A digest over ids alone tells which members a set has, and not what is held of them. So two services that hold the
+// same of their members also digest that, each member as its id and a text in which equal things are equal bytes,
+// wherever they are stored:
 //
 //	money  4200 3:EUR u-1              amount in minor units, length of the currency in bytes, currency, user
 //	items  [["p-1",2],["p-7",1]]       JSON without spaces, one pair of product and units a line, sorted by the bytes of the product's id
 //
-// The text is written by SQL, from the columns as they are ([moneySQL], [ItemsSQL]); [MoneyText] and [ItemsText] say the same in Go. A
-// bucket has the XOR of the first 8 bytes of the SHA-256 of each member's id (16 bytes) and text (UTF-8).
+// The text is written by SQL, from the columns as they are ([moneySQL], [ItemsSQL]); [MoneyText] and [ItemsText] say
+// the same in Go. A bucket has the XOR of the first 8 bytes of the SHA-256 of each member's id (16 bytes) and text
+// (UTF-8).
 
 // Item is a line of an order or a reservation.
 type Item struct {
@@ -37,7 +39,8 @@ func MoneyText(amount int64, currency, user string) string {
 	return strconv.FormatInt(amount, 10) + " " + strconv.Itoa(len(currency)) + ":" + currency + " " + user
 }
 
-// ItemsText is what is ordered or reserved, whatever the order of the lines. Lines of one product are not added up: neither service stores such.
+// ItemsText is what is ordered or reserved, whatever the order of the lines. Lines of one product are not added up:
+// neither service stores such.
 func ItemsText(items []Item) string {
 	sorted := slices.SortedFunc(slices.Values(items), func(a, b Item) int { return strings.Compare(a.ProductID, b.ProductID) })
 	pairs := make([][2]any, len(sorted))
@@ -62,8 +65,9 @@ func (s Source) moneySQL() string {
 		`{amount} || ' ' || octet_length({currency}) || ':' || {currency} || ' ' || {user}`)
 }
 
-// ItemsSQL is the SQL of ItemsText, of a jsonb column of lines with productId and quantity. What is no list of lines has a text as well, which no
-// list has: damage must differ, and not stop the digest. One or two lines, which most orders have, are put in order without a sort.
+// ItemsSQL is the SQL of ItemsText, of a jsonb column of lines with productId and quantity. What is no list of lines
+// has a text as well, which no list has: damage must differ, and not stop the digest. One or two lines, which most
+// orders have, are put in order without a sort.
 func ItemsSQL(column string) string {
 	line := func(i string) string {
 		return `'[' || coalesce((` + i + ` -> 'productId')::text, 'null') || ',' || coalesce((` + i + ` -> 'quantity')::text, 'null') || ']'`

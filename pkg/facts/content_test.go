@@ -77,8 +77,8 @@ func TestTextsOfContent(t *testing.T) {
 	}
 }
 
-// Two digests agree where the same is held, and only there: also where two errors cancel each other out in every sum, and where a row is so damaged
-// that it is no list of lines.
+// Two digests agree where the same is held, and only there: also where two errors cancel each other out in every sum,
+// and where a row is so damaged that it is no list of lines.
 func TestDigestsTellContentApart(t *testing.T) {
 	const one, two = `[{"productId":"p-1","quantity":1}]`, `[{"productId":"p-1","quantity":2},{"productId":"p-2","quantity":1}]`
 	span := facts.Between(noon, noon.Add(time.Hour))

@@ -1,14 +1,15 @@
-// Package facts lets services show each other what they hold of the same things, so that somebody can check that they agree:
-// one service holds an order confirmed, another has its items reserved, a third has it paid, and when everything that was told
-// has been heard, these are three sets of ids that must be equal.
+// Package facts lets services show each other what they hold of the same things, so that somebody can check that they
+// agree: one service holds an order confirmed, another has its items reserved, a third has it paid, and when everything
+// that was told has been heard, these are three sets of ids that must be equal.
 //
-// Nobody wants to move a million ids to see that they are equal. A service answers with a digest of its set for each span of
-// time, by the time in the id itself (UUIDv7): how many, and a hash that does not depend on their order. Who compares goes down
-// only into spans that differ. This is anti-entropy as in Dynamo (DeCandia et al., 2007, 4.7) with spans of time in
-// place of a tree of hashes: ids are in the order of time, so each level is one range of the primary key.
+// Nobody wants to move a million ids to see that they are equal. A service answers with a digest of its set for each
+// span of time, by the time in the id itself (UUIDv7): how many, and a hash that does not depend on their order. Who
+// compares goes down only into spans that differ. This is anti-entropy as in Dynamo (DeCandia et al., 2007, 4.7) with
+// spans of time in place of a tree of hashes: ids are in the order of time, so each level is one range of the primary
+// key.
 //
-// Digests are computed from the rows when they are asked for. One that was kept along with the rows would agree with whoever
-// wrote it, and not with the row that somebody else has changed since.
+// Digests are computed from the rows when they are asked for. One that was kept along with the rows would agree with
+// whoever wrote it, and not with the row that somebody else has changed since.
 package facts
 
 import (
@@ -26,7 +27,8 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Source is where a service keeps what it holds: one row per thing. All but Set are SQL of the service's own, never input.
+// Source is where a service keeps what it holds: one row per thing. All but Set are SQL of the service's own, never
+// input.
 type Source struct {
 	Set    string // what the members are, such as "confirmed"
 	Table  string // of the rows, such as "orders"
@@ -39,8 +41,9 @@ type Source struct {
 	Currency, User string // with Amount: the columns of who pays in which currency; empty: that is not digested
 	Items          string // the jsonb column of the lines; empty: that is not digested
 
-	// Facts selects id, member, status, amount, currency, changed_at, detail, user, items of rows, without a WHERE. Key is the column of the ids in
-	// it, where it is not ID. changed_at is when the row became what it is. user is NULL where there is none to tell; items is [ItemsSQL] or empty.
+	// Facts selects id, member, status, amount, currency, changed_at, detail, user, items of rows, without a WHERE. Key
+	// is the column of the ids in it, where it is not ID. changed_at is when the row became what it is. user is NULL
+	// where there is none to tell; items is [ItemsSQL] or empty.
 	Facts string
 	Key   string
 }
@@ -57,8 +60,8 @@ type Bucket struct {
 	Items  string `json:"items,omitempty" doc:"as hash, of each member's id and the lines of products and units; none: the service does not say"`
 }
 
-// Agrees tells whether two buckets of a span hold the same members, and the same of them as far as both say: a service of an earlier version says
-// less.
+// Agrees tells whether two buckets of a span hold the same members, and the same of them as far as both say: a service
+// of an earlier version says less.
 func (b Bucket) Agrees(o Bucket) bool {
 	return b.Count == o.Count && b.Hash == o.Hash && agree(b.Money, o.Money) && agree(b.Items, o.Items)
 }
@@ -132,13 +135,15 @@ func (s Source) xorSQL(hash string) string {
 	return "coalesce(bit_xor(" + hash + ") FILTER (WHERE " + s.Member + "), 0)"
 }
 
-// A digest reads all rows of its range: for that, scans and hashing are the right plan, which the pool's settings rule out.
+// A digest reads all rows of its range: for that, scans and hashing are the right plan, which the pool's settings rule
+// out.
 var planSQL = []string{
 	`SET LOCAL enable_seqscan = on`, `SET LOCAL enable_hashjoin = on`, `SET LOCAL enable_mergejoin = on`, `SET LOCAL plan_cache_mode = force_custom_plan`,
 	`SET LOCAL max_parallel_workers_per_gather = 2`,
 }
 
-// Digest digests a span in buckets of a width, which are multiples of it since 1970. Empty ones are left out. It returns the first 10,001 at most.
+// Digest digests a span in buckets of a width, which are multiples of it since 1970. Empty ones are left out. It
+// returns the first 10,001 at most.
 func (s Source) Digest(ctx context.Context, db *pgxpool.Pool, span Span, width time.Duration) (buckets []Bucket, err error) {
 	err = report(ctx, db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, s.DigestSQL(), span.From, span.To, max(1, width.Milliseconds()), maxBuckets+1) // the error surfaces in the collector

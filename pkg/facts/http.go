@@ -16,7 +16,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// TypeChanged is the type of the problem with a command that was decided by what is no longer so: 409. Look again, and decide again.
+// TypeChanged is the type of the problem with a command that was decided by what is no longer so: 409. Look again, and
+// decide again.
 const TypeChanged = "changed-meanwhile"
 
 // None is the status of what is not there, where a command says what its sender has seen.
@@ -30,7 +31,8 @@ func Changed(seen, is string) *huma.ErrorModel {
 // Output is the answer to a command: what is held then.
 type Output struct{ Body Fact }
 
-// Reply is the answer to a command that was carried out, or of which another status than was seen kept its service: changed, if it is not empty.
+// Reply is the answer to a command that was carried out, or of which another status than was seen kept its service:
+// changed, if it is not empty.
 func Reply(f Fact, seen, changed string) (*Output, error) {
 	if changed != "" {
 		return nil, Changed(seen, changed)
@@ -49,14 +51,14 @@ type Server struct {
 	Rules   []Rule
 	Shown   []Shown // what read sides show of it, or it shows of others'; empty: nothing
 
-	// Audit holds the database to its rules in place of [Audit] with Rules, where those would read too much; full: everything is read now, whatever was
-	// audited before. nil: Rules are.
+	// Audit holds the database to its rules in place of [Audit] with Rules, where those would read too much; full:
+	// everything is read now, whatever was audited before. nil: Rules are.
 	Audit func(ctx context.Context, full bool) ([]Breach, error)
 
 	Restored func(ctx context.Context, tx pgx.Tx) error // see [Identified]
 
-	// Stopping ends when the service stops. What is asked then is not answered any more: who asks can ask again, and a look at millions of rows
-	// must not hold up the stop. nil: never.
+	// Stopping ends when the service stops. What is asked then is not answered any more: who asks can ask again, and a
+	// look at millions of rows must not hold up the stop. nil: never.
 	Stopping context.Context
 }
 

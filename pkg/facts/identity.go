@@ -16,16 +16,16 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// Identity tells one database from another, and from an older copy of itself. Who compares what services hold remembers it: what a wrong, an empty
-// or an older database holds looks wrong in all that it lacks, and must not be repaired by.
+// Identity tells one database from another, and from an older copy of itself. Who compares what services hold remembers
+// it: what a wrong, an empty or an older database holds looks wrong in all that it lacks, and must not be repaired by.
 //
 // The service's schema has the table database_identity: one row, with a random id and the epoch.
 type Identity struct {
 	ID    uuid.UUID `json:"id" doc:"random, given to the database when its schema was made"`
 	Epoch int64     `json:"epoch" doc:"1, and one more each time that somebody has said that the database was restored"`
 
-	// Copy changes when a dump is restored (the database or the table is created anew, or on another server), when a base backup is recovered and
-	// when a standby takes over (another timeline).
+	// Copy changes when a dump is restored (the database or the table is created anew, or on another server), when a
+	// base backup is recovered and when a standby takes over (another timeline).
 	Copy string `json:"copy" doc:"PostgreSQL's system identifier and timeline, and the numbers of the database and of its table of identity, which another copy does not have"`
 
 	// Written tells an older image of the same server, such as a snapshot of its volume: there it is less.
@@ -48,13 +48,14 @@ const VersionStep = 1_000_000
 type Identified struct {
 	DB *pgxpool.Pool
 
-	// Restored is called in the transaction that raises the epoch, and makes what was published since the copy was made harmless: see
-	// [RaiseVersions]. nil: nothing has a version.
+	// Restored is called in the transaction that raises the epoch, and makes what was published since the copy was made
+	// harmless: see [RaiseVersions]. nil: nothing has a version.
 	Restored func(ctx context.Context, tx pgx.Tx) error
 }
 
-// RaiseVersions is an [Identified.Restored] for a table whose rows have versions: all grow beyond those that were published after the copy was made that
-// the database was restored from. The next change is then newer to who listens than what it had heard, and not one of the versions that exist twice.
+// RaiseVersions is an [Identified.Restored] for a table whose rows have versions: all grow beyond those that were
+// published after the copy was made that the database was restored from. The next change is then newer to who listens
+// than what it had heard, and not one of the versions that exist twice.
 func RaiseVersions(table string) func(ctx context.Context, tx pgx.Tx) error {
 	return func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `UPDATE `+pgx.Identifier{table}.Sanitize()+` SET version = version + $1`, int64(VersionStep)); err != nil {

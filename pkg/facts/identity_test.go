@@ -20,8 +20,8 @@ const identityTableSQL = `CREATE TABLE database_identity (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), id uuid NOT NULL DEFAULT gen_random_uuid(), epoch bigint NOT NULL DEFAULT 1 CHECK (epoch > 0));
 INSERT INTO database_identity DEFAULT VALUES;`
 
-// A database is the same one, with more written, until it is restored: a dump makes its table anew. Who says that it was restored raises the epoch
-// once, however often it is said, and has versions grow once.
+// A database is the same one, with more written, until it is restored: a dump makes its table anew. Who says that it
+// was restored raises the epoch once, however often it is said, and has versions grow once.
 func TestIdentity(t *testing.T) {
 	db := pgtest.New(t, "identity", func(ctx context.Context, db *pgxpool.Pool) error {
 		_, err := db.Exec(ctx, identityTableSQL+`CREATE TABLE things (version bigint); INSERT INTO things VALUES (3)`)

@@ -15,12 +15,14 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// Retelling tells again what a database holds, for those who have heard something else: after a restore, what the lost changes said.
+// Retelling tells again what a database holds, for those who have heard something else: after a restore, what the lost
+// changes said.
 type Retelling struct {
 	DB *pgxpool.Pool
 
-	// Page publishes the events of up to limit things whose ids come after one, in the order of ids, as they are now. Their rows are locked, so that
-	// an event that tells of a later change follows. It returns how many there were, and the last one's id.
+	// Page publishes the events of up to limit things whose ids come after one, in the order of ids, as they are now.
+	// Their rows are locked, so that an event that tells of a later change follows. It returns how many there were, and
+	// the last one's id.
 	Page func(ctx context.Context, tx pgx.Tx, after string, limit int) (n int, last string, err error)
 
 	// Only does the same of the things with these ids. How many there were tells whether all are here.

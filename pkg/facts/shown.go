@@ -13,9 +13,10 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// Shown is what a read side shows of the things of one owner, such as search of inventory's products. Owner and read side both declare it, each of
-// its own table, and so both digest the same: of each thing its id, its version, and the texts in Text, in the same order. A thing is in one of
-// [ShownBuckets] buckets by its id. All but Of are SQL of the service's own, never input.
+// Shown is what a read side shows of the things of one owner, such as search of inventory's products. Owner and read
+// side both declare it, each of its own table, and so both digest the same: of each thing its id, its version, and the
+// texts in Text, in the same order. A thing is in one of [ShownBuckets] buckets by its id. All but Of are SQL of the
+// service's own, never input.
 type Shown struct {
 	Of      string   // what the things are, alike on both sides, such as "products"
 	Table   string   // of the rows, one per thing
@@ -42,7 +43,8 @@ type ShownThing struct {
 	Hash    string `json:"hash" doc:"of its id, its version and what is shown of it: the first 8 bytes of a SHA-256, in hexadecimal"`
 }
 
-// hashSQL hashes a row: each text with its length in bytes before it, so that no two rows have one text; of NULL, a minus.
+// hashSQL hashes a row: each text with its length in bytes before it, so that no two rows have one text; of NULL, a
+// minus.
 func (s Shown) hashSQL() string {
 	parts := make([]string, 0, len(s.Text)+2)
 	for _, e := range append([]string{s.ID, s.Version}, s.Text...) {
@@ -83,8 +85,8 @@ func (s Shown) Digest(ctx context.Context, db *pgxpool.Pool) (buckets []ShownBuc
 	return buckets, nil
 }
 
-// ListSQL is the statement of [Shown.List]: after, buckets, limit. It goes by the index of the ids, so that a page reads what it shows, and what
-// is in other buckets between.
+// ListSQL is the statement of [Shown.List]: after, buckets, limit. It goes by the index of the ids, so that a page
+// reads what it shows, and what is in other buckets between.
 func (s Shown) ListSQL() string {
 	return `SELECT ` + s.ID + `, ` + s.Version + `, ` + s.hashSQL() + ` FROM ` + s.Table + ` WHERE ` + s.where() + ` AND ` + s.ID + ` COLLATE "C" > $1
     AND ` + s.bucketSQL() + ` = ANY($2::int[]) ORDER BY ` + s.ID + ` COLLATE "C" LIMIT $3`
@@ -134,8 +136,8 @@ type (
 	}
 )
 
-// RegisterShown adds the operations that tell what is held, or shown, of things with versions to an API, with the one that tells how far the service
-// is, for a service that has nothing else to tell. [Server.Register] adds them, too.
+// RegisterShown adds the operations that tell what is held, or shown, of things with versions to an API, with the one
+// that tells how far the service is, for a service that has nothing else to tell. [Server.Register] adds them, too.
 func (s Server) RegisterShown(api huma.API) {
 	s.registerFlow(api)
 	s.registerDocuments(api)

@@ -38,7 +38,8 @@ func shelve(t *testing.T, db *pgxpool.Pool, sql string, args ...any) {
 	}
 }
 
-// Who holds things and who shows them digest the same while they show the same, and something else as soon as one thing differs, in whatever.
+// Who holds things and who shows them digest the same while they show the same, and something else as soon as one thing
+// differs, in whatever.
 func TestShownDigests(t *testing.T) {
 	t.Parallel()
 	db := shelf(t, 500)

@@ -13,11 +13,13 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Spans holds a database to its rules at the cost of what is new, and not of what is stored (docs/adr/0014-checker.md). Its rows are numbered and never
-// changed, so spans of them are closed, and their sums kept: an audit adds what has come since. That closed spans are still what they were is proved by
-// reading them again, in turns: a new row that is wrong is found at once, and an old one that somebody has changed within the time of one turn.
+// Spans holds a database to its rules at the cost of what is new, and not of what is stored (docs/adr/0014-checker.md).
+// Its rows are numbered and never changed, so spans of them are closed, and their sums kept: an audit adds what has
+// come since. That closed spans are still what they were is proved by reading them again, in turns: a new row that is
+// wrong is found at once, and an old one that somebody has changed within the time of one turn.
 //
-// Any number of audits may run. The tables audit_horizon and audit_spans are what it knows; each step is a transaction, and the next audit goes on from there.
+// Any number of audits may run. The tables audit_horizon and audit_spans are what it knows; each step is a transaction,
+// and the next audit goes on from there.
 type Spans struct {
 	DB       *pgxpool.Pool
 	Rows     string // what the rows are, such as "entries"
@@ -25,13 +27,14 @@ type Spans struct {
 	Sequence string // which numbers the rows
 	Size     string // SQL: how many rows there are to be audited, if more than the sequence has numbered
 
-	// Digest is SQL: how many rows have numbers above $1 and up to $2, and the XOR of their hashes. It is one statement.
+	// Digest is SQL: how many rows have numbers above $1 and up to $2, and the XOR of their hashes. It is one
+	// statement.
 	Digest string
 	// Sum queues what adds the sums of such rows to those that are kept, and Forget what deletes them.
 	Sum    func(b *pgx.Batch, after, upto int64)
 	Forget func(b *pgx.Batch)
-	// Rules holds what is in a closed span to the rules. A span in which something breaks them is read each time until nothing does. nil: no rule is
-	// about the rows of a span alone.
+	// Rules holds what is in a closed span to the rules. A span in which something breaks them is read each time until
+	// nothing does. nil: no rule is about the rows of a span alone.
 	Rules func(ctx context.Context, after, upto int64) ([]Breach, error)
 	// New holds what has come after the sums that are kept, together with them, to the rules, and All everything.
 	New func(ctx context.Context, after, last int64) ([]Breach, error)
@@ -52,8 +55,8 @@ const (
 	SpanMost   = 8 * time.Second
 )
 
-// Audit returns what breaks the rules. full reads everything now, whatever is closed; so does the audit of a database of which less than half is, as the
-// first is.
+// Audit returns what breaks the rules. full reads everything now, whatever is closed; so does the audit of a database
+// of which less than half is, as the first is.
 func (s Spans) Audit(ctx context.Context, full bool) (found []Breach, err error) {
 	var last, size int64
 	if err = s.DB.QueryRow(ctx, `SELECT last_value FROM `+s.Sequence).Scan(&last); err != nil {
@@ -103,9 +106,10 @@ func (s Spans) unclosed(ctx context.Context, after, last int64, full bool) (foun
 }
 
 const (
-	// settleSQL moves the horizon: numbers that were given when it was stored are settled when all transactions of that time have ended. That $1 was read
-	// before this statement began matters: whoever has a number of no more has one of the transactions of its snapshot, or none yet, for less than the
-	// grace. A horizon of another server's transactions, in a copy, is stored anew.
+	// settleSQL moves the horizon: numbers that were given when it was stored are settled when all transactions of that
+	// time have ended. That $1 was read before this statement began matters: whoever has a number of no more has one of
+	// the transactions of its snapshot, or none yet, for less than the grace. A horizon of another server's
+	// transactions, in a copy, is stored anew.
 	settleSQL = `INSERT INTO audit_horizon AS h (n, xid, at) VALUES ($1, pg_snapshot_xmax(pg_current_snapshot()), now())
 ON CONFLICT (one) DO UPDATE SET settled = CASE WHEN h.xid <= pg_snapshot_xmin(pg_current_snapshot()) THEN h.n ELSE h.settled END,
     n = excluded.n, xid = excluded.xid, at = excluded.at
@@ -160,7 +164,8 @@ func (s Spans) closeAll(ctx context.Context) error {
 	}
 }
 
-// rules holds what is in a closed span to the rules. One that has just been closed, or in which something breaks them, is read each time until nothing does.
+// rules holds what is in a closed span to the rules. One that has just been closed, or in which something breaks them,
+// is read each time until nothing does.
 func (s Spans) rules(ctx context.Context, span int64) (found []Breach, err error) {
 	if s.Rules != nil {
 		if found, err = s.Rules(ctx, span*s.Width, (span+1)*s.Width); err != nil {
@@ -173,7 +178,8 @@ func (s Spans) rules(ctx context.Context, span int64) (found []Breach, err error
 	return found, nil
 }
 
-// close sums up the next span that is closed, or closes the next one that is settled. more is false where there is none.
+// close sums up the next span that is closed, or closes the next one that is settled. more is false where there is
+// none.
 func (s Spans) close(ctx context.Context) (more bool, err error) {
 	err = pg.InTx(ctx, s.DB, func(tx pgx.Tx) error {
 		var settled, closed, summed int64
@@ -210,7 +216,8 @@ func (s Spans) digest(ctx context.Context, tx pgx.Tx, span int64) (entries, dige
 }
 
 const (
-	// dueSpansSQL selects those that something is or may be wrong with, and as many others as the time since the last look is of a turn, one at least.
+	// dueSpansSQL selects those that something is or may be wrong with, and as many others as the time since the last
+	// look is of a turn, one at least.
 	dueSpansSQL = `SELECT span FROM audit_spans ORDER BY changed_at IS NULL AND NOT suspect, read_at, span LIMIT (SELECT count(*) FILTER (WHERE changed_at IS NOT NULL OR suspect) +
     greatest(1, ceil(count(*) * extract(epoch FROM now() - max(read_at)) / extract(epoch FROM $1::interval)))::bigint FROM audit_spans)`
 
@@ -226,7 +233,8 @@ const (
 	sumAnewSQL = `UPDATE audit_horizon SET summed = 0`
 )
 
-// readAgain reads the closed spans whose turn it is, holds them to what they were, and what they are to the rules. The sums are made anew when one has changed.
+// readAgain reads the closed spans whose turn it is, holds them to what they were, and what they are to the rules. The
+// sums are made anew when one has changed.
 func (s Spans) readAgain(ctx context.Context) (found []Breach, err error) {
 	rows, _ := s.DB.Query(ctx, dueSpansSQL, s.Reread) // the error surfaces in the collector
 	due, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -314,7 +322,8 @@ func distinct(found []Breach) []Breach {
 var SumsPlan = []string{`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`, `SET LOCAL enable_hashjoin = on`, `SET LOCAL plan_cache_mode = force_custom_plan`,
 	`SET LOCAL max_parallel_workers_per_gather = 2`}
 
-// AsOfOneMoment runs fn in a transaction that sees the database as of one moment, planned by [SumsPlan], with the last number that the kept sums answer for.
+// AsOfOneMoment runs fn in a transaction that sees the database as of one moment, planned by [SumsPlan], with the last
+// number that the kept sums answer for.
 func (s Spans) AsOfOneMoment(ctx context.Context, fn func(tx pgx.Tx, after int64) error) error {
 	return pg.InTx(ctx, s.DB, func(tx pgx.Tx) error {
 		var plan pgx.Batch

@@ -31,7 +31,8 @@ type Claim struct {
 	Result Result
 }
 
-// Both return each lock with whether it is held now, and they are given sorted locks: who waits must take them in one order.
+// Both return each lock with whether it is held now, and they are given sorted locks: who waits must take them in one
+// order.
 const (
 	lockSQL = `SELECT l, pg_try_advisory_xact_lock(l) FROM unnest($1::bigint[]) AS l`
 	waitSQL = `SELECT l, pg_advisory_xact_lock(l) IS NOT NULL FROM unnest($1::bigint[]) AS l`
@@ -44,11 +45,12 @@ JOIN idempotency i ON i.scope = asked.scope AND i.key = asked.key
 WHERE i.expires_at > $3`
 
 // Claim finds out about many keys in one round-trip and returns a Claim for each, in order. New ones are reserved to tx
-// until it ends, each with an advisory lock (PostgreSQL has room for max_locks_per_transaction * max_connections of these,
-// 6,400 by default). Their results must be stored with [Keys.Store] in the same transaction; a key may be claimed once in it.
+// until it ends, each with an advisory lock (PostgreSQL has room for max_locks_per_transaction * max_connections of
+// these, 6,400 by default). Their results must be stored with [Keys.Store] in the same transaction; a key may be
+// claimed once in it.
 //
-// tx must be READ COMMITTED, which is PostgreSQL's default. In stricter ones a result that is committed after tx began is
-// not seen here, and Store then fails.
+// tx must be READ COMMITTED, which is PostgreSQL's default. In stricter ones a result that is committed after tx began
+// is not seen here, and Store then fails.
 func (k Keys) Claim(ctx context.Context, tx pgx.Tx, keys []Key) ([]Claim, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -64,8 +66,8 @@ func (k Keys) Claim(ctx context.Context, tx pgx.Tx, keys []Key) ([]Claim, error)
 		lock = waitSQL
 	}
 
-	// The locks come first, and the answers in a statement of its own, whose snapshot is taken when they are held: whoever
-	// held one before has committed by then, and what it stored is seen.
+	// The locks come first, and the answers in a statement of its own, whose snapshot is taken when they are held:
+	// whoever held one before has committed by then, and what it stored is seen.
 	held := make(map[int64]bool, len(distinct))
 	claims := make([]Claim, len(keys))
 	found := make([]bool, len(keys))
@@ -145,8 +147,8 @@ ON CONFLICT (scope, key) DO UPDATE SET
 WHERE i.expires_at <= excluded.created_at`
 
 // Store keeps the results of keys that were New, in one statement. The work of the transaction and its answers are then
-// committed together. An error means that tx must be rolled back; it is ErrInProgress if a key turned out to be taken, which
-// cannot happen to one that was claimed in tx.
+// committed together. An error means that tx must be rolled back; it is ErrInProgress if a key turned out to be taken,
+// which cannot happen to one that was claimed in tx.
 func (k Keys) Store(ctx context.Context, tx pgx.Tx, results []Stored) error {
 	var b pgx.Batch
 	k.Queue(&b, results)
@@ -189,8 +191,8 @@ func encode(header map[string]string) string {
 
 const forgetSQL = `DELETE FROM idempotency WHERE scope = $1 AND key = $2`
 
-// Forget adds the removal of a key's answer to a batch of statements of one transaction: what is asked for under the key then runs again. It is for
-// work that was undone, or turned out not to have been done.
+// Forget adds the removal of a key's answer to a batch of statements of one transaction: what is asked for under the
+// key then runs again. It is for work that was undone, or turned out not to have been done.
 func (Keys) Forget(b *pgx.Batch, key Key) { b.Queue(forgetSQL, key.Scope, key.Key) }
 
 const pruneSQL = `DELETE FROM idempotency WHERE expires_at <= $1 AND (scope, key) IN (
@@ -202,7 +204,8 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Prune deletes expired keys, at most limit of them, and returns how many it was. A key that is taken over meanwhile stays.
+// Prune deletes expired keys, at most limit of them, and returns how many it was. A key that is taken over meanwhile
+// stays.
 func (k Keys) Prune(ctx context.Context, db Execer, limit int) (int, error) {
 	tag, err := db.Exec(ctx, pruneSQL, k.now(), limit)
 	if err != nil {

@@ -192,8 +192,8 @@ func TestPrunerTakesAllThatHasExpired(t *testing.T) {
 	}
 }
 
-// Many ask for the same few keys at once, some of them crash, all try again: each key's work is done once, and everybody
-// gets the same answer.
+// Many ask for the same few keys at once, some of them crash, all try again: each key's work is done once, and
+// everybody gets the same answer.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]bool{"trying again": false, "waiting": true} {

@@ -8,9 +8,9 @@ import (
 
 const maxKey = 255 // characters
 
-// ParseKey reads the value of an Idempotency-Key header: a string of RFC 8941, in double quotes, or, as many clients send
-// it, the same without quotes if it has no blanks or commas. Both forms of a key are the same key. An error says what would
-// be right. A request with several such headers is for the caller to refuse.
+// ParseKey reads the value of an Idempotency-Key header: a string of RFC 8941, in double quotes, or, as many clients
+// send it, the same without quotes if it has no blanks or commas. Both forms of a key are the same key. An error says
+// what would be right. A request with several such headers is for the caller to refuse.
 func ParseKey(header string) (string, error) {
 	text := strings.Trim(header, " \t")
 	key, err := text, error(nil)

@@ -1,15 +1,18 @@
 // Package idempotency keeps, under a key that the client chose, what came of a request: its result, or the refusal that
 // is its lasting answer. A request that is sent again gets the same answer and does nothing again.
 //
-// The answer is stored in the transaction that does the work, so there is no moment in which one exists without the other:
-// a crash leaves both or neither, and the key is free again. A transaction that is at work on a key holds an advisory lock
-// on it, so that a second request with the key learns at once, on any instance, that the first is in progress.
+// The answer is stored in the transaction that does the work, so there is no moment in which one exists without the
+// other: a crash leaves both or neither, and the key is free again. A transaction that is at work on a key holds an
+// advisory lock on it, so that a second request with the key learns at once, on any instance, that the first is in
+// progress.
 //
-// An error is one of two things, as everywhere here. A refusal (out of stock, insufficient balance) is an outcome: it is
-// stored and given again. A fault (a lost connection, a full disk) is none: nothing is stored, and trying again tries again.
+// An error is one of two things, as everywhere here. A refusal (out of stock, insufficient balance) is an outcome: it
+// is stored and given again. A fault (a lost connection, a full disk) is none: nothing is stored, and trying again
+// tries again.
 //
-// [Keys.Do] is for one request in one transaction, [Keys.DoAll] for many that are worked on together. A group commit, whose requests
-// have nothing to do with each other, uses [Keys.Claim] and [Keys.Queue]. Those are two statements, however many requests.
+// [Keys.Do] is for one request in one transaction, [Keys.DoAll] for many that are worked on together. A group commit,
+// whose requests have nothing to do with each other, uses [Keys.Claim] and [Keys.Queue]. Those are two statements,
+// however many requests.
 //
 // The client's side is the Idempotency-Key header (draft-ietf-httpapi-idempotency-key-header); see [ParseKey].
 package idempotency
@@ -45,8 +48,8 @@ var (
 	ErrInProgress = errors.New("a request with this idempotency key is in progress")
 )
 
-// Key identifies a request. Keys of different scopes have nothing to do with each other: the scope is who chose the key,
-// such as a user and an operation, so that nobody gets at another's answers.
+// Key identifies a request. Keys of different scopes have nothing to do with each other: the scope is who chose the
+// key, such as a user and an operation, so that nobody gets at another's answers.
 type Key struct {
 	Scope, Key  string
 	Fingerprint [32]byte // of what the request asks for; see [Fingerprint]
@@ -66,8 +69,9 @@ func Fingerprint(parts ...[]byte) (sum [32]byte) {
 	return sum
 }
 
-// Result is what came of a request, in the caller's terms: over HTTP the response's status, the headers that must be sent
-// again, and its body, byte for byte. A refusal may be a Result with such a status, or, where there is no HTTP, one with Err.
+// Result is what came of a request, in the caller's terms: over HTTP the response's status, the headers that must be
+// sent again, and its body, byte for byte. A refusal may be a Result with such a status, or, where there is no HTTP,
+// one with Err.
 type Result struct {
 	Status int
 	Header map[string]string
@@ -102,13 +106,14 @@ func (k Keys) now() time.Time {
 
 func (k Keys) retention() time.Duration { return cmp.Or(k.Retention, 24*time.Hour) }
 
-// Do runs fn, which does the work of a request within tx, unless an answer is stored under the key: then it returns that.
+// Do runs fn, which does the work of a request within tx, unless an answer is stored under the key: then it returns
+// that.
 //
-// When fn returns a Result, it is stored. When it returns an [Error] (see [Refuse]), what it wrote is undone and the refusal
-// is stored; Do returns it in Result.Err, not as its own error, because tx must be committed for it to last. Every other
-// error of fn, Do returns: what fn wrote is undone, and nothing is stored under the key. A fault is one, and tx must be rolled
-// back, as it must for ErrMismatch and ErrInProgress. A refusal that is not final is another: tx can go on and be committed, and
-// the key is free again then.
+// When fn returns a Result, it is stored. When it returns an [Error] (see [Refuse]), what it wrote is undone and the
+// refusal is stored; Do returns it in Result.Err, not as its own error, because tx must be committed for it to last.
+// Every other error of fn, Do returns: what fn wrote is undone, and nothing is stored under the key. A fault is one,
+// and tx must be rolled back, as it must for ErrMismatch and ErrInProgress. A refusal that is not final is another: tx
+// can go on and be committed, and the key is free again then.
 func (k Keys) Do(ctx context.Context, tx pgx.Tx, key Key, fn func(context.Context, pgx.Tx) (Result, error)) (Result, error) {
 	results, err := k.DoAll(ctx, tx, []Key{key}, func([]int) ([]*Result, error) {
 		var result Result
@@ -127,12 +132,13 @@ func (k Keys) Do(ctx context.Context, tx pgx.Tx, key Key, fn func(context.Contex
 	return *results[0], nil
 }
 
-// DoAll is [Keys.Do] for many keys, in as many statements as for one: fn does, within tx, the work for those that have no answer yet,
-// which it is given by their places in keys, and returns a Result for each. One that is nil is no answer that lasts: the key is free
-// again when tx ends. DoAll returns what is stored under each key then, in order.
+// DoAll is [Keys.Do] for many keys, in as many statements as for one: fn does, within tx, the work for those that have
+// no answer yet, which it is given by their places in keys, and returns a Result for each. One that is nil is no answer
+// that lasts: the key is free again when tx ends. DoAll returns what is stored under each key then, in order.
 //
-// Nothing is undone for one key alone. An error, fn's or DoAll's own, is a fault of all of it, and tx must be rolled back; so it must where a key is
-// another request's (ErrMismatch), or is there twice or elsewhere in progress (ErrInProgress).
+// Nothing is undone for one key alone. An error, fn's or DoAll's own, is a fault of all of it, and tx must be rolled
+// back; so it must where a key is another request's (ErrMismatch), or is there twice or elsewhere in progress
+// (ErrInProgress).
 func (k Keys) DoAll(ctx context.Context, tx pgx.Tx, keys []Key, fn func(fresh []int) ([]*Result, error)) ([]*Result, error) {
 	claims, err := k.Claim(ctx, tx, keys)
 	if err != nil {

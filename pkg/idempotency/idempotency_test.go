@@ -150,7 +150,8 @@ func TestDoRefusesAnotherRequestUnderTheKey(t *testing.T) {
 	effects(t, db, 1)
 }
 
-// Many keys at once: what is answered stays so, what is new is worked on and stored, and what has no answer yet is asked again.
+// Many keys at once: what is answered stays so, what is new is worked on and stored, and what has no answer yet is
+// asked again.
 func TestDoAllWorksOnWhatIsNew(t *testing.T) {
 	t.Parallel()
 	db, keys := setup(t), idempotency.Keys{}

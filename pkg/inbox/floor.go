@@ -32,8 +32,9 @@ const floorsSQL = `SELECT topic, partition, next_offset, noted_at FROM inbox_flo
 
 const forgetSQL = `DELETE FROM inbox_floor WHERE consumer = $1 AND topic = $2 AND partition = $3`
 
-// Note keeps how far a consumer is, for the time after [Prune] has deleted the rows of what it handled, and after Kafka has
-// forgotten its offsets. Call it before Prune with what the consumer has committed to Kafka. A floor is never lowered.
+// Note keeps how far a consumer is, for the time after [Prune] has deleted the rows of what it handled, and after Kafka
+// has forgotten its offsets. Call it before Prune with what the consumer has committed to Kafka. A floor is never
+// lowered.
 func Note(ctx context.Context, db Execer, consumer string, floors []Floor) error {
 	if len(floors) == 0 {
 		return nil

@@ -38,11 +38,11 @@ type Querier interface {
 }
 
 // Record queues the statement that marks messages as handled by consumer, for the end of the transaction that handles
-// them; ids are distinct. If one of them was handled before, the statement fails with an error that [Duplicate] knows, and
-// all that the transaction did is undone: do it again without what [Seen] returns.
+// them; ids are distinct. If one of them was handled before, the statement fails with an error that [Duplicate] knows,
+// and all that the transaction did is undone: do it again without what [Seen] returns.
 //
-// Nearly no message comes twice, so a consumer needs no look at the inbox before it works, only this one statement on the
-// way to its commit.
+// Nearly no message comes twice, so a consumer needs no look at the inbox before it works, only this one statement on
+// the way to its commit.
 func Record(b *pgx.Batch, consumer string, ids []uuid.UUID) {
 	if len(ids) > 0 {
 		b.Queue(recordSQL, consumer, ids)
@@ -85,8 +85,8 @@ const pruneSQL = `WITH old AS (
 )
 SELECT id FROM old ORDER BY id`
 
-// pruneTimelessSQL deletes, oldest first, rows whose ids tell no time of the past: foreign and random ones. Its conditions
-// are those of the index inbox_timeless, which has these rows only.
+// pruneTimelessSQL deletes, oldest first, rows whose ids tell no time of the past: foreign and random ones. Its
+// conditions are those of the index inbox_timeless, which has these rows only.
 const pruneTimelessSQL = `DELETE FROM inbox WHERE (consumer, id) IN (
     SELECT consumer, id FROM inbox
     WHERE (uuid_extract_version(id) IS DISTINCT FROM 7 OR id >= '03bb2cc3-d800-7000-8000-000000000000')
@@ -94,8 +94,8 @@ const pruneTimelessSQL = `DELETE FROM inbox WHERE (consumer, id) IN (
     ORDER BY seen_at LIMIT $2
 )`
 
-// Consumers lists the consumers that the inbox has rows of, without those of [Forever]. It costs one look into the index
-// for each.
+// Consumers lists the consumers that the inbox has rows of, without those of [Forever]. It costs one look into the
+// index for each.
 func Consumers(ctx context.Context, db Querier) ([]string, error) {
 	var all []string
 	for last := ""; ; {

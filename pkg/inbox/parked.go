@@ -15,8 +15,8 @@ type Place struct {
 	Partition int
 }
 
-// Parked is a message that waits in the database for an earlier one of its lane: the messages with one key, which are handled
-// in the order in which they were parked.
+// Parked is a message that waits in the database for an earlier one of its lane: the messages with one key, which are
+// handled in the order in which they were parked.
 type Parked struct {
 	Place
 	Offset     int64
@@ -31,8 +31,8 @@ type Parked struct {
 // Header is a message's, bit for bit.
 type Header struct{ Name, Value []byte }
 
-// parkSQL keeps the row of a message that was parked before, in its place: it is delivered again when its offset was not
-// committed.
+// parkSQL keeps the row of a message that was parked before, in its place: it is delivered again when its offset was
+// not committed.
 const parkSQL = `INSERT INTO inbox_parked AS p (consumer, topic, partition, "offset", lane, key, value, headers, time, attempts, last)
 SELECT $1, topic, partition, "offset", lane, key, value, headers, time, attempts, last
 FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[], $9::timestamptz[], $10::int[], $11::bool[])

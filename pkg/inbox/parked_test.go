@@ -12,8 +12,8 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Parked messages come back bit for bit, in the order of their parking, once however often they are parked, to those who have
-// their partition, until they are deleted.
+// Parked messages come back bit for bit, in the order of their parking, once however often they are parked, to those
+// who have their partition, until they are deleted.
 func TestParked(t *testing.T) {
 	t.Parallel()
 	db, ctx := database(t), t.Context()

@@ -7,7 +7,8 @@ import (
 	"github.com/converge-dev/converge/pkg/inbox"
 )
 
-// BenchmarkPruneForeign is what is left of a million messages of a foreign producer, whose ids do not tell when they came, after the retention.
+// BenchmarkPruneForeign is what is left of a million messages of a foreign producer, whose ids do not tell when they
+// came, after the retention.
 func BenchmarkPruneForeign(b *testing.B) {
 	const n = 1_000_000
 	for b.Loop() {

@@ -1,13 +1,13 @@
 package outbox
 
-// frontier is the id up to which nothing can come any more that was not published. From there on events may be taken from
-// memory, in the order of their ids, for as long as no id is missing: a missing one may belong to another instance's
-// transaction, or to one that was rolled back.
+// frontier is the id up to which nothing can come any more that was not published. From there on events may be taken
+// from memory, in the order of their ids, for as long as no id is missing: a missing one may belong to another
+// instance's transaction, or to one that was rolled back.
 //
-// Ids are taken from a sequence before their transactions commit, so that an id is missing does not tell whether it will
-// come. Transaction ids do: whoever takes an outbox id has one by then, since it holds a lock on its key's row. So when the
-// relay takes a transaction id of its own, and later all below that have ended, then a look into the table shows every event
-// up to the highest id that had been published when it took it.
+// Ids are taken from a sequence before their transactions commit, so that an id is missing does not tell whether it
+// will come. Transaction ids do: whoever takes an outbox id has one by then, since it holds a lock on its key's row. So
+// when the relay takes a transaction id of its own, and later all below that have ended, then a look into the table
+// shows every event up to the highest id that had been published when it took it.
 type frontier struct {
 	known bool
 	base  int64              // the frontier; meaningful if known

@@ -27,7 +27,8 @@ func (w *world) end(xid int64, commit bool) {
 	w.ended = max(w.ended, xid)
 }
 
-// look begins to look into the table, as the relay does: the snapshot is one statement's, and the rows are the next one's.
+// look begins to look into the table, as the relay does: the snapshot is one statement's, and the rows are the next
+// one's.
 func (w *world) look() {
 	s := snapshot{xmin: w.ended + 1, highest: w.frontier.highest} // what has begun and not ended is below, or unknown
 	for xid := range w.running {
@@ -80,8 +81,8 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
-// Whatever transactions do, nothing that is missing below the frontier can come any more; and when all have ended, a few
-// looks bring it to the end.
+// Whatever transactions do, nothing that is missing below the frontier can come any more; and when all have ended, a
+// few looks bring it to the end.
 func TestFrontierPassesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{running: map[int64][]int64{}, committed: map[int64]bool{}, published: map[int64]bool{}}
@@ -133,8 +134,8 @@ func TestFrontierPassesNothing(t *testing.T) {
 	})
 }
 
-// A transaction that never ends does not make the relay remember everything it publishes meanwhile; and when it does end, the
-// relay finds back.
+// A transaction that never ends does not make the relay remember everything it publishes meanwhile; and when it does
+// end, the relay finds back.
 func TestFrontierForgets(t *testing.T) {
 	f := frontier{}
 	old := func() snapshot { return snapshot{xmin: 5, own: 10, highest: f.highest} }
@@ -159,7 +160,8 @@ func TestFrontierForgets(t *testing.T) {
 	}
 }
 
-// More rows than the frontier remembers wait in the table, where each look sees them again: a few looks find it all the same.
+// More rows than the frontier remembers wait in the table, where each look sees them again: a few looks find it all the
+// same.
 func TestFrontierIsFoundBehindABacklog(t *testing.T) {
 	f := frontier{}
 	const waiting = 3 * maxAbove

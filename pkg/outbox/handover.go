@@ -23,9 +23,9 @@ type Handover struct {
 	due   time.Duration // timed: how soon the first of the transaction's timers is
 }
 
-// Queue adds the messages to a batch of statements of one transaction, and hands them over to the relay when Done says that it was
-// committed. A nil relay takes nothing over: they wait in the table. No messages add no statement, and their Handover is nil, which Done
-// accepts. It fails, naming the topic, on a message that is too large to publish.
+// Queue adds the messages to a batch of statements of one transaction, and hands them over to the relay when Done says
+// that it was committed. A nil relay takes nothing over: they wait in the table. No messages add no statement, and
+// their Handover is nil, which Done accepts. It fails, naming the topic, on a message that is too large to publish.
 func (r *Relay) Queue(b *pgx.Batch, msgs []Message) (*Handover, error) {
 	if r == nil || len(msgs) == 0 {
 		return nil, queue(b, msgs, nil)
@@ -46,16 +46,16 @@ func (r *Relay) Queue(b *pgx.Batch, msgs []Message) (*Handover, error) {
 	return h, nil
 }
 
-// OnDue names the function that is told, when a transaction has committed, how soon the first of the timers is due that it has set. The function must
-// not block. Call OnDue before the relay is used.
+// OnDue names the function that is told, when a transaction has committed, how soon the first of the timers is due that
+// it has set. The function must not block. Call OnDue before the relay is used.
 func (r *Relay) OnDue(fn func(in time.Duration)) {
 	if r != nil {
 		r.onDue = fn
 	}
 }
 
-// Due has the hand-over, which may be that of no messages, tell how soon the first of the transaction's timers is due. It returns the one to call
-// Done of.
+// Due has the hand-over, which may be that of no messages, tell how soon the first of the transaction's timers is due.
+// It returns the one to call Done of.
 func (r *Relay) Due(h *Handover, in time.Duration) *Handover {
 	if r == nil || r.onDue == nil {
 		return h
@@ -67,8 +67,8 @@ func (r *Relay) Due(h *Handover, in time.Duration) *Handover {
 	return h
 }
 
-// Done ends the hand-over; it must be called once, after the transaction. When it was not committed, or nobody knows, the
-// relay looks into the table for what there is.
+// Done ends the hand-over; it must be called once, after the transaction. When it was not committed, or nobody knows,
+// the relay looks into the table for what there is.
 func (h *Handover) Done(committed bool) {
 	if h == nil {
 		return

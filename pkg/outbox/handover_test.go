@@ -75,8 +75,8 @@ func hand(ctx context.Context, db *pgxpool.Pool, r *outbox.Relay, topic, key str
 	return err
 }
 
-// Two instances write the same keys in turns, now and then one takes back what it wrote, and each has a relay, of which one
-// leads: every event arrives, per key in the order of the commits.
+// Two instances write the same keys in turns, now and then one takes back what it wrote, and each has a relay, of which
+// one leads: every event arrives, per key in the order of the commits.
 func TestHandedOverEventsKeepOrderPerKey(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		const keys, events = 8, 60

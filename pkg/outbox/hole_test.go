@@ -9,8 +9,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// The network between the leader and its database swallows everything. Another relay, with a way of its own, succeeds it within
-// seconds, and the first one is there again when the network is.
+// The network between the leader and its database swallows everything. Another relay, with a way of its own, succeeds
+// it within seconds, and the first one is there again when the network is.
 func TestLeaderBehindABlackHoleIsSucceeded(t *testing.T) {
 	t.Parallel()
 	db, k := database(t), newMemory(1)

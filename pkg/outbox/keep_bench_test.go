@@ -11,8 +11,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// BenchmarkForget is what it costs to take published events out of the outbox, 100 of 700 bytes at a time: to delete them, and to
-// keep them for a while.
+// BenchmarkForget is what it costs to take published events out of the outbox, 100 of 700 bytes at a time: to delete
+// them, and to keep them for a while.
 func BenchmarkForget(b *testing.B) {
 	db := pgtest.New(b, "bench", func(ctx context.Context, pool *pgxpool.Pool) error { return pg.Migrate(ctx, pool, Migration()) })
 	conn, err := db.Acquire(b.Context())

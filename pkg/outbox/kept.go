@@ -12,17 +12,20 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Kafka can lose what it has acknowledged: all replicas of a partition lose their power before they have written to disk, a replica that
-// was behind is made leader, a topic is deleted. So published rows are kept for a while, and the relay watches where the
-// partitions end: an end, or the offset of an acknowledgement, that is not beyond the offsets acknowledged before says that the log
-// was cut. So does where a new leader began, if others have written since what hides the cut. Then what is kept from there on goes back into the outbox, under its ids of before, and so ahead of what came later.
+// Kafka can lose what it has acknowledged: all replicas of a partition lose their power before they have written to
+// disk, a replica that was behind is made leader, a topic is deleted. So published rows are kept for a while, and the
+// relay watches where the partitions end: an end, or the offset of an acknowledgement, that is not beyond the offsets
+// acknowledged before says that the log was cut. So does where a new leader began, if others have written since what
+// hides the cut. Then what is kept from there on goes back into the outbox, under its ids of before, and so ahead of
+// what came later.
 //
-// Rows are kept in two tables that take turns: each takes rows for [Config.Keep] at least, and is emptied when its turn comes again.
+// Rows are kept in two tables that take turns: each takes rows for [Config.Keep] at least, and is emptied when its turn
+// comes again.
 
 // The same statement for either table.
 const (
-	// The ids come as one array, as they would to a plain DELETE, so that they are looked up whatever the planner thinks of the
-	// table; the join is with what was deleted, by hash: see [setUpSQL].
+	// The ids come as one array, as they would to a plain DELETE, so that they are looked up whatever the planner
+	// thinks of the table; the join is with what was deleted, by hash: see [setUpSQL].
 	goneRows = `WITH gone AS (DELETE FROM outbox WHERE id = ANY($1) RETURNING id, topic, key, value, headers),
 	rows AS (SELECT id, topic, partition, kafka_offset, key, value, headers FROM gone
 	JOIN unnest($1::bigint[], $2::int[], $3::bigint[]) AS s (id, partition, kafka_offset) USING (id)) `
@@ -50,7 +53,8 @@ again AS (
 	SELECT id, $1, key, value, headers FROM back ORDER BY id ON CONFLICT (id) DO NOTHING)
 SELECT count(*), coalesce(min(kafka_offset), -1) FROM back`
 
-// A table that is empty on the other side, and nothing in this one: then there is nothing to empty, now or at the next turn.
+// A table that is empty on the other side, and nothing in this one: then there is nothing to empty, now or at the next
+// turn.
 const (
 	nextTurnSQL = `UPDATE outbox_turn SET turn = 1 - turn, since = now() WHERE turn = $1 AND since <= now() - $2::interval
 	AND (EXISTS (SELECT FROM outbox_kept_0) OR EXISTS (SELECT FROM outbox_kept_1))`
@@ -61,9 +65,11 @@ const (
 )
 
 const (
-	// checkEvery is how often the ends of the partitions are asked for. A broker takes longer to start, so a restart does not go unseen.
+	// checkEvery is how often the ends of the partitions are asked for. A broker takes longer to start, so a restart
+	// does not go unseen.
 	checkEvery = time.Second
-	// doubtEvery is the same while some are in doubt, and doubtWithin how long one broker may hold up the answers of the others.
+	// doubtEvery is the same while some are in doubt, and doubtWithin how long one broker may hold up the answers of
+	// the others.
 	doubtEvery, doubtWithin = 100 * time.Millisecond, 2 * time.Second
 	// recoverWithin bounds what is rare and may have much to read.
 	recoverWithin = time.Minute
@@ -71,8 +77,8 @@ const (
 	learnWithin = 5 * time.Second
 )
 
-// learn reads whose turn it is and what was acknowledged to the leader before. Where there is too much to read, the relay goes on
-// without: it will not notice what was lost before its time.
+// learn reads whose turn it is and what was acknowledged to the leader before. Where there is too much to read, the
+// relay goes on without: it will not notice what was lost before its time.
 func (p *pump) learn(ctx context.Context) error {
 	if p.cfg.Keep < 0 {
 		return nil
@@ -104,7 +110,8 @@ func (p *pump) learn(ctx context.Context) error {
 	return nil
 }
 
-// watch asks where the partitions end, tells the pump of those that were cut, and lets the tables take turns, until ctx ends.
+// watch asks where the partitions end, tells the pump of those that were cut, and lets the tables take turns, until ctx
+// ends.
 func (p *pump) watch(ctx context.Context) {
 	if p.cfg.Keep < 0 {
 		return
@@ -140,7 +147,8 @@ func (p *pump) watch(ctx context.Context) {
 	}
 }
 
-// findCuts compares the partitions' ends with what was acknowledged. Those of which no broker tells the end now are in doubt until one does.
+// findCuts compares the partitions' ends with what was acknowledged. Those of which no broker tells the end now are in
+// doubt until one does.
 func (p *pump) findCuts(ctx context.Context, faults *quiet.Log) []cut {
 	const fault = "ends"
 	asked := time.Now()

@@ -39,8 +39,8 @@ func emitAll(t *testing.T, db *pgxpool.Pool, key string, from, to int) {
 	}
 }
 
-// What Kafka acknowledged and lost is published again, in full, and only that; however the loss shows, and whoever leads. It comes before
-// what follows, unless nothing had told that Kafka had failed.
+// What Kafka acknowledged and lost is published again, in full, and only that; however the loss shows, and whoever
+// leads. It comes before what follows, unless nothing had told that Kafka had failed.
 func TestWhatKafkaLostIsPublishedAgain(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -47,12 +47,13 @@ const (
 	nowhere  = 0  // the only place of a topic of which the partitions are not known
 )
 
-// lane is the events of one partition that wait because the broker refused the first of them: they stay in the table, their ids
-// are remembered here, and no later event of the partition goes out before them. A lane that rests is tried again, each time later, soon with
-// its first event only; when the broker takes that, the others follow in batches, and the lane is gone when none is left.
+// lane is the events of one partition that wait because the broker refused the first of them: they stay in the table,
+// their ids are remembered here, and no later event of the partition goes out before them. A lane that rests is tried
+// again, each time later, soon with its first event only; when the broker takes that, the others follow in batches, and
+// the lane is gone when none is left.
 //
-// An event that is larger than its topic takes is refused for as long as nobody changes the topic. It waits in a lane of its key, and the
-// others of the partition go on.
+// An event that is larger than its topic takes is refused for as long as nobody changes the topic. It waits in a lane
+// of its key, and the others of the partition go on.
 type lane struct {
 	ids   []int64       // ascending
 	more  bool          // others wait behind them that are not remembered
@@ -110,15 +111,16 @@ func (l *lane) drop(gone map[int64]bool, last int64) (dropped int) {
 	return end - len(left)
 }
 
-// lanes are the lanes that wait, and how the events of their topics are told apart. Topics without a lane are not in it.
+// lanes are the lanes that wait, and how the events of their topics are told apart. Topics without a lane are not in
+// it.
 type lanes struct {
 	of     map[laneKey]*lane
 	topics map[string]*split
 	held   int // ids, in all lanes
 }
 
-// split is a topic some of whose events wait. The number of its partitions stays as it was when the first had to: order needs
-// that a key keeps its lane, and not that a lane is exactly a partition.
+// split is a topic some of whose events wait. The number of its partitions stays as it was when the first had to: order
+// needs that a key keeps its lane, and not that a lane is exactly a partition.
 type split struct {
 	partitions int // 0: not known
 	lanes      int
@@ -137,7 +139,8 @@ func (s *split) laneOf(r *broker.Record) laneKey {
 	return laneKey{topic: r.Topic, part: broker.PartitionOf(r.Key, s.partitions)}
 }
 
-// goesTo tells whether the order of a place's events is an order in the partition. Events without a key go anywhere, and have none.
+// goesTo tells whether the order of a place's events is an order in the partition. Events without a key go anywhere,
+// and have none.
 func (s *split) goesTo(at laneKey, tp broker.TopicPartition) bool {
 	if at.topic != tp.Topic || at.part == anywhere {
 		return false
@@ -170,7 +173,8 @@ func (l *lanes) find(r *broker.Record) (laneKey, *lane) {
 	return at, l.of[at]
 }
 
-// open is find, and makes the lane of the partition where there is none. partitions is asked for a topic's number of partitions when its first lane opens.
+// open is find, and makes the lane of the partition where there is none. partitions is asked for a topic's number of
+// partitions when its first lane opens.
 func (l *lanes) open(r *broker.Record, partitions func(topic string) int) (laneKey, *lane) {
 	at, found := l.find(r)
 	if found != nil {
@@ -216,8 +220,9 @@ func (l *lanes) left(at laneKey, id int64) bool {
 	return from != nil && from.has(id)
 }
 
-// move has events wait in the lanes of their keys which came to be there after they had to wait for their partition. It returns them, and the
-// others, of which those of single keys come last: what refuses them does not hold up the partition.
+// move has events wait in the lanes of their keys which came to be there after they had to wait for their partition. It
+// returns them, and the others, of which those of single keys come last: what refuses them does not hold up the
+// partition.
 func (l *lanes) move(rows []row) (others []row, moved map[int64]bool) {
 	var last []row
 	moved = map[int64]bool{}
@@ -243,8 +248,8 @@ func (l *lanes) hold(in *lane, id int64) {
 	}
 }
 
-// drop forgets events that were published, or are gone from the table, and closes the lane if nothing is left in it. lost says
-// that events wait behind them that only the table knows.
+// drop forgets events that were published, or are gone from the table, and closes the lane if nothing is left in it.
+// lost says that events wait behind them that only the table knows.
 func (l *lanes) drop(at laneKey, gone map[int64]bool, last int64) (lost bool) {
 	in := l.of[at]
 	l.held -= in.drop(gone, last)
@@ -271,7 +276,8 @@ func (l *lane) refused(now time.Time, most time.Duration) {
 	l.until = now.Add(l.wait)
 }
 
-// due returns the lanes that may be tried now and the ids to try, at most limit of the lanes that the broker has taken from again.
+// due returns the lanes that may be tried now and the ids to try, at most limit of the lanes that the broker has taken
+// from again.
 func (l *lanes) due(now time.Time, limit int, doubts map[broker.TopicPartition]doubt) (ids []int64, from []laneKey) {
 	single := map[laneKey]laneKey{} // the key that may be tried, by partition: a refused one would hold up the next
 	for at, in := range l.of {

@@ -30,8 +30,8 @@ func keysOf(partitions int) []string {
 	return keys
 }
 
-// Partitions refuse for a while and take again, at random, while events come by all ways: nothing is lost or doubled, each key keeps
-// its order, and a partition that takes events gets its own at once.
+// Partitions refuse for a while and take again, at random, while events come by all ways: nothing is lost or doubled,
+// each key keeps its order, and a partition that takes events gets its own at once.
 func TestPartitionsRestAlone(t *testing.T) {
 	const partitions = 4
 	keys := keysOf(partitions)
@@ -136,8 +136,8 @@ func TestHangingBrokerHoldsUpItsPartitionsOnly(t *testing.T) {
 	}
 }
 
-// A look does not walk over what rests: with 100,000 events that wait for one partition, one more of another costs as many rows as
-// with none.
+// A look does not walk over what rests: with 100,000 events that wait for one partition, one more of another costs as
+// many rows as with none.
 func TestLooksDoNotWalkTheBacklogOfWhatRests(t *testing.T) {
 	const waiting = 100_000
 	keys := keysOf(3)
@@ -152,7 +152,8 @@ func TestLooksDoNotWalkTheBacklogOfWhatRests(t *testing.T) {
 	emit(t, db, "t", keys[0], "first")
 	r.Wake()
 	eventually(t, "the first event beside the backlog", k.has("t", keys[0], "first"))
-	// A relay needs a few looks to know the table. Then each event costs a handful of rows, and each second a batch for the look from zero.
+	// A relay needs a few looks to know the table. Then each event costs a handful of rows, and each second a batch for
+	// the look from zero.
 	const events = 200
 	n := 0
 	eventually(t, "looks that read little", func() bool {
@@ -171,7 +172,8 @@ func TestLooksDoNotWalkTheBacklogOfWhatRests(t *testing.T) {
 	eventually(t, "the backlog is published", func() bool { return k.length("t")() == waiting+n+1 })
 }
 
-// rowsRead is how many rows of the outbox were read so far, by any way, as sessions have reported: they do once a second.
+// rowsRead is how many rows of the outbox were read so far, by any way, as sessions have reported: they do once a
+// second.
 func rowsRead(t *testing.T, db *pgxpool.Pool) (n int64) {
 	t.Helper()
 	const read = `SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'outbox'`
@@ -181,8 +183,8 @@ func rowsRead(t *testing.T, db *pgxpool.Pool) (n int64) {
 	return n
 }
 
-// An event that is larger than its topic takes holds up its key, and nobody else of the partition. It goes out, and then what waits behind it,
-// when the topic takes it.
+// An event that is larger than its topic takes holds up its key, and nobody else of the partition. It goes out, and
+// then what waits behind it, when the topic takes it.
 func TestTooLargeHoldsUpItsKeyAlone(t *testing.T) {
 	t.Parallel()
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {

@@ -12,7 +12,8 @@ import (
 // doubtMost is how long what is kept waits for a partition of which nobody tells the end.
 const doubtMost = time.Hour
 
-// ledger is what the broker has acknowledged, by partition, and in which of them that is in doubt. The pump and the watch share it.
+// ledger is what the broker has acknowledged, by partition, and in which of them that is in doubt. The pump and the
+// watch share it.
 type ledger struct {
 	turn atomic.Int32  // the table that takes the rows
 	cuts chan cut      // for the pump
@@ -33,8 +34,9 @@ type mark struct {
 	epoch  int32 // of the partition's leader, as the last look has found it; broker.NoEpoch: nobody has looked
 }
 
-// doubt is of a partition that may have lost what it had acknowledged: its broker has failed, or nobody has looked yet. Nothing is
-// published to it before its end is known, and what it has lost is read again: otherwise the next events would come before the lost ones.
+// doubt is of a partition that may have lost what it had acknowledged: its broker has failed, or nobody has looked yet.
+// Nothing is published to it before its end is known, and what it has lost is read again: otherwise the next events
+// would come before the lost ones.
 type doubt struct {
 	since time.Time
 	last  time.Time // the latest reason for it
@@ -77,7 +79,8 @@ func (l *ledger) suspect(tp broker.TopicPartition) {
 	l.doubts[tp] = d
 }
 
-// failed puts partitions in doubt that refused a record, or did not answer. Those that have acknowledged nothing have nothing to lose.
+// failed puts partitions in doubt that refused a record, or did not answer. Those that have acknowledged nothing have
+// nothing to lose.
 func (l *ledger) failed(in func(broker.TopicPartition) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,8 +102,8 @@ func (l *ledger) doubted() map[broker.TopicPartition]doubt {
 	return maps.Clone(l.doubts)
 }
 
-// answered takes the ends that were asked for at some time, with the marks and cures of then. It returns the partitions that were cut and
-// those that were in doubt for too long, and tells whether any is no longer in doubt.
+// answered takes the ends that were asked for at some time, with the marks and cures of then. It returns the partitions
+// that were cut and those that were in doubt for too long, and tells whether any is no longer in doubt.
 func (l *ledger) answered(asked time.Time, marks map[broker.TopicPartition]mark, cures map[broker.TopicPartition]int, ends map[broker.TopicPartition]broker.End) (
 	cuts []cut, cleared bool, lost []broker.TopicPartition) {
 	l.mu.Lock()
@@ -140,8 +143,8 @@ func (l *ledger) begin() uint64 {
 	return l.calls
 }
 
-// acknowledged notes the records without an error, and returns the partitions that were cut: they acknowledged an offset that had
-// been acknowledged before the publication began.
+// acknowledged notes the records without an error, and returns the partitions that were cut: they acknowledged an
+// offset that had been acknowledged before the publication began.
 func (l *ledger) acknowledged(began uint64, records []broker.Record, errs []error) (cuts []cut) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

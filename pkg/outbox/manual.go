@@ -7,9 +7,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Manual is a leading relay that takes its steps when it is told to, and not by itself: for simulations, which decide when events
-// leave and when the relay crashes. It reads, publishes and deletes as [Relay.Run] does, from the table alone: nothing is handed
-// over to it, it asks for no lock, and nobody watches for what Kafka loses. One goroutine uses it at a time.
+// Manual is a leading relay that takes its steps when it is told to, and not by itself: for simulations, which decide
+// when events leave and when the relay crashes. It reads, publishes and deletes as [Relay.Run] does, from the table
+// alone: nothing is handed over to it, it asks for no lock, and nobody watches for what Kafka loses. One goroutine uses
+// it at a time.
 type Manual struct {
 	relay  *Relay
 	conn   *pgx.Conn
@@ -39,7 +40,8 @@ func (m *Manual) Step(ctx context.Context, limit int) error {
 	return err
 }
 
-// Crash has the relay forget what it knows: what the last step has published is still in the table, and is published again.
+// Crash has the relay forget what it knows: what the last step has published is still in the table, and is published
+// again.
 func (m *Manual) Crash() { m.pump = newPump(m.relay, m.conn) }
 
 // Close gives the connection back to the server.

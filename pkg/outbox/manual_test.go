@@ -7,7 +7,8 @@ import (
 	"github.com/converge-dev/converge/pkg/outbox"
 )
 
-// A manual relay takes what it has published out of the table with its next step. One that crashes in between publishes it again.
+// A manual relay takes what it has published out of the table with its next step. One that crashes in between publishes
+// it again.
 func TestManualPublishesAgainAfterACrash(t *testing.T) {
 	t.Parallel()
 	db, kafka := database(t), newMemory(1)

@@ -188,7 +188,8 @@ func TestHalfARefusalIsARest(t *testing.T) {
 	}
 }
 
-// An event is committed between two batches of one look, below the last of the first batch; its successor is in the second. It comes first.
+// An event is committed between two batches of one look, below the last of the first batch; its successor is in the
+// second. It comes first.
 func TestNoBatchOvertakesWhatTheOneBeforeDidNotSee(t *testing.T) {
 	t.Parallel()
 	db := database(t)

@@ -1,6 +1,6 @@
-// Package outbox is the transactional outbox: events are rows, written in the transaction whose effects they tell, and a
-// relay publishes them to Kafka afterwards. So an event exists if and only if its cause was committed.
-// (Chris Richardson, "Pattern: Transactional outbox"; Pat Helland, "Life beyond Distributed Transactions", 2007.)
+// Package outbox is the transactional outbox: events are rows, written in the transaction whose effects they tell, and
+// a relay publishes them to Kafka afterwards. So an event exists if and only if its cause was committed. (Chris
+// Richardson, "Pattern: Transactional outbox"; Pat Helland, "Life beyond Distributed Transactions", 2007.)
 //
 // Delivery is at least once, in the order of ids per key, provided that whoever emits for a key holds a lock
 // on that key's row from before [Insert] until the commit. Consumers deduplicate.
@@ -30,8 +30,8 @@ func Migration() pg.Migration {
 	return pg.Migration{Name: "outbox", FS: pg.Dir(migrations, "migrations")}
 }
 
-// MaxMessageBytes bounds key, value and headers of one message together, where [Message.Limit] says nothing else. A row that no
-// broker takes would wait for ever: it is refused where it is written, while its cause can still be undone.
+// MaxMessageBytes bounds key, value and headers of one message together, where [Message.Limit] says nothing else. A row
+// that no broker takes would wait for ever: it is refused where it is written, while its cause can still be undone.
 const MaxMessageBytes = broker.MaxRecordBytes
 
 // Message is an event to publish.
@@ -61,8 +61,8 @@ SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[])`
 // Ids come in the order of the rows: there is nothing in the statement that could change it.
 const insertIDsSQL = insertSQL + ` RETURNING id`
 
-// queue adds the messages to a batch of statements of one transaction; no messages add no statement. It calls read, unless it is nil, with
-// the rows' ids. It fails, naming the topic, on a message that is too large to publish.
+// queue adds the messages to a batch of statements of one transaction; no messages add no statement. It calls read,
+// unless it is nil, with the rows' ids. It fails, naming the topic, on a message that is too large to publish.
 func queue(b *pgx.Batch, msgs []Message, read func(pgx.Rows) error) error {
 	if len(msgs) == 0 {
 		return nil
@@ -163,9 +163,9 @@ func Waiting(ctx context.Context, db interface {
 	return out, nil
 }
 
-// encodeHeaders keeps headers readable in psql: [[name, value], ...], where value is null for none. What is not UTF-8 (in a
-// foreign message on its way to a dead letter topic) is stored as base64, in an object to tell it from text: a value in its
-// place, a name as a third element, behind a readable stand-in.
+// encodeHeaders keeps headers readable in psql: [[name, value], ...], where value is null for none. What is not UTF-8
+// (in a foreign message on its way to a dead letter topic) is stored as base64, in an object to tell it from text: a
+// value in its place, a name as a third element, behind a readable stand-in.
 func encodeHeaders(hs []broker.Header) string {
 	if text, ok := encodePlain(hs); ok {
 		return text
@@ -196,8 +196,8 @@ type binary struct {
 	Base64 []byte `json:"base64"`
 }
 
-// encodePlain writes headers of printable ASCII without quotes and backslashes, as nearly all are: nothing in them needs an
-// escape.
+// encodePlain writes headers of printable ASCII without quotes and backslashes, as nearly all are: nothing in them
+// needs an escape.
 func encodePlain(hs []broker.Header) (text string, ok bool) {
 	n := 2
 	for i := range hs {
@@ -226,8 +226,8 @@ func plain[T string | []byte](s T) bool {
 	return true
 }
 
-// decodeHeaders reads what encodeHeaders wrote. The relay does so for every event, and nearly all headers are plain text
-// without escapes, which plainHeaders reads in a tenth of the time.
+// decodeHeaders reads what encodeHeaders wrote. The relay does so for every event, and nearly all headers are plain
+// text without escapes, which plainHeaders reads in a tenth of the time.
 func decodeHeaders(s string) ([]broker.Header, error) {
 	if hs, ok := plainHeaders(s); ok {
 		return hs, nil

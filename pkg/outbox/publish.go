@@ -73,7 +73,8 @@ func (p *pump) admit(ctx context.Context, rows []row) []row {
 	return free
 }
 
-// retry sends events of the lanes that are due, beside everything else: a broker that hangs holds up only what waits for it.
+// retry sends events of the lanes that are due, beside everything else: a broker that hangs holds up only what waits
+// for it.
 func (p *pump) retry(ctx context.Context, beside *sync.WaitGroup) error {
 	if p.retrying {
 		return nil
@@ -166,8 +167,8 @@ func (p *pump) startOver() {
 	p.handed.lookSoon()
 }
 
-// settle notes what became of an attempt: what was acknowledged is to be taken out of the table, what was refused waits. It returns
-// how many were acknowledged.
+// settle notes what became of an attempt: what was acknowledged is to be taken out of the table, what was refused
+// waits. It returns how many were acknowledged.
 func (p *pump) settle(ctx context.Context, a attempt) (n int, err error) {
 	if a.from != nil {
 		p.retrying = false
@@ -243,8 +244,8 @@ func (p *pump) laneOf(ctx context.Context, r *broker.Record, id int64, err error
 // partitionsWithin is short: everything waits for the answer when a topic's first lane opens.
 const partitionsWithin = 500 * time.Millisecond
 
-// partitionsOf asks for the number of a topic's partitions, to tell them apart while one rests. Where nobody knows it in time, the topic
-// rests as a whole until somebody does.
+// partitionsOf asks for the number of a topic's partitions, to tell them apart while one rests. Where nobody knows it
+// in time, the topic rests as a whole until somebody does.
 func (p *pump) partitionsOf(ctx context.Context, topic string) int {
 	ctx, cancel := context.WithTimeout(ctx, partitionsWithin)
 	defer cancel()

@@ -13,10 +13,10 @@ import (
 	"github.com/converge-dev/converge/pkg/internal/quiet"
 )
 
-// Rows are read from a floor upwards, the frontier of a while ago: nothing can appear below. Without a floor each read walks
-// over the deleted rows that vacuum cannot remove while some old transaction is open elsewhere, and over those that wait in
-// lanes. A look from zero every so often also finds the events of those who emit without holding a lock; while lanes have much
-// to wait for, it sees one batch at a time and goes on where it left.
+// Rows are read from a floor upwards, the frontier of a while ago: nothing can appear below. Without a floor each read
+// walks over the deleted rows that vacuum cannot remove while some old transaction is open elsewhere, and over those
+// that wait in lanes. A look from zero every so often also finds the events of those who emit without holding a lock;
+// while lanes have much to wait for, it sees one batch at a time and goes on where it left.
 const (
 	floorAge    = time.Second
 	fullLookGap = time.Second
@@ -85,7 +85,8 @@ func newPump(r *Relay, conn *pgx.Conn) *pump {
 	return &pump{Relay: r, conn: conn, ledger: newLedger(), lanes: newLanes(), retried: make(chan attempt, 1)}
 }
 
-// run publishes until ctx ends and the outbox is empty, or live ends. It starts goroutines in beside, which end with live.
+// run publishes until ctx ends and the outbox is empty, or live ends. It starts goroutines in beside, which end with
+// live.
 func (p *pump) run(ctx, live context.Context, beside *sync.WaitGroup) error {
 	stopping := ctx.Done()
 	var flush <-chan time.Time // after the stop: when to give up
@@ -125,7 +126,8 @@ func (p *pump) run(ctx, live context.Context, beside *sync.WaitGroup) error {
 // atOnce is due already.
 var atOnce = func() <-chan time.Time { c := make(chan time.Time); close(c); return c }()
 
-// due says when there is something to do even if nobody wakes the relay: at once, when there is more. stop frees what it takes.
+// due says when there is something to do even if nobody wakes the relay: at once, when there is more. stop frees what
+// it takes.
 func (p *pump) due(more bool) (at <-chan time.Time, stop func()) {
 	if more {
 		return atOnce, func() {}
@@ -142,8 +144,8 @@ func (p *pump) due(more bool) (at <-chan time.Time, stop func()) {
 	return timer.C, func() { timer.Stop() }
 }
 
-// step publishes what there is, from memory where that is enough. more says that there may be something left to do at once, empty that the
-// table has nothing left.
+// step publishes what there is, from memory where that is enough. more says that there may be something left to do at
+// once, empty that the table has nothing left.
 func (p *pump) step(ctx context.Context, stopping bool, beside *sync.WaitGroup) (more, empty bool, err error) {
 	if err := p.retry(ctx, beside); err != nil {
 		return false, false, err
@@ -187,8 +189,9 @@ func (p *pump) sweep(ctx context.Context) error {
 
 // look reads the table from the floor upwards, or all of it, a batch at a time, and publishes what it finds.
 //
-// A later batch sees more than the first one did. So it ends at the last id that was taken when the look began: an event that was committed
-// since, below where the first batch ended, has no successor up to there; beyond, one could be found without it.
+// A later batch sees more than the first one did. So it ends at the last id that was taken when the look began: an
+// event that was committed since, below where the first batch ended, has no successor up to there; beyond, one could be
+// found without it.
 func (p *pump) look(ctx context.Context, all bool) (more, empty bool, err error) {
 	from, to := p.page, p.snap.last
 	if from == 0 {

@@ -20,9 +20,11 @@ import (
 
 // Producer is the broker, as the relay needs it. It is *broker.Client.
 type Producer interface {
-	// Produce publishes records in order per partition: nil for each one that is acknowledged, whose Partition and Offset it sets.
+	// Produce publishes records in order per partition: nil for each one that is acknowledged, whose Partition and
+	// Offset it sets.
 	Produce(ctx context.Context, records []broker.Record) []error
-	// Ends returns where each partition's log ends, or where it was cut since its leader had the epoch, where it can be known.
+	// Ends returns where each partition's log ends, or where it was cut since its leader had the epoch, where it can be
+	// known.
 	Ends(ctx context.Context, epochs map[broker.TopicPartition]int32) (map[broker.TopicPartition]broker.End, error)
 	// Partitions is how many partitions a topic has, 0 where it is not known.
 	Partitions(ctx context.Context, topic string) (int, error)
@@ -40,35 +42,36 @@ type Config struct {
 	Metric prometheus.Registerer // nil: none
 }
 
-// workWithin bounds each statement that publishing needs. It is long: a database that does not answer at all is noticed by the
-// session that holds the lock, within [Config.Lease].
+// workWithin bounds each statement that publishing needs. It is long: a database that does not answer at all is noticed
+// by the session that holds the lock, within [Config.Lease].
 const workWithin = 30 * time.Second
 
 // lockKey is the advisory lock that makes one relay the leader of its outbox.
 const lockKey = 0x6f7574626f78 // "outbox"
 
-// Advisory locks are the database's: an outbox in another schema than public has one of its own, or its events would wait for ever
-// for a leader that looks at another table.
+// Advisory locks are the database's: an outbox in another schema than public has one of its own, or its events would
+// wait for ever for a leader that looks at another table.
 const leadSQL = `SELECT pg_try_advisory_lock(CASE relnamespace::regnamespace::text WHEN 'public' THEN $1::bigint
 	ELSE hashtextextended(relnamespace::regnamespace::text, $1::bigint) END)
 FROM pg_class WHERE oid = 'outbox'::regclass`
 
 const channel = "outbox"
 
-// A delete that a crash of the database undoes publishes an event again, which is allowed; waiting for the disk is not needed. The
-// one join of the leader's statements is of two lists without an index.
+// A delete that a crash of the database undoes publishes an event again, which is allowed; waiting for the disk is not
+// needed. The one join of the leader's statements is of two lists without an index.
 const setUpSQL = `SELECT set_config('synchronous_commit', 'off', false), set_config('enable_hashjoin', 'on', false),
 	set_config('enable_nestloop', 'off', false)`
 
 const outage = "database" // the one fault of its kind
 
-// Relay publishes a database's outbox. Any number may run on one database; an advisory lock makes one of them the leader,
-// and order needs that: two relays that shared the rows (SKIP LOCKED) would overtake each other. The others
+// Relay publishes a database's outbox. Any number may run on one database; an advisory lock makes one of them the
+// leader, and order needs that: two relays that shared the rows (SKIP LOCKED) would overtake each other. The others
 // wait to succeed it, and pass wake-ups on to it.
 //
-// The leader publishes what transactions of its own process hand over (see [Relay.Queue]), in the order of ids, while no id
-// is missing; otherwise it reads the rows that are there. It deletes those the broker acknowledged a little later. A crash in
-// between publishes them again: at least once. It keeps no cursor: a sequence has gaps that commit late.
+// The leader publishes what transactions of its own process hand over (see [Relay.Queue]), in the order of ids, while
+// no id is missing; otherwise it reads the rows that are there. It deletes those the broker acknowledged a little
+// later. A crash in between publishes them again: at least once. It keeps no cursor: a sequence has gaps that commit
+// late.
 type Relay struct {
 	pool     *pgxpool.Pool
 	producer Producer
@@ -112,8 +115,8 @@ func NewRelay(pool *pgxpool.Pool, producer Producer, cfg Config) *Relay {
 	return r
 }
 
-// Wake tells the relay that a transaction with events was committed that it was not handed. It never blocks. Without it the
-// events leave at the next poll.
+// Wake tells the relay that a transaction with events was committed that it was not handed. It never blocks. Without it
+// the events leave at the next poll.
 func (r *Relay) Wake() {
 	if r != nil {
 		r.handed.lookSoon()
@@ -131,8 +134,9 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Run publishes until ctx ends, then goes on until the outbox is empty or Config.Flush has passed. Faults of the database
-// or the broker are logged and retried; Run returns only at the end, with nil. Without a pool it fails at once.
+// Run publishes until ctx ends, then goes on until the outbox is empty or Config.Flush has passed. Faults of the
+// database or the broker are logged and retried; Run returns only at the end, with nil. Without a pool it fails at
+// once.
 func (r *Relay) Run(ctx context.Context) error {
 	if r.pool == nil {
 		return errors.New("the outbox relay has no database: NewRelay was given a nil pool")
@@ -201,8 +205,8 @@ func (r *Relay) lead(ctx context.Context, lock *pgx.Conn) error {
 	if err := r.exec(ctx, work, setUpSQL); err != nil {
 		return err
 	}
-	// A process that is frozen keeps its sessions, and with them the lock, so the server ends one that does not stir. What the
-	// frozen one still publishes when it wakes, the next leader has published: duplicates.
+	// A process that is frozen keeps its sessions, and with them the lock, so the server ends one that does not stir.
+	// What the frozen one still publishes when it wakes, the next leader has published: duplicates.
 	lease := strconv.FormatInt(r.cfg.Lease.Milliseconds(), 10)
 	if err := r.exec(ctx, lock, `SELECT set_config('idle_session_timeout', $1, false)`, lease); err != nil {
 		return err

@@ -33,9 +33,9 @@ type call[In, Out any] struct {
 	result chan Result[Out] // buffered, written once
 }
 
-// NewBatcher returns a Batcher that hands run up to limit items at a time. run does them in one transaction and returns a
-// Result for each, in order. When it fails as a whole with an error that is not [Transient], each item runs again alone,
-// so that one bad item costs only itself. The context given to run outlives its callers' and ends after timeout.
+// NewBatcher returns a Batcher that hands run up to limit items at a time. run does them in one transaction and returns
+// a Result for each, in order. When it fails as a whole with an error that is not [Transient], each item runs again
+// alone, so that one bad item costs only itself. The context given to run outlives its callers' and ends after timeout.
 func NewBatcher[In, Out any](limit int, timeout time.Duration, run func(ctx context.Context, items []In) ([]Result[Out], error)) *Batcher[In, Out] {
 	return &Batcher[In, Out]{limit: limit, timeout: timeout, run: run}
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-// Migration is one component's schema: goose files (00001_name.sql) at the root of FS. Each component counts its versions
-// in a table of its own, "<Name>_migrations", so that a service's schema and the building blocks' evolve apart.
+// Migration is one component's schema: goose files (00001_name.sql) at the root of FS. Each component counts its
+// versions in a table of its own, "<Name>_migrations", so that a service's schema and the building blocks' evolve
+// apart.
 type Migration struct {
 	Name string
 	FS   fs.FS
@@ -33,8 +34,8 @@ func Dir(files embed.FS, name string) fs.FS {
 }
 
 // Migrate brings the database up to date, in the order given. It holds an advisory lock, so any number of instances may
-// start at once: one migrates, the others wait and find nothing to do. A failed file leaves the earlier ones applied. A server
-// that goes away in the middle is waited for, for as long as ctx lives.
+// start at once: one migrates, the others wait and find nothing to do. A failed file leaves the earlier ones applied. A
+// server that goes away in the middle is waited for, for as long as ctx lives.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, ms ...Migration) error {
 	return MigrateNotify(ctx, pool, nil, ms...)
 }

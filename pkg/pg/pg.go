@@ -36,15 +36,17 @@ func ApplicationName(name string) Option {
 // Times are UTC: for the server when it formats them, and for pgx, which reads a timestamptz in the process's own zone
 // otherwise.
 //
-// Statements are planned once, and by their keys. Left alone, PostgreSQL plans a statement while its table is small, scans
-// all of it, and goes on to when it no longer is, until the next automatic ANALYZE; or, told to plan each execution, spends
-// more on planning a small batch than on running it. Nor does a statement start parallel workers: of a large table that was not
-// analyzed yet, PostgreSQL expects thousands of rows for a few keys, and starting workers takes a hundred times as long as reading them.
-// A query that is better off with a scan, a hash join or workers, such as a report, says so with SET LOCAL in its transaction.
+// Statements are planned once, and by their keys. Left alone, PostgreSQL plans a statement while its table is small,
+// scans all of it, and goes on to when it no longer is, until the next automatic ANALYZE; or, told to plan each
+// execution, spends more on planning a small batch than on running it. Nor does a statement start parallel workers: of
+// a large table that was not analyzed yet, PostgreSQL expects thousands of rows for a few keys, and starting workers
+// takes a hundred times as long as reading them. A query that is better off with a scan, a hash join or workers, such
+// as a report, says so with SET LOCAL in its transaction.
 //
-// Neither end waits for long for one that is gone: a machine that does not answer costs ten seconds, and so does a client that
-// does nothing within a transaction, whose locks the server releases then. These bounds can be set in the URL, as in
-// "?idle_in_transaction_session_timeout=60000". A server that hangs while its machine answers is left to the callers' contexts.
+// Neither end waits for long for one that is gone: a machine that does not answer costs ten seconds, and so does a
+// client that does nothing within a transaction, whose locks the server releases then. These bounds can be set in the
+// URL, as in "?idle_in_transaction_session_timeout=60000". A server that hangs while its machine answers is left to the
+// callers' contexts.
 func Configure(c *pgxpool.Config) {
 	params := c.ConnConfig.RuntimeParams
 	params["timezone"] = "UTC"
@@ -97,9 +99,9 @@ func Addr(pool *pgxpool.Pool) string {
 	return net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))
 }
 
-// Await waits until the server answers, with back-off, for as long as ctx lives: services and their databases start in any
-// order. failed, unless it is nil, is called after each try that failed. A refusal that waiting does not change (wrong
-// password, no such database) is an error at once.
+// Await waits until the server answers, with back-off, for as long as ctx lives: services and their databases start in
+// any order. failed, unless it is nil, is called after each try that failed. A refusal that waiting does not change
+// (wrong password, no such database) is an error at once.
 func Await(ctx context.Context, pool *pgxpool.Pool, failed func(error)) error {
 	if err := patiently(ctx, failed, func() error { return pool.Ping(ctx) }); err != nil {
 		return fmt.Errorf("connect to database %s at %s: %w", pool.Config().ConnConfig.Database, Addr(pool), err)
@@ -107,8 +109,8 @@ func Await(ctx context.Context, pool *pgxpool.Pool, failed func(error)) error {
 	return nil
 }
 
-// patiently does what a server that starts or stops makes fail again, with back-off, for as long as ctx lives. failed, unless it
-// is nil, is told of each fault. When ctx ends, the error names the last one, too.
+// patiently does what a server that starts or stops makes fail again, with back-off, for as long as ctx lives. failed,
+// unless it is nil, is told of each fault. When ctx ends, the error names the last one, too.
 func patiently(ctx context.Context, failed func(error), do func() error) error {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, time.Second

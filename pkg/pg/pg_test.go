@@ -293,7 +293,8 @@ func TestBatcherDoesNotRepeatFaults(t *testing.T) {
 	}
 }
 
-// A few rows are read by their keys alone, however many there are and however little is known of them: by an index, without workers.
+// A few rows are read by their keys alone, however many there are and however little is known of them: by an index,
+// without workers.
 func TestStatementsArePlannedByTheirKeys(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, "keys", func(ctx context.Context, pool *pgxpool.Pool) error {

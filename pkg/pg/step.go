@@ -7,8 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Steps are parts of one transaction of which one can fail without the others. A step that passes costs one round trip more than its
-// statements: the next one's savepoint is set in it. One that fails by itself costs none: what undoes it travels with the next statement.
+// Steps are parts of one transaction of which one can fail without the others. A step that passes costs one round trip
+// more than its statements: the next one's savepoint is set in it. One that fails by itself costs none: what undoes it
+// travels with the next statement.
 type Steps struct {
 	tx   pgx.Tx
 	lost error // why no more steps are possible
@@ -49,8 +50,8 @@ func (s *Steps) Do(ctx context.Context, fn func() error) (failed, lost error) {
 	return failed, s.lost
 }
 
-// undo rolls back to the savepoint, with the next statement where that is possible: a transaction that a statement has failed in
-// takes no other, and cannot even prepare one.
+// undo rolls back to the savepoint, with the next statement where that is possible: a transaction that a statement has
+// failed in takes no other, and cannot even prepare one.
 func (s *Steps) undo(ctx context.Context) error {
 	const rollback = "ROLLBACK TO SAVEPOINT step"
 	if p, ok := s.tx.(*pipelined); ok {

@@ -15,7 +15,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// Whatever a function fails with while its connection lives is its own, and whatever it fails with when it does not is not.
+// Whatever a function fails with while its connection lives is its own, and whatever it fails with when it does not is
+// not.
 func TestOriginOfAnError(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, "t", table)

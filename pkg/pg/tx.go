@@ -55,8 +55,9 @@ func InTx(ctx context.Context, db Beginner, fn func(tx pgx.Tx) error) (err error
 	return nil
 }
 
-// withOrigin marks an error of a transaction's function for [Transient]: as that of a broken connection, or as the function's
-// own. The answers of the server are told apart by their codes, and the end of ctx is the caller's, so both stay as they are.
+// withOrigin marks an error of a transaction's function for [Transient]: as that of a broken connection, or as the
+// function's own. The answers of the server are told apart by their codes, and the end of ctx is the caller's, so both
+// stay as they are.
 func withOrigin(ctx context.Context, tx pgx.Tx, err error) error {
 	switch {
 	case fromServer(err):
@@ -145,7 +146,8 @@ func (p *pipelined) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResult
 	return res
 }
 
-// over tells whether BEGIN was never done, because the statement behind it could not even be prepared: nothing may run then.
+// over tells whether BEGIN was never done, because the statement behind it could not even be prepared: nothing may run
+// then.
 func (p *pipelined) over() bool { return p.tx != nil && p.conn.PgConn().TxStatus() == 'I' }
 
 func readResult(res pgx.BatchResults, q *pgx.QueuedQuery) error {

@@ -154,8 +154,8 @@ func TestSwallowedErrorIsNoCommit(t *testing.T) {
 	}
 }
 
-// When the first statement cannot be prepared, BEGIN is not done either. Whatever the function makes of that, nothing runs, and
-// nothing is said to be committed.
+// When the first statement cannot be prepared, BEGIN is not done either. Whatever the function makes of that, nothing
+// runs, and nothing is said to be committed.
 func TestNothingRunsWithoutBegin(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

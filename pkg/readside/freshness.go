@@ -13,8 +13,8 @@ const (
 	measureWithin = 2 * time.Second
 )
 
-// Freshness tells how far behind a read side can be, by asking Kafka what its group has not handled. It asks when it is asked
-// itself, and at most ten times a second.
+// Freshness tells how far behind a read side can be, by asking Kafka what its group has not handled. It asks when it is
+// asked itself, and at most ten times a second.
 type Freshness struct {
 	oldest func(ctx context.Context) (time.Time, error) // of the events that wait; zero: none does
 	now    func() time.Time
@@ -35,8 +35,8 @@ func NewFreshness(s Side, client *broker.Client) *Freshness {
 	}
 }
 
-// Since returns a moment such that everything that was in the topics by then can be read from now on; zero when that cannot be told.
-// While Kafka cannot be asked the moment stays where it is.
+// Since returns a moment such that everything that was in the topics by then can be read from now on; zero when that
+// cannot be told. While Kafka cannot be asked the moment stays where it is.
 func (f *Freshness) Since(ctx context.Context) time.Time {
 	f.mu.Lock()
 	since, due := f.since, f.now().Sub(f.asked) >= measureEvery

@@ -15,7 +15,8 @@ func TestStatementsFitTheSchema(t *testing.T) {
 	pgtest.Prepare(t, pgtest.New(t, "readside", sagatest.Migrate(Migration())))
 }
 
-// The moment moves on with what is applied, stands while something waits or nobody can be asked, and is asked for not too often.
+// The moment moves on with what is applied, stands while something waits or nobody can be asked, and is asked for not
+// too often.
 func TestFreshness(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)

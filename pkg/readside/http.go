@@ -43,7 +43,8 @@ type Wanted struct {
 // Reached tells whether something is here in this version or a later one.
 type Reached func(ctx context.Context, id string, version int64) (bool, error)
 
-// Await waits until what the client wants is here: kinds say, for each kind of thing, how to look. The error is one for the client.
+// Await waits until what the client wants is here: kinds say, for each kind of thing, how to look. The error is one for
+// the client.
 func (w Wanted) Await(ctx context.Context, kinds map[string]Reached) error {
 	if w.MinVersion == "" {
 		return nil

@@ -1,14 +1,15 @@
 // Package readside is what services have in common that only write down what others tell, to answer questions about it:
-// search, reports. Such a service can be rebuilt from the topics while it serves, says how far behind it is, and lets a client wait
-// until it shows what the client has written.
+// search, reports. Such a service can be rebuilt from the topics while it serves, says how far behind it is, and lets a
+// client wait until it shows what the client has written.
 //
-// Each row belongs to a generation. A handler writes each fact to the generations that [Side.Routes] is asked to write to:
+// Each row belongs to a generation. A handler writes each fact to the generations that [Side.Routes] is asked to write
+// to:
 //
 //	INSERT INTO documents (generation, ...) SELECT g, ... FROM unnest(...) AS d, generations_of($1) AS g ON CONFLICT ...
 //
-// and a query reads one of them, WHERE generation = (SELECT serving_generation()). The statements must be idempotent and come to
-// the same whatever the order (the larger version wins, the earliest time does), because a rebuild reads the topics one after the
-// other while new events come in.
+// and a query reads one of them, WHERE generation = (SELECT serving_generation()). The statements must be idempotent
+// and come to the same whatever the order (the larger version wins, the earliest time does), because a rebuild reads
+// the topics one after the other while new events come in.
 package readside
 
 import (

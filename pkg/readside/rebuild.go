@@ -34,7 +34,8 @@ var (
 	errOvertaken = errors.New("the generation was given up: its builder lost its connection, and another took over")
 )
 
-// TrimmedError says that the topics no longer hold their beginnings: what is built from them would be less than what serves.
+// TrimmedError says that the topics no longer hold their beginnings: what is built from them would be less than what
+// serves.
 type TrimmedError struct{ Topics []string }
 
 func (e *TrimmedError) Error() string {
@@ -63,9 +64,10 @@ const (
 
 // Rebuilder builds a side anew from the topics.
 //
-// First the new generation is noted, and from the commit of that on, whatever comes from the topics goes to both. Then the topics are
-// read from their beginnings to where they end by now. Then the new generation has everything that the old one has, and one
-// transaction makes it the one that serves. What goes wrong before that leaves the old one serving.
+// First the new generation is noted, and from the commit of that on, whatever comes from the topics goes to both. Then
+// the topics are read from their beginnings to where they end by now. Then the new generation has everything that the
+// old one has, and one transaction makes it the one that serves. What goes wrong before that leaves the old one
+// serving.
 type Rebuilder struct {
 	Side
 	DB     *pgxpool.Pool
@@ -74,8 +76,8 @@ type Rebuilder struct {
 	Go     func(func(context.Context) error) // runs what goes on behind a request
 }
 
-// Start begins a rebuild and returns while it goes on. Only one can go on at a time: [ErrRunning]. If the topics no longer hold all
-// there was, it is a [TrimmedError], unless partial says that what they hold will do.
+// Start begins a rebuild and returns while it goes on. Only one can go on at a time: [ErrRunning]. If the topics no
+// longer hold all there was, it is a [TrimmedError], unless partial says that what they hold will do.
 func (r *Rebuilder) Start(ctx context.Context, partial bool) (Generation, error) {
 	if !partial {
 		gone, err := r.Broker.Trimmed(ctx, r.Service().ReactsTo()...)
@@ -169,8 +171,8 @@ func (r *Rebuilder) run(ctx context.Context, id int64) {
 	}
 }
 
-// abandon gives a generation up, for the reason. The database may be what failed, so it tries until that is back or ctx ends; at
-// a stop it tries once. What is not given up then, the next start does.
+// abandon gives a generation up, for the reason. The database may be what failed, so it tries until that is back or ctx
+// ends; at a stop it tries once. What is not given up then, the next start does.
 func (r *Rebuilder) abandon(ctx context.Context, id int64, why error) error {
 	try := func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -225,8 +227,8 @@ func (r *Rebuilder) build(ctx context.Context, id int64) error {
 	})
 }
 
-// replay does one batch. Faults of the database are waited out for a while; what lives on in the group may have locked rows in
-// another order, so a deadlock is one of them.
+// replay does one batch. Faults of the database are waited out for a while; what lives on in the group may have locked
+// rows in another order, so a deadlock is one of them.
 func (r *Rebuilder) replay(ctx context.Context, id int64, svc saga.Service, records []broker.Record) error {
 	if len(records) == 0 {
 		return nil

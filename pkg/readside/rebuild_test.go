@@ -194,8 +194,8 @@ func (b *bundle) serves(want map[string]int64) {
 	b.eventually("what was told is served", func() bool { got, _ := b.things(); return cmp.Equal(want, got) })
 }
 
-// A rebuild comes to what the group has come to, and to what is told while it goes on; rows that should not be are gone, and so is the
-// generation before it. What no code can handle does not stop it.
+// A rebuild comes to what the group has come to, and to what is told while it goes on; rows that should not be are
+// gone, and so is the generation before it. What no code can handle does not stop it.
 func TestRebuild(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -256,7 +256,8 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// A rebuild that ends before its time, with its process or without, leaves what was there, and the next one starts afresh.
+// A rebuild that ends before its time, with its process or without, leaves what was there, and the next one starts
+// afresh.
 func TestRebuildThatDies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

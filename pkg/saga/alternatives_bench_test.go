@@ -101,8 +101,8 @@ func BenchmarkInbox(b *testing.B) {
 	weigh(b, db, "none", func(batch *pgx.Batch, n int) { batch.Queue(work, ids(n)) })
 }
 
-// BenchmarkOutbox compares the outbox table, whose rows are deleted again, with messages in the WAL, for a replication slot to
-// read, which would cost extra.
+// BenchmarkOutbox compares the outbox table, whose rows are deleted again, with messages in the WAL, for a replication
+// slot to read, which would cost extra.
 func BenchmarkOutbox(b *testing.B) {
 	db := durable(b)
 	value := []byte(`{"orderId":"` + uuid.NewString() + `","items":[{"productId":"product-1","quantity":2},{"productId":"product-2","quantity":1}],"amount":2500,"currency":"EUR"}`)
@@ -136,8 +136,8 @@ func BenchmarkOutbox(b *testing.B) {
 	})
 }
 
-// BenchmarkKeys compares keys in the order of time, as all ids here are, with random ones, in an inbox that holds a million
-// messages: where the new rows of a transaction fall together in the index, and where they are strewn over it.
+// BenchmarkKeys compares keys in the order of time, as all ids here are, with random ones, in an inbox that holds a
+// million messages: where the new rows of a transaction fall together in the index, and where they are strewn over it.
 func BenchmarkKeys(b *testing.B) {
 	for name, id := range map[string]string{"time-ordered": "uuidv7()", "random": "uuidv4()"} {
 		db := durable(b)

@@ -35,7 +35,8 @@ type Config struct {
 	Commit          time.Duration // how long a handled offset may wait for its commit to Kafka; default 250 ms
 	Finish          time.Duration // how long a batch in hand may go on after the stop; default 4 s
 	Timeout         time.Duration // of one transaction; default 30 s
-	// InboxRetention is how long the inbox remembers at least; default 7 days. What is older and below the group's floor was handled.
+	// InboxRetention is how long the inbox remembers at least; default 7 days. What is older and below the group's
+	// floor was handled.
 	InboxRetention time.Duration
 	Group          broker.GroupConfig // timings of the group membership; Group, Topics and Log are filled in
 }
@@ -75,9 +76,9 @@ const (
 	BuryWithHead                  // they become dead letters, too, in order, without an attempt
 )
 
-// Run consumes what the service's routes react to until ctx ends, each consumer group on its own. At the end it finishes
-// the batches in hand, commits and leaves the groups. Faults of Kafka or the database are waited out;
-// the only errors are the service's own wrong declarations, and a Config without a database or a broker.
+// Run consumes what the service's routes react to until ctx ends, each consumer group on its own. At the end it
+// finishes the batches in hand, commits and leaves the groups. Faults of Kafka or the database are waited out; the only
+// errors are the service's own wrong declarations, and a Config without a database or a broker.
 func Run(ctx context.Context, svc Service, cfg Config) error {
 	cfg.defaults()
 	groups, err := svc.groups()

@@ -32,7 +32,8 @@ const (
 )
 
 const (
-	// maxDeadLetter bounds key, value and headers of a dead letter: what its topic takes (see Topics) less the record's frame.
+	// maxDeadLetter bounds key, value and headers of a dead letter: what its topic takes (see Topics) less the record's
+	// frame.
 	maxDeadLetter = 2 << 20
 	// headerFrame is what Kafka needs for each header beside its name and value, at most.
 	headerFrame = 10
@@ -43,8 +44,8 @@ const (
 // DeadLetterTopic is where a consumer group's dead letters go.
 func DeadLetterTopic(group string) string { return group + ".dlq" }
 
-// deadLetter wraps the original's bytes, key and headers with what happened to it. It can always be written: an original that
-// is too large for a dead letter topic is not in it, but referred to by its place, size and hash.
+// deadLetter wraps the original's bytes, key and headers with what happened to it. It can always be written: an
+// original that is too large for a dead letter topic is not in it, but referred to by its place, size and hash.
 func deadLetter(group string, it *item) outbox.Message {
 	r := &it.record
 	m := outbox.Message{
@@ -122,8 +123,8 @@ func ParseDeadLetter(r broker.Record) (DeadLetter, error) {
 	return d, nil
 }
 
-// prefix is how many headers, of those that come first, tell about the dead letter; 0 in a letter of an older version, which
-// has them last.
+// prefix is how many headers, of those that come first, tell about the dead letter; 0 in a letter of an older version,
+// which has them last.
 func (d DeadLetter) prefix() int {
 	hs := d.Record.Headers
 	if len(hs) == 0 || hs[0].Key != headerDeadID {
@@ -145,7 +146,8 @@ func (d DeadLetter) original() []broker.Header {
 
 // Redrive makes the record that puts the message back where it came from. Its group will handle it once more, exactly
 // once however often the same message is redriven; other groups of the topic skip it. If it dies again, that is another
-// dead letter, which can be redriven once more. Of a truncated one only [RedriveLetters] can make it: the record is zero.
+// dead letter, which can be redriven once more. Of a truncated one only [RedriveLetters] can make it: the record is
+// zero.
 func (d DeadLetter) Redrive() broker.Record {
 	if d.Truncated {
 		return broker.Record{}
@@ -162,8 +164,8 @@ func (d DeadLetter) back(r broker.Record, headers []broker.Header) broker.Record
 	return broker.Record{Topic: d.Topic, Key: r.Key, Value: r.Value, Time: r.Time, Headers: append(marks, headers[redriveHeaders(headers):]...)}
 }
 
-// mark names the redriven message: for whom, and where it died. It is the same for every copy of a dead letter, which a relay
-// may publish twice.
+// mark names the redriven message: for whom, and where it died. It is the same for every copy of a dead letter, which a
+// relay may publish twice.
 func (d DeadLetter) mark() string {
 	partition, err := strconv.Atoi(d.Record.Header(headerDeadPartition))
 	offset, err2 := strconv.ParseInt(d.Record.Header(headerDeadOffset), 10, 64)

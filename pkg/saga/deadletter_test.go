@@ -195,7 +195,8 @@ func TestRedriveOfAReference(t *testing.T) {
 	})
 }
 
-// A message of 3 MiB that came compressed, and that nobody can handle, is buried as a reference, put back, and buried again.
+// A message of 3 MiB that came compressed, and that nobody can handle, is buried as a reference, put back, and buried
+// again.
 func TestOversizedPoisonOnTheWire(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, c *brokertest.Cluster) {
 		b := setup(t, c)
@@ -236,8 +237,8 @@ func TestOversizedPoisonOnTheWire(t *testing.T) {
 	})
 }
 
-// A redriven message is handled once by its group, and by no other: whatever its id is, however often its letter was published
-// or redriven, and when the inbox has forgotten the rest.
+// A redriven message is handled once by its group, and by no other: whatever its id is, however often its letter was
+// published or redriven, and when the inbox has forgotten the rest.
 func TestRedriveOnceForItsGroup(t *testing.T) {
 	t.Parallel()
 	header := func(pairs ...string) (hs []broker.Header) {

@@ -2,9 +2,9 @@ package saga
 
 import "slices"
 
-// Declaration is what a service says of its part in the choreography, as data: what GET /choreography.json of a running service
-// answers. Whoever has the declarations of several services can draw them, create their topics and write their ACLs without their
-// code.
+// Declaration is what a service says of its part in the choreography, as data: what GET /choreography.json of a running
+// service answers. Whoever has the declarations of several services can draw them, create their topics and write their
+// ACLs without their code.
 type Declaration struct {
 	Service   string          `json:"service" example:"order" doc:"the service's name: its consumer group, and the source of its events"`
 	Routes    []DeclaredRoute `json:"routes" nullable:"false" doc:"what it reacts to"`
@@ -43,7 +43,8 @@ func Declarations(services ...Service) []Declaration {
 	return all
 }
 
-// Emits lists the topics that the service may publish, in order of first mention. Dead letter topics are not among them.
+// Emits lists the topics that the service may publish, in order of first mention. Dead letter topics are not among
+// them.
 func (d Declaration) Emits() []string {
 	topics := slices.Clone(d.Publishes)
 	for _, r := range d.Routes {

@@ -8,9 +8,10 @@ import (
 
 type declarationKey struct{}
 
-// Declare returns a context in which an event is written only if svc declares its topic, among its Publishes or what its routes
-// emit: [Publish] refuses another one, and one that [New] makes is refused by [Publish], [Queue] and [Encode]. Its topic would not
-// be created, and the event would wait in the outbox for ever. app.Run declares its service to requests and background work.
+// Declare returns a context in which an event is written only if svc declares its topic, among its Publishes or what
+// its routes emit: [Publish] refuses another one, and one that [New] makes is refused by [Publish], [Queue] and
+// [Encode]. Its topic would not be created, and the event would wait in the outbox for ever. app.Run declares its
+// service to requests and background work.
 func Declare(ctx context.Context, svc Service) context.Context {
 	return context.WithValue(ctx, declarationKey{}, svc)
 }

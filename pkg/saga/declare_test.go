@@ -13,7 +13,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// An event whose topic the service does not declare is refused where it is written, and not found in the outbox years later.
+// An event whose topic the service does not declare is refused where it is written, and not found in the outbox years
+// later.
 func TestUndeclaredEvents(t *testing.T) {
 	t.Parallel()
 	db := database(t)

@@ -1,12 +1,13 @@
-// Package saga is a service's part of a choreography: which topics it reacts to, with what, and which events it may emit.
+// Package saga is a service's part of a choreography: which topics it reacts to, with what, and which events it may
+// emit.
 //
 // A handler gets a transaction and typed messages and returns the events to emit. Around it, for each poll's messages,
 // stands one transaction:
 //
 //	inbox (seen before?)  →  the handler's SQL  →  outbox (the events it returned)
 //
-// and the offset goes to Kafka only after its commit. So every message has its effect once, whatever is delivered twice,
-// late or to a zombie; and nothing can be published outside the transaction. (Hector Garcia-Molina and Kenneth
+// and the offset goes to Kafka only after its commit. So every message has its effect once, whatever is delivered
+// twice, late or to a zombie; and nothing can be published outside the transaction. (Hector Garcia-Molina and Kenneth
 // Salem, "Sagas", 1987; the choreographed form: Chris Richardson, "Microservices Patterns", chapter 4.)
 //
 // What a handler returns decides what happens:

@@ -139,8 +139,9 @@ func decodeMeta(r *broker.Record) Meta {
 	return m
 }
 
-// idOf is the id of a message, which every delivery of it shares. CloudEvents makes ids unique within their source only,
-// so a foreign one counts together with its source, even if it is a UUID; our own envelope is known by its correlation id.
+// idOf is the id of a message, which every delivery of it shares. CloudEvents makes ids unique within their source
+// only, so a foreign one counts together with its source, even if it is a UUID; our own envelope is known by its
+// correlation id.
 func idOf(r *broker.Record, ours bool) uuid.UUID {
 	if markedFor(r.Header(headerRedrive)) != "" { // its place is another now
 		if id, err := uuid.Parse(r.Header(headerRedriveID)); err == nil {
@@ -162,14 +163,14 @@ func idOf(r *broker.Record, ours bool) uuid.UUID {
 	return foreignID(source, id)
 }
 
-// sane tells whether an event can have happened at t: since there are such events, and not in a future that no two clocks
-// differ by.
+// sane tells whether an event can have happened at t: since there are such events, and not in a future that no two
+// clocks differ by.
 func sane(t time.Time) bool {
 	return t.Year() >= 2000 && t.Before(clock.Now().Add(24*time.Hour))
 }
 
-// TimeOf is when that happened which a record tells: the time in its envelope or, where it has no possible one, when it was
-// written.
+// TimeOf is when that happened which a record tells: the time in its envelope or, where it has no possible one, when it
+// was written.
 func TimeOf(r broker.Record) time.Time { return decodeMeta(&r).Time }
 
 // decodeData reads a value. A panic of the type's own methods is an error like any other of theirs.
@@ -194,8 +195,8 @@ func decodeData[T any](value []byte) (data T, err error) {
 	return data, nil
 }
 
-// Publish writes events that begin a saga to the outbox of tx, and timers; they exist if it commits. Wake the relay after that. It fails on an
-// event that the service does not declare; see [Declare].
+// Publish writes events that begin a saga to the outbox of tx, and timers; they exist if it commits. Wake the relay
+// after that. It fails on an event that the service does not declare; see [Declare].
 func Publish(ctx context.Context, tx outbox.Sender, service string, outs ...Out) error {
 	for i := range outs {
 		if err := undeclared(ctx, outs[i].Topic); err != nil {

@@ -88,7 +88,8 @@ func BenchmarkFailing(b *testing.B) {
 	}
 }
 
-// Finding the one message that a batch fails at, of which its error says nothing, takes a few tries, and not one of each message.
+// Finding the one message that a batch fails at, of which its error says nothing, takes a few tries, and not one of
+// each message.
 func TestFindingWhatFailsTakesFewTries(t *testing.T) {
 	t.Parallel()
 	for at, tries := range map[int]int{0: 13, 31: 9, 32: 13, 63: 9} {

@@ -12,12 +12,12 @@ import (
 	"unicode/utf16"
 )
 
-// encoding/json takes what other readers of the same message take otherwise: of a field that occurs twice the last, a field
-// in other letter case as the one of the type, half a surrogate pair as U+FFFD. checkFields refuses these three. Fields that
-// the type does not have stay allowed: events grow.
+// encoding/json takes what other readers of the same message take otherwise: of a field that occurs twice the last, a
+// field in other letter case as the one of the type, half a surrogate pair as U+FFFD. checkFields refuses these three.
+// Fields that the type does not have stay allowed: events grow.
 //
-// A field with the tag `saga:"required"` has to be there, and not null: of one whose zero is a value like any other, such as an amount,
-// Validate cannot say that it is missing. Those are returned as missing.
+// A field with the tag `saga:"required"` has to be there, and not null: of one whose zero is a value like any other,
+// such as an amount, Validate cannot say that it is missing. Those are returned as missing.
 //
 // value is valid JSON: json.Unmarshal has taken it.
 func checkFields(t reflect.Type, value []byte) (missing, err error) {
@@ -26,8 +26,8 @@ func checkFields(t reflect.Type, value []byte) (missing, err error) {
 	return c.missing, err
 }
 
-// shape is what matters of a type: the fields by name of a struct, and the shape of what lies in it. A nil shape is that of
-// a type without structs, or one that reads its JSON itself.
+// shape is what matters of a type: the fields by name of a struct, and the shape of what lies in it. A nil shape is
+// that of a type without structs, or one that reads its JSON itself.
 type shape struct {
 	fields   map[string]*shape // of a struct
 	elem     *shape            // of a list or map

@@ -17,10 +17,10 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// past recognises messages that are older than the inbox remembers. They come when a group begins anew: Kafka forgets the
-// offsets of a group without members, an operator sets it back, a topic is cut off. Such a message below the group's floor
-// was handled. What is younger is the inbox's to decide, as always, and so is what lies above the floor: a group that is
-// behind by more than the inbox's retention has not handled it.
+// past recognises messages that are older than the inbox remembers. They come when a group begins anew: Kafka forgets
+// the offsets of a group without members, an operator sets it back, a topic is cut off. Such a message below the
+// group's floor was handled. What is younger is the inbox's to decide, as always, and so is what lies above the floor:
+// a group that is behind by more than the inbox's retention has not handled it.
 type past struct {
 	retention time.Duration
 
@@ -78,8 +78,8 @@ func old(it *item, before time.Time) bool {
 	return it.record.Time.Before(before) && it.meta.Time.Before(before) && !it.record.Time.IsZero()
 }
 
-// forgotten tells whether an old message lies below the floor. It reads the floors when it needs them first, and again when a
-// partition goes on from an earlier offset.
+// forgotten tells whether an old message lies below the floor. It reads the floors when it needs them first, and again
+// when a partition goes on from an earlier offset.
 func (e *executor) forgotten(ctx context.Context, it *item) (bool, error) {
 	tp, p := it.partition(), &e.past
 	p.mu.Lock()

@@ -18,7 +18,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// What a member tells the broker: how far the group was, and, where the log is cut off or another, that it starts from nothing.
+// What a member tells the broker: how far the group was, and, where the log is cut off or another, that it starts from
+// nothing.
 func TestFloorsOfAMember(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, cluster *brokertest.Cluster) {
 		client, err := broker.Open(broker.Config{Brokers: cluster.Brokers()})

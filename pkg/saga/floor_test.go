@@ -39,8 +39,9 @@ func prune(t *testing.T, db *pgxpool.Pool) {
 	}
 }
 
-// A group that begins anew handles nothing again: what the inbox remembers it knows, and what it has forgotten lies below the
-// floor. What is above the floor is handled, however old, and what is younger than the inbox is the inbox's to decide.
+// A group that begins anew handles nothing again: what the inbox remembers it knows, and what it has forgotten lies
+// below the floor. What is above the floor is handled, however old, and what is younger than the inbox is the inbox's
+// to decide.
 func TestThePastIsNotHandledAgain(t *testing.T) {
 	t.Parallel()
 	db := database(t)

@@ -12,8 +12,9 @@ import (
 // Mermaid draws the choreography of services as [Draw] does. It follows from the routes, so it is what the code does.
 func Mermaid(services ...Service) string { return Draw(Declarations(services...)...) }
 
-// Draw draws a choreography as a Mermaid flowchart: an arrow for each topic, from the service that emits it to each that reacts. A
-// topic to which none of the services reacts ends in a small circle, and one that none of them emits comes from one.
+// Draw draws a choreography as a Mermaid flowchart: an arrow for each topic, from the service that emits it to each
+// that reacts. A topic to which none of the services reacts ends in a small circle, and one that none of them emits
+// comes from one.
 func Draw(services ...Declaration) string {
 	consumers := map[string][]string{}
 	var consumed, emitted []string
@@ -51,7 +52,8 @@ func Draw(services ...Declaration) string {
 	return b.String()
 }
 
-// Topics lists every topic of the services, sorted, as [DeclaredTopics] does. It fails on a service whose routes contradict each other.
+// Topics lists every topic of the services, sorted, as [DeclaredTopics] does. It fails on a service whose routes
+// contradict each other.
 func Topics(partitions int, services ...Service) ([]broker.TopicSpec, error) {
 	for _, s := range services {
 		if _, err := s.groups(); err != nil {
@@ -61,9 +63,9 @@ func Topics(partitions int, services ...Service) ([]broker.TopicSpec, error) {
 	return DeclaredTopics(partitions, Declarations(services...)...), nil
 }
 
-// DeclaredTopics lists every topic of the services, sorted: what they react to, what they emit, and the dead letter topic of
-// each consumer group. Events are kept: read sides are built from them, the next one from the first of them. Dead letters are few,
-// have one partition, and must fit a message of the largest size with what is said about it.
+// DeclaredTopics lists every topic of the services, sorted: what they react to, what they emit, and the dead letter
+// topic of each consumer group. Events are kept: read sides are built from them, the next one from the first of them.
+// Dead letters are few, have one partition, and must fit a message of the largest size with what is said about it.
 func DeclaredTopics(partitions int, services ...Declaration) []broker.TopicSpec {
 	specs := map[string]broker.TopicSpec{}
 	for _, d := range services {

@@ -13,7 +13,8 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// unwell is how long a group may be without membership, or without one of its topics, before that is a failure: a broker's restart is none.
+// unwell is how long a group may be without membership, or without one of its topics, before that is a failure: a
+// broker's restart is none.
 const unwell = 10 * time.Second
 
 // Health tells whether a service's consumer groups can consume. It is safe for concurrent use.
@@ -30,7 +31,8 @@ type groupHealth struct {
 // NewHealth returns a Health that is well: no group has begun.
 func NewHealth() *Health { return &Health{groups: map[string]*groupHealth{}} }
 
-// Check fails when a group has had no membership, or a topic of it has been missing, for more than ten seconds. The error names them.
+// Check fails when a group has had no membership, or a topic of it has been missing, for more than ten seconds. The
+// error names them.
 func (h *Health) Check(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -75,8 +75,8 @@ func TestEventWithoutACause(t *testing.T) {
 	}
 }
 
-// Which records are one message: the ids of our own envelope as they are, foreign ones within their source, however late they
-// come again.
+// Which records are one message: the ids of our own envelope as they are, foreign ones within their source, however
+// late they come again.
 func TestIdentity(t *testing.T) {
 	t.Parallel()
 	u, v7 := uuid.New(), uuid.Must(uuid.NewV7())

@@ -52,7 +52,8 @@ func sizeOf(it *item) int {
 	return n
 }
 
-// follow puts a message behind those of its key that wait, if there are any. One that is in its lane already stays where it is.
+// follow puts a message behind those of its key that wait, if there are any. One that is in its lane already stays
+// where it is.
 func (l *lanes) follow(it *item) bool {
 	lane, ok := l.byKey[laneOf(it)]
 	if !ok {
@@ -143,8 +144,8 @@ func (l *lanes) size() int { return l.count + l.rows }
 // full tells whether more waits in memory than may.
 func (l *lanes) full() bool { return l.count > l.maxCount || l.bytes > l.maxBytes }
 
-// surplus are messages that are to wait in the database, by lane: tails, and, while memory is full, all of the largest lanes.
-// That frees half of it, so that not each poll has to.
+// surplus are messages that are to wait in the database, by lane: tails, and, while memory is full, all of the largest
+// lanes. That frees half of it, so that not each poll has to.
 func (l *lanes) surplus() map[string][]*item {
 	out := map[string][]*item{}
 	var whole []string
@@ -189,8 +190,8 @@ func (l *lanes) stored(surplus map[string][]*item) {
 	}
 }
 
-// loaded puts the first messages of a lane's rows into memory. Only when none are left, the count of its rows is trusted to
-// be zero: another member may have handled or parked some.
+// loaded puts the first messages of a lane's rows into memory. Only when none are left, the count of its rows is
+// trusted to be zero: another member may have handled or parked some.
 func (l *lanes) loaded(key string, items []*item) {
 	lane := l.byKey[key]
 	for _, it := range items {

@@ -10,15 +10,16 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// Member is a member of one consumer group that gets its messages from its caller, and not from Kafka: for tests, simulations and
-// tools that replay. All else is what [Run] does: the transaction, the inbox, retries, dead letters and the outbox.
+// Member is a member of one consumer group that gets its messages from its caller, and not from Kafka: for tests,
+// simulations and tools that replay. All else is what [Run] does: the transaction, the inbox, retries, dead letters and
+// the outbox.
 //
-// It remembers what a member remembers between two polls. To crash one, end the context of [Member.Handle] and make another.
-// Use it from one goroutine at a time.
+// It remembers what a member remembers between two polls. To crash one, end the context of [Member.Handle] and make
+// another. Use it from one goroutine at a time.
 type Member struct{ h *session }
 
-// Members makes one member of each of the service's groups, in the order of their names. Config.Broker is not used. It fails where
-// the service's declarations are wrong, or there is no database.
+// Members makes one member of each of the service's groups, in the order of their names. Config.Broker is not used. It
+// fails where the service's declarations are wrong, or there is no database.
 func Members(svc Service, cfg Config) ([]*Member, error) {
 	cfg.defaults()
 	groups, err := svc.groups()
@@ -47,14 +48,15 @@ func (m *Member) Topics() []string {
 	return topics
 }
 
-// Assign gives the member partitions, as a rebalance does: it looks for messages of theirs that wait in the database. Those of the records that it
-// is handed it gets by itself, one look for each poll that has new ones.
+// Assign gives the member partitions, as a rebalance does: it looks for messages of theirs that wait in the database.
+// Those of the records that it is handed it gets by itself, one look for each poll that has new ones.
 func (m *Member) Assign(ctx context.Context, partitions ...broker.TopicPartition) error {
 	return m.h.adopt(ctx, ctx, partitions)
 }
 
-// Handle handles records as one poll, and returns when each was handled, was known already, or is a dead letter: retries included. Records
-// of topics that the group has no route for are not its. When ctx ends first, it fails; what was not committed by then never happened.
+// Handle handles records as one poll, and returns when each was handled, was known already, or is a dead letter:
+// retries included. Records of topics that the group has no route for are not its. When ctx ends first, it fails; what
+// was not committed by then never happened.
 func (m *Member) Handle(ctx context.Context, records ...broker.Record) error {
 	mine := slices.DeleteFunc(slices.Clone(records), func(r broker.Record) bool { return m.h.route(r.Topic) < 0 })
 	if err := m.h.handle(ctx, ctx, mine); err != nil {

@@ -24,8 +24,8 @@ type Topic[T any] struct {
 // NewTopic declares a topic whose values are T, as JSON. If T has a method Validate() error, a value that it refuses is
 // as undecodable as broken JSON, and so is one without a field of T that has the tag `saga:"required"`.
 //
-// Where values were of another type before, upcasts say how the older ones are read, a step for each version; see [Upcast]. It
-// panics if they do not follow each other up to T: that is a mistake of the program.
+// Where values were of another type before, upcasts say how the older ones are read, a step for each version; see
+// [Upcast]. It panics if they do not follow each other up to T: that is a mistake of the program.
 func NewTopic[T any](name string, upcasts ...Upcaster) Topic[T] {
 	return Topic[T]{name, newHistory(name, reflect.TypeFor[T](), upcasts)}
 }
@@ -125,8 +125,8 @@ func hashOf(names ...string) [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// placeID identifies a message that carries no id by its place in the log. Its time is the record's, which is as fixed as
-// its place.
+// placeID identifies a message that carries no id by its place in the log. Its time is the record's, which is as fixed
+// as its place.
 func placeID(at time.Time, topic string, partition int, offset int64) uuid.UUID {
 	h := hashOf(topic, strconv.Itoa(partition), strconv.FormatInt(offset, 10))
 	var ms [8]byte
@@ -134,8 +134,8 @@ func placeID(at time.Time, topic string, partition int, offset int64) uuid.UUID 
 	return stamped(uuid.UUID(append(ms[:], ms[:]...)), h[:])
 }
 
-// foreignID identifies a message by what its producer calls it. It is a UUIDv8 without a time: the producer may send the
-// same message again much later.
+// foreignID identifies a message by what its producer calls it. It is a UUIDv8 without a time: the producer may send
+// the same message again much later.
 func foreignID(names ...string) (id uuid.UUID) {
 	h := hashOf(names...)
 	copy(id[:], h[:])

@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// errPanic is a panic of a message's code, as an error like any other: a message that makes its handler, its Validate or its
-// UnmarshalJSON panic must not stop the others.
+// errPanic is a panic of a message's code, as an error like any other: a message that makes its handler, its Validate
+// or its UnmarshalJSON panic must not stop the others.
 var errPanic = errors.New("handler panicked")
 
 // panicError is a panic where it was caught, with the stack for the log.

@@ -53,7 +53,8 @@ type unspeakable struct{}
 
 func (unspeakable) Error() string { panic("Error") }
 
-// A panic in anything that a message's types or handlers do buries that message. The others are handled, and the process lives.
+// A panic in anything that a message's types or handlers do buries that message. The others are handled, and the
+// process lives.
 func TestPanics(t *testing.T) {
 	t.Parallel()
 	in, out := saga.NewTopic[touchy]("question"), saga.NewTopic[unwritable]("answer")

@@ -47,8 +47,8 @@ func (p *progress) forget(gone map[broker.TopicPartition]bool) {
 	maps.DeleteFunc(p.next, func(tp broker.TopicPartition, _ int64) bool { return gone[tp] })
 }
 
-// take returns the offsets to commit: up to the first message of each partition that still waits in a lane in memory. What waits
-// in the database is safe there.
+// take returns the offsets to commit: up to the first message of each partition that still waits in a lane in memory.
+// What waits in the database is safe there.
 func (p *progress) take(lanes *lanes) map[broker.TopicPartition]int64 {
 	if p.changed.IsZero() {
 		return nil

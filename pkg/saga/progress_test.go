@@ -33,8 +33,8 @@ func (c *cut) Begin(ctx context.Context) (pgx.Tx, error) {
 	return c.Pool.Begin(ctx)
 }
 
-// Whatever fails and wherever it stops, the offset to go on from passes no message that was neither handled, buried nor kept in
-// the database, and effects stay in order per key, once.
+// Whatever fails and wherever it stops, the offset to go on from passes no message that was neither handled, buried nor
+// kept in the database, and effects stay in order per key, once.
 func TestOffsetsPassNothingUnhandled(t *testing.T) {
 	t.Parallel()
 	db := database(t)

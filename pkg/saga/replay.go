@@ -12,13 +12,13 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Replay runs records, as they were read from their topics, through the routes of a service that only writes down what it is
-// told, in one transaction: without an inbox, for everything is to be handled once more, and without an outbox, for all that
-// had to be said was. A handler that emits is an error. also runs at the end of the transaction.
+// Replay runs records, as they were read from their topics, through the routes of a service that only writes down what
+// it is told, in one transaction: without an inbox, for everything is to be handled once more, and without an outbox,
+// for all that had to be said was. A handler that emits is an error. also runs at the end of the transaction.
 //
-// A record that cannot be decoded, or whose handler fails for a reason of its own, is left out, logged, and counted for also: it
-// became a dead letter when it came first. After a fault of the infrastructure, which is returned, nothing of the records
-// remains, or some of them when another of their number failed before.
+// A record that cannot be decoded, or whose handler fails for a reason of its own, is left out, logged, and counted for
+// also: it became a dead letter when it came first. After a fault of the infrastructure, which is returned, nothing of
+// the records remains, or some of them when another of their number failed before.
 func Replay(ctx context.Context, db pg.Beginner, svc Service, log *slog.Logger, records []broker.Record, also func(tx pgx.Tx, handled, left int) error) error {
 	e := &executor{service: svc.Name, group: svc.Name, routes: svc.Routes, log: log, metrics: NewMetrics(nil)}
 	groups, err := svc.groups()

@@ -57,8 +57,8 @@ func (w *typedWork[T]) run(ctx context.Context, tx pgx.Tx, picked []int) ([]Out,
 // OnBatch reacts to a topic with a handler that takes a poll's messages at once, in order per key, and treats
 // them as sets. No two messages of a call have the same id. emits are the topics of the events that it may return.
 //
-// The handler must not call other servers: its transaction holds locks. It locks rows in one fixed order, and the row of
-// the key before it emits for it. It may run again after a rollback, so it keeps no state outside tx.
+// The handler must not call other servers: its transaction holds locks. It locks rows in one fixed order, and the row
+// of the key before it emits for it. It may run again after a rollback, so it keeps no state outside tx.
 func OnBatch[T any](topic Topic[T], handler func(ctx context.Context, tx pgx.Tx, msgs []Msg[T]) ([]Out, error), emits ...AnyTopic) Route {
 	names := make([]string, len(emits))
 	for i, e := range emits {
@@ -82,16 +82,16 @@ func On[T any](topic Topic[T], handler func(ctx context.Context, tx pgx.Tx, m Ms
 	}, emits...)
 }
 
-// Named gives the route a consumer group and an inbox of its own, "<service>.<name>": it proceeds on its own, and when it
-// fails or lags the others do not notice. A service's second handler of one topic needs it.
+// Named gives the route a consumer group and an inbox of its own, "<service>.<name>": it proceeds on its own, and when
+// it fails or lags the others do not notice. A service's second handler of one topic needs it.
 func (r Route) Named(name string) Route { r.name = name; return r }
 
-// WithTombstones hands the handler records without a value, too, which say that their key is gone: Meta.Tombstone tells,
-// and Data is zero. Without it they are skipped.
+// WithTombstones hands the handler records without a value, too, which say that their key is gone: Meta.Tombstone
+// tells, and Data is zero. Without it they are skipped.
 func (r Route) WithTombstones() Route { r.tombstones = true; return r }
 
-// From sets where the route's consumer group begins where it has never been: [broker.FromBeginning] unless set. The routes
-// of one group begin at the same place; give one that does not a name with [Route.Named].
+// From sets where the route's consumer group begins where it has never been: [broker.FromBeginning] unless set. The
+// routes of one group begin at the same place; give one that does not a name with [Route.Named].
 func (r Route) From(start broker.StartAt) Route { r.start = start; return r }
 
 // checkEmits holds a handler to its declaration.
@@ -149,7 +149,8 @@ func (s Service) groups() (map[string][]Route, error) {
 	return groups, nil
 }
 
-// Permanent marks an error of a handler as one that trying again cannot change: the message becomes a dead letter at once.
+// Permanent marks an error of a handler as one that trying again cannot change: the message becomes a dead letter at
+// once.
 func Permanent(err error) error {
 	if err == nil {
 		return nil

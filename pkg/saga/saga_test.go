@@ -400,7 +400,8 @@ func TestMermaidDrawsWhatTheRoutesSay(t *testing.T) {
 	}
 }
 
-// FuzzEnvelope: no record that anyone can put on a topic makes a consumer panic, or fails in any way but as a dead letter.
+// FuzzEnvelope: no record that anyone can put on a topic makes a consumer panic, or fails in any way but as a dead
+// letter.
 func FuzzEnvelope(f *testing.F) {
 	f.Add("k", `{"n":1}`, "ce_id", "0190c0de-0000-7000-8000-000000000000", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	f.Add("", `{"n":`, "ce_time", "yesterday", "converge-redrive", "svc@")

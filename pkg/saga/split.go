@@ -15,8 +15,9 @@ import (
 // errStopped says that the membership ended before a batch could be handled: its messages will be delivered again.
 var errStopped = errors.New("stopped")
 
-// Blame says which message of a batch an [OnBatch] handler failed at: those before it are handled, it is tried again later,
-// and the handler goes on behind it. Without that the batch is split until the message is found. [On] does it by itself.
+// Blame says which message of a batch an [OnBatch] handler failed at: those before it are handled, it is tried again
+// later, and the handler goes on behind it. Without that the batch is split until the message is found. [On] does it by
+// itself.
 func Blame(m Meta, err error) error {
 	if err == nil {
 		return nil
@@ -47,15 +48,15 @@ func blamed(items []*item, err error) int {
 // waryFor is for how many batches after one that failed the next are expected to fail, and handled in steps at once.
 const waryFor = 16
 
-// How many messages are handled in one step. With one in a hundred that fails, three in four of the shorter ones pass. Where the handler names the
-// message there is nothing to look for, so that a step may be longer.
+// How many messages are handled in one step. With one in a hundred that fails, three in four of the shorter ones pass.
+// Where the handler names the message there is nothing to look for, so that a step may be longer.
 const (
 	stepSize       = 32
 	blamedStepSize = 128
 )
 
-// batch handles items in one transaction, or, if that fails, in one that leaves out those that fail. What fails goes to the lanes.
-// It returns errStopped when the membership ended first.
+// batch handles items in one transaction, or, if that fails, in one that leaves out those that fail. What fails goes to
+// the lanes. It returns errStopped when the membership ended first.
 func (h *session) batch(ctx, work context.Context, items []*item) error {
 	free := items[:0:0]
 	for _, it := range items {
@@ -77,8 +78,8 @@ func (h *session) batch(ctx, work context.Context, items []*item) error {
 	return h.spill(ctx, work)
 }
 
-// settle handles items, which are in no lane or at the head of theirs, with those behind them: those that pass are done, those
-// that fail are at the head of their lanes afterwards, with those of their keys behind them.
+// settle handles items, which are in no lane or at the head of theirs, with those behind them: those that pass are
+// done, those that fail are at the head of their lanes afterwards, with those of their keys behind them.
 func (h *session) settle(ctx, work context.Context, items []*item, how how) error {
 	err := h.persist(ctx, work, items, how)
 	switch {
@@ -154,8 +155,8 @@ func (h *session) failed(work context.Context, it *item, err error) {
 }
 
 // persist runs the transaction until it passes or fails for a reason of the messages' own. Faults of the infrastructure
-// are tried again for as long as the membership lasts: the partitions wait. Messages whose time is over are none of these: fewer
-// may do, and one that the database had time for fails by itself.
+// are tried again for as long as the membership lasts: the partitions wait. Messages whose time is over are none of
+// these: fewer may do, and one that the database had time for fails by itself.
 func (h *session) persist(ctx, work context.Context, items []*item, how how) error {
 	wait := backoff.NewExponentialBackOff() // jittered
 	wait.InitialInterval, wait.MaxInterval = 20*time.Millisecond, 2*time.Second
@@ -200,7 +201,8 @@ func (h *session) answers(ctx context.Context) bool {
 	}) == nil
 }
 
-// sifter handles items in steps of one transaction and leaves out those that fail, and those of the same keys behind them.
+// sifter handles items in steps of one transaction and leaves out those that fail, and those of the same keys behind
+// them.
 type sifter struct {
 	*executor
 	tx     pgx.Tx
@@ -239,8 +241,9 @@ func (e *executor) sift(ctx context.Context, tx pgx.Tx, items []*item, hooks *[]
 // doubtful tells whether the item's handler is likely to fail.
 func (it *item) doubtful() bool { return it.dead == nil && (it.attempts > 0 || it.last) }
 
-// part handles items in one step, and in smaller ones if that fails. spoilt says that it would: the first half of what had failed as a
-// whole has passed, so this is the other. With one left out since, whose key had failed there, nobody knows.
+// part handles items in one step, and in smaller ones if that fails. spoilt says that it would: the first half of what
+// had failed as a whole has passed, so this is the other. With one left out since, whose key had failed there, nobody
+// knows.
 func (s *sifter) part(ctx context.Context, items []*item, spoilt bool) error {
 	free := make([]*item, 0, len(items))
 	for _, it := range items {

@@ -75,11 +75,11 @@ type how struct {
 	sift bool // leave out those that fail: their failure or held is set. It looks first: one that was handled before can fail, too
 }
 
-// transact handles the items in one transaction: runs the handlers, records the messages in the inbox, and writes what they
-// emit, and dead letters, to the outbox. On error nothing of it remains.
+// transact handles the items in one transaction: runs the handlers, records the messages in the inbox, and writes what
+// they emit, and dead letters, to the outbox. On error nothing of it remains.
 //
-// Nearly always every message is new, so it does not look first, unless it has to: if one was handled before, recording it
-// fails, and all is done again without those that the inbox knows.
+// Nearly always every message is new, so it does not look first, unless it has to: if one was handled before, recording
+// it fails, and all is done again without those that the inbox knows.
 func (e *executor) transact(ctx context.Context, items []*item, how how) error {
 	if !how.look && !how.sift && !e.careful {
 		if err := e.attempt(ctx, items, items, false); !inbox.Duplicate(err) {
@@ -304,8 +304,9 @@ func (e *executor) logPanic(ctx context.Context, what string, err error) {
 
 type hooksKey struct{}
 
-// AfterCommit registers fn to run once after the commit of the transaction that a handler runs in, and never if it
-// does not commit: for metrics, logs and waking those who wait, not for effects, since a crash in between loses it. It must not block.
+// AfterCommit registers fn to run once after the commit of the transaction that a handler runs in, and never if it does
+// not commit: for metrics, logs and waking those who wait, not for effects, since a crash in between loses it. It must
+// not block.
 func AfterCommit(ctx context.Context, fn func()) {
 	if hooks, ok := ctx.Value(hooksKey{}).(*[]func()); ok {
 		*hooks = append(*hooks, fn)

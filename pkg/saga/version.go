@@ -20,14 +20,14 @@ type Upcaster struct {
 	up           func(old any) (any, error)
 }
 
-// Upcast declares that version from of a topic's values was Old, and how such a value becomes one of version from+1. It is given
-// to [NewTopic], a step for each version that may still lie in the topic:
+// Upcast declares that version from of a topic's values was Old, and how such a value becomes one of version from+1. It
+// is given to [NewTopic], a step for each version that may still lie in the topic:
 //
 //	var Placed = saga.NewTopic[PlacedV3]("order.placed", saga.Upcast(1, v1to2), saga.Upcast(2, v2to3))
 //
-// Handlers and [Decode] see PlacedV3 only. A value of version 1 is read and validated as that step's Old, passes both functions,
-// and is validated as PlacedV3. An error or a panic of up means that no code can handle the message: it is a dead letter. up has no
-// effects; several goroutines may call it at once.
+// Handlers and [Decode] see PlacedV3 only. A value of version 1 is read and validated as that step's Old, passes both
+// functions, and is validated as PlacedV3. An error or a panic of up means that no code can handle the message: it is a
+// dead letter. up has no effects; several goroutines may call it at once.
 func Upcast[Old, New any](from int, up func(Old) (New, error)) Upcaster {
 	return Upcaster{
 		from: from, takes: reflect.TypeFor[Old](), makes: reflect.TypeFor[New](),
@@ -42,7 +42,8 @@ type history struct {
 	steps     []Upcaster // from the oldest version that is known to the current one
 }
 
-// newHistory is nil for a topic whose values have one version. It panics where the steps do not follow each other up to current.
+// newHistory is nil for a topic whose values have one version. It panics where the steps do not follow each other up to
+// current.
 func newHistory(topic string, current reflect.Type, steps []Upcaster) *history {
 	if len(steps) == 0 {
 		return nil
@@ -81,8 +82,8 @@ func (h *history) bounds() (oldest, newest int) {
 	return h.steps[0].from, h.steps[0].from + len(h.steps)
 }
 
-// versionOf is the version that ce_type says: N in "<topic>.vN". Anything else is version 1: the topic's own name, a foreign
-// producer's type, and none at all.
+// versionOf is the version that ce_type says: N in "<topic>.vN". Anything else is version 1: the topic's own name, a
+// foreign producer's type, and none at all.
 func versionOf(eventType []byte, topic string) int {
 	digits := len(topic) + len(".v")
 	if len(eventType) <= digits || string(eventType[:len(topic)]) != topic || string(eventType[len(topic):digits]) != ".v" {
@@ -95,8 +96,8 @@ func versionOf(eventType []byte, topic string) int {
 	return int(n)
 }
 
-// unknown says that a version is none of those that are known. That is no fault of the message: it can be redriven to a service
-// that knows it.
+// unknown says that a version is none of those that are known. That is no fault of the message: it can be redriven to a
+// service that knows it.
 func (h *history) unknown(topic string, version int) error {
 	oldest, newest := h.bounds()
 	known := fmt.Sprintf("version %d", newest)
@@ -161,8 +162,8 @@ func upcast[T any](steps []Upcaster, value []byte) (data T, err error) {
 	return data, nil
 }
 
-// isJSON tells whether a content type is JSON's (RFC 6839: any that ends in +json), or not given. Parameters and letter case do not
-// matter; that the value is UTF-8 is checked on the value.
+// isJSON tells whether a content type is JSON's (RFC 6839: any that ends in +json), or not given. Parameters and letter
+// case do not matter; that the value is UTF-8 is checked on the value.
 func isJSON(contentType []byte) bool {
 	if len(contentType) == 0 || string(contentType) == "application/json" {
 		return true
@@ -190,7 +191,8 @@ type Version struct {
 	Check     func(value []byte) error // reads a value as consumers do, and says why they refuse it
 }
 
-// Versions lists the versions of the topic's values that can be read, oldest first: for tools and tests that look at contracts.
+// Versions lists the versions of the topic's values that can be read, oldest first: for tools and tests that look at
+// contracts.
 func (t Topic[T]) Versions() []Version {
 	var vs []Version
 	_, newest := t.history.bounds()

@@ -156,8 +156,8 @@ func TestUpcastersThatDoNotFit(t *testing.T) {
 	}
 }
 
-// A message of a version that the service does not know is no garbage: it waits in the dead letter topic, and is handled when it is
-// redriven to a service that knows it.
+// A message of a version that the service does not know is no garbage: it waits in the dead letter topic, and is
+// handled when it is redriven to a service that knows it.
 func TestANewerVersionIsRedrivenAfterTheUpgrade(t *testing.T) {
 	t.Parallel()
 	db := database(t)
@@ -197,7 +197,8 @@ func TestANewerVersionIsRedrivenAfterTheUpgrade(t *testing.T) {
 	}
 }
 
-// A record that says it is not JSON is not read as JSON, whatever its bytes look like; letter case and parameters do not matter.
+// A record that says it is not JSON is not read as JSON, whatever its bytes look like; letter case and parameters do
+// not matter.
 func TestContentTypes(t *testing.T) {
 	t.Parallel()
 	for contentType, ok := range map[string]bool{

@@ -9,8 +9,9 @@ import (
 	"github.com/converge-dev/converge/pkg/broker"
 )
 
-// OperatorGroup is the consumer group that stands for the operator: a dead letter waits until this group has passed it. So Kafka's own tools show
-// how many wait (kafka-consumer-groups.sh --describe --group converge-operator), and can pass them.
+// OperatorGroup is the consumer group that stands for the operator: a dead letter waits until this group has passed it.
+// So Kafka's own tools show how many wait (kafka-consumer-groups.sh --describe --group converge-operator), and can pass
+// them.
 const OperatorGroup = "converge-operator"
 
 // DeadLetterTopics lists the dead letter topics that the cluster has, by name, of whatever services.
@@ -22,8 +23,8 @@ func DeadLetterTopics(ctx context.Context, client *broker.Client) ([]string, err
 	return slices.DeleteFunc(topics, func(name string) bool { return !strings.HasSuffix(name, DeadLetterTopic("")) }), nil
 }
 
-// WaitingLetters lists the dead letters of these topics that nobody has dealt with yet. A record that somebody else has put there waits, too; it has no
-// Group.
+// WaitingLetters lists the dead letters of these topics that nobody has dealt with yet. A record that somebody else has
+// put there waits, too; it has no Group.
 func WaitingLetters(ctx context.Context, client *broker.Client, topics ...string) (waiting []DeadLetter, err error) {
 	for _, topic := range topics {
 		err := client.ScanFrom(ctx, OperatorGroup, topic, func(r broker.Record) error {
@@ -41,8 +42,8 @@ func WaitingLetters(ctx context.Context, client *broker.Client, topics ...string
 	return waiting, nil
 }
 
-// KeepLetters has Kafka remember what was passed: it forgets what a group without members has committed after a week, while dead letters are kept.
-// It is called whenever somebody looks. Topics that are not there are left out.
+// KeepLetters has Kafka remember what was passed: it forgets what a group without members has committed after a week,
+// while dead letters are kept. It is called whenever somebody looks. Topics that are not there are left out.
 func KeepLetters(ctx context.Context, client *broker.Client, topics ...string) error {
 	return client.Recommit(ctx, OperatorGroup, topics...)
 }
@@ -61,8 +62,9 @@ func (d DeadLetter) at() letterOffset {
 	return letterOffset{broker.TopicPartition{Topic: d.Record.Topic, Partition: d.Record.Partition}, d.Record.Offset}
 }
 
-// PassLetters says that these letters are dealt with. In each partition it passes what comes before the first that still waits: one that is dealt
-// with out of turn is passed together with those before it. Doing it again changes nothing.
+// PassLetters says that these letters are dealt with. In each partition it passes what comes before the first that
+// still waits: one that is dealt with out of turn is passed together with those before it. Doing it again changes
+// nothing.
 func PassLetters(ctx context.Context, client *broker.Client, letters []DeadLetter) error {
 	done := map[letterOffset]bool{}
 	var topics []string
@@ -91,8 +93,9 @@ func PassLetters(ctx context.Context, client *broker.Client, letters []DeadLette
 	return client.CommitFor(ctx, OperatorGroup, next)
 }
 
-// RedriveLetters puts letters back where they came from, and passes those for which that succeeded. It returns an error, or nil, for each, and that
-// of passing them. Of a truncated letter it reads the message where it still lies in its topic; that fails if it is gone from there.
+// RedriveLetters puts letters back where they came from, and passes those for which that succeeded. It returns an
+// error, or nil, for each, and that of passing them. Of a truncated letter it reads the message where it still lies in
+// its topic; that fails if it is gone from there.
 func RedriveLetters(ctx context.Context, client *broker.Client, letters []DeadLetter) ([]error, error) {
 	errs := make([]error, len(letters))
 	var records []broker.Record

@@ -107,7 +107,8 @@ func (h *session) load(ctx, work context.Context, key string) error {
 	return nil
 }
 
-// mine returns the items that are for this group to handle or to look up in the inbox: what is left out here never waits in a lane.
+// mine returns the items that are for this group to handle or to look up in the inbox: what is left out here never
+// waits in a lane.
 func (h *session) mine(ctx, work context.Context, items []*item) ([]*item, error) {
 	mine, err := h.pending(work, items)
 	if err == nil {
@@ -149,8 +150,8 @@ func (h *session) partitions() []inbox.Place {
 	return places
 }
 
-// patiently runs fn in a transaction until it passes or the membership ends. Whatever it fails with, there is nothing else to do:
-// the messages cannot be handled in order without it.
+// patiently runs fn in a transaction until it passes or the membership ends. Whatever it fails with, there is nothing
+// else to do: the messages cannot be handled in order without it.
 func (h *session) patiently(ctx, work context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 20*time.Millisecond, 2*time.Second

@@ -22,7 +22,8 @@ func config(b *bundleDB) saga.Config {
 	return saga.Config{DB: b.pool, Attempts: 3, Backoff: time.Millisecond}
 }
 
-// What a handler fails with is its message's, whatever it looks like, and so is time that it takes while the database answers.
+// What a handler fails with is its message's, whatever it looks like, and so is time that it takes while the database
+// answers.
 func TestHandlersOwnFaultsAreBuried(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -150,8 +150,8 @@ func awaitRows(t testing.TB, db *pgxpool.Pool, n int) []string {
 	}
 }
 
-// Two timers of a key come in the order of their times, though several instances compete for them: whoever sees the later one sees
-// the earlier one, too, as the relay must.
+// Two timers of a key come in the order of their times, though several instances compete for them: whoever sees the
+// later one sees the earlier one, too, as the relay must.
 func TestOrderOfAKey(t *testing.T) {
 	t.Parallel()
 	const keys, times = 20, 5

@@ -22,8 +22,8 @@ const halfPair = `expected text of whole characters; \ud800 to \udfff stand for 
 // timeRange is the complaint about a time outside of the years that ids, databases and JSON can all tell.
 const timeRange = "expected a time from 1970 to 9999, such as 2026-01-31T23:59:59Z"
 
-// tooFar reports whether text is a time that cannot be told back in JSON, or before all ids (UUIDv7 counts from 1970). The zero time, which
-// Go takes for none, is among these.
+// tooFar reports whether text is a time that cannot be told back in JSON, or before all ids (UUIDv7 counts from 1970).
+// The zero time, which Go takes for none, is among these.
 func tooFar(text string) bool {
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
@@ -39,9 +39,9 @@ const maxComplaints = 20
 
 // checkBody holds a JSON body against its schema and returns what is wrong with it, nil if nothing is.
 //
-// huma checks a body by decoding it into maps, in which a repeated field, a field in other letters that replaces a checked
-// one, and the digits of a large number are no longer seen, and then decodes it again into the Go type with what is left of
-// these. This walks the text beside the schema instead, and leaves to huma what a single value must be.
+// huma checks a body by decoding it into maps, in which a repeated field, a field in other letters that replaces a
+// checked one, and the digits of a large number are no longer seen, and then decodes it again into the Go type with
+// what is left of these. This walks the text beside the schema instead, and leaves to huma what a single value must be.
 func checkBody(reg huma.Registry, schema *huma.Schema, required bool, body []byte) *huma.ErrorModel {
 	if len(bytes.TrimSpace(body)) == 0 {
 		if !required {

@@ -6,14 +6,16 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Condition is what a writer demands of the resource that it is about to replace: what If-Match and If-None-Match say (RFC 9110, section 13.1).
+// Condition is what a writer demands of the resource that it is about to replace: what If-Match and If-None-Match say
+// (RFC 9110, section 13.1).
 type Condition struct {
 	Named  bool  // the writer says what it replaces
 	Match  ETags // there is one with one of these ETags
 	Except ETags // there is none with one of these; Any: there is none at all
 }
 
-// ParseCondition reads the two headers. It is a problem if one of them cannot be read, or both together can never be met.
+// ParseCondition reads the two headers. It is a problem if one of them cannot be read, or both together can never be
+// met.
 func ParseCondition(ifMatch, ifNoneMatch string) (c Condition, err error) {
 	ok := true
 	if ifMatch != "" {

@@ -146,8 +146,8 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// A query says one thing of each parameter, or the answer names the one of which it does not. None is passed over in silence: a filter
-// that does not filter shows everybody's orders.
+// A query says one thing of each parameter, or the answer names the one of which it does not. None is passed over in
+// silence: a filter that does not filter shows everybody's orders.
 func TestQueryIsNotGuessed(t *testing.T) {
 	t.Parallel()
 	s := setup(t, web.Config{})
@@ -360,7 +360,8 @@ func TestETags(t *testing.T) {
 	}
 }
 
-// The id of zeros, and the times that Go takes for none or that JSON cannot tell, are no values: a handler would take them for nothing given.
+// The id of zeros, and the times that Go takes for none or that JSON cannot tell, are no values: a handler would take
+// them for nothing given.
 func TestValuesThatStandForNone(t *testing.T) {
 	t.Parallel()
 	s := setup(t, web.Config{})

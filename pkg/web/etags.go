@@ -11,8 +11,8 @@ type ETags struct {
 	tags []string
 }
 
-// ParseETags reads a header of either kind; several lines of it have commas between them. ok is false for what is neither "*" nor a
-// list of ETags. A [Server] refuses such a header before the handler of an operation that takes it.
+// ParseETags reads a header of either kind; several lines of it have commas between them. ok is false for what is
+// neither "*" nor a list of ETags. A [Server] refuses such a header before the handler of an operation that takes it.
 func ParseETags(header string) (e ETags, ok bool) {
 	rest := trimBlanks(header)
 	if rest == "*" {
@@ -40,13 +40,14 @@ func ParseETags(header string) (e ETags, ok bool) {
 	return e, len(e.tags) > 0
 }
 
-// Match reports whether If-Match lets a resource with this ETag pass. Weak ETags never do: what they stand for may differ in its bytes.
+// Match reports whether If-Match lets a resource with this ETag pass. Weak ETags never do: what they stand for may
+// differ in its bytes.
 func (e ETags) Match(etag string) bool {
 	return e.Any || !strings.HasPrefix(etag, "W/") && slices.Contains(e.tags, etag)
 }
 
-// MatchFunc is [ETags.Match] for a resource whose ETag says more than what is to be replaced: same reports whether an ETag, in its quotes,
-// stands for the same as it is now in that part.
+// MatchFunc is [ETags.Match] for a resource whose ETag says more than what is to be replaced: same reports whether an
+// ETag, in its quotes, stands for the same as it is now in that part.
 func (e ETags) MatchFunc(same func(etag string) bool) bool {
 	return e.Any || slices.ContainsFunc(e.tags, func(tag string) bool { return !strings.HasPrefix(tag, "W/") && same(tag) })
 }

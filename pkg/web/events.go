@@ -23,8 +23,8 @@ type Event struct {
 // Events is an answer of server-sent events (HTML standard, 9.2) that has begun. It is for one goroutine.
 type Events struct{ w http.ResponseWriter }
 
-// NewEvents begins the answer, for an operation that returns a [huma.StreamResponse]. What lasts longer than Config.Timeout needs
-// [Outlast] besides.
+// NewEvents begins the answer, for an operation that returns a [huma.StreamResponse]. What lasts longer than
+// Config.Timeout needs [Outlast] besides.
 func NewEvents(hc huma.Context) (*Events, error) {
 	_, w := humago.Unwrap(hc)
 	header := w.Header()
@@ -49,8 +49,8 @@ func (e *Events) Send(events ...Event) error {
 	return e.write(text.String())
 }
 
-// Beat sends a comment, which clients leave out: so that nobody in between takes a quiet stream for a dead one, and that a client
-// that has gone is noticed. The error is that of [Events.Send].
+// Beat sends a comment, which clients leave out: so that nobody in between takes a quiet stream for a dead one, and
+// that a client that has gone is noticed. The error is that of [Events.Send].
 func (e *Events) Beat() error { return e.write(": still here\n\n") }
 
 func (e *Events) write(text string) error {

@@ -10,14 +10,15 @@ import (
 	"time"
 )
 
-// What is read of a body after the answer, so that a client that sends all before it reads gets the answer and not a reset.
+// What is read of a body after the answer, so that a client that sends all before it reads gets the answer and not a
+// reset.
 const (
 	lingerTime  = 5 * time.Second
 	lingerBytes = 16 << 20
 )
 
-// exchanges are the requests that are being served. They bound how long a client may hold a request up: net/http ends the
-// reading of headers and body after Config.ReadTimeout, and the stop ends it sooner.
+// exchanges are the requests that are being served. They bound how long a client may hold a request up: net/http ends
+// the reading of headers and body after Config.ReadTimeout, and the stop ends it sooner.
 type exchanges struct {
 	mu      sync.Mutex // guards all below and exchange.arrived; held for no I/O
 	open    map[*exchange]struct{}
@@ -25,8 +26,8 @@ type exchanges struct {
 	writeBy time.Time // since the stop: until when answers are written
 }
 
-// exchange is one request's body and its answer, for one goroutine. http.ResponseController reaches the connection through
-// Unwrap.
+// exchange is one request's body and its answer, for one goroutine. http.ResponseController reaches the connection
+// through Unwrap.
 type exchange struct {
 	http.ResponseWriter
 	all     *exchanges
@@ -155,7 +156,8 @@ func (x *exchange) Read(p []byte) (int, error) {
 // Close implements io.Closer for the request's body. The rest of it is read, or not, when the request ends.
 func (x *exchange) Close() error { return nil }
 
-// WriteHeader begins the answer. It closes the connection when the body has not arrived: net/http would wait for it first.
+// WriteHeader begins the answer. It closes the connection when the body has not arrived: net/http would wait for it
+// first.
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 && status >= 200 {
 		x.status = status

@@ -12,8 +12,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// finishError completes every problem before it is written: huma's own get a type and say what would be right, and an error
-// that is none of the client's business is logged and replaced.
+// finishError completes every problem before it is written: huma's own get a type and say what would be right, and an
+// error that is none of the client's business is logged and replaced.
 func (s *Server) finishError(hc huma.Context, _ string, v any) (any, error) {
 	switch p := v.(type) {
 	case *unavailable:

@@ -14,7 +14,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// withHeader adds POST /keyed, which takes a header, and counts how often it ran with one that PostgreSQL could not store.
+// withHeader adds POST /keyed, which takes a header, and counts how often it ran with one that PostgreSQL could not
+// store.
 func withHeader(t *testing.T) (s server, unstorable *int) {
 	t.Helper()
 	s, unstorable = setup(t, web.Config{}), new(int)
@@ -32,7 +33,8 @@ func withHeader(t *testing.T) (s server, unstorable *int) {
 	return s, unstorable
 }
 
-// FuzzHeader: no header makes a panic or a 5xx, none changes the format of an answer, and what reaches a handler can be stored.
+// FuzzHeader: no header makes a panic or a 5xx, none changes the format of an answer, and what reaches a handler can be
+// stored.
 func FuzzHeader(f *testing.F) {
 	for _, name := range []string{
 		"Accept", "Content-Type", "Content-Encoding", "Idempotency-Key", "Traceparent", "Tracestate", "Baggage", "If-Match", "Expect", "Range", "Prefer", "Cookie",

@@ -29,8 +29,8 @@ type check struct {
 }
 
 // Ready adds a condition of readiness, such as a database that answers. run is called for each request of /readyz,
-// concurrently with the others and itself, with a context of two seconds. What its error says is shown to whoever asks, so it
-// must hold no secret. An error that is [Degraded] is shown as well, but leaves the service ready.
+// concurrently with the others and itself, with a context of two seconds. What its error says is shown to whoever asks,
+// so it must hold no secret. An error that is [Degraded] is shown as well, but leaves the service ready.
 func (s *Server) Ready(name string, run func(context.Context) error) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
@@ -49,9 +49,9 @@ type degraded struct{ error }
 
 func (d *degraded) Unwrap() error { return d.error }
 
-// Hold keeps requests out until [Server.Release]: each gets a 503 that asks to come again and tells the error of why, under the
-// name, as /readyz does; /healthz and /metrics answer. It is called before requests are served, and again when the reason
-// changes. why is called concurrently and must not block.
+// Hold keeps requests out until [Server.Release]: each gets a 503 that asks to come again and tells the error of why,
+// under the name, as /readyz does; /healthz and /metrics answer. It is called before requests are served, and again
+// when the reason changes. why is called concurrently and must not block.
 func (s *Server) Hold(name string, why func() error) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
@@ -65,8 +65,8 @@ func (s *Server) Release() {
 	s.health.hold = nil
 }
 
-// SetReady false makes /readyz say so whatever the checks find, so that no new work is sent here; [Server.Serve] does it when
-// it stops. Requests are still served.
+// SetReady false makes /readyz say so whatever the checks find, so that no new work is sent here; [Server.Serve] does
+// it when it stops. Requests are still served.
 func (s *Server) SetReady(ready bool) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are a server's request metrics. A route is the pattern that matched, never the raw path, so their number is fixed.
+// metrics are a server's request metrics. A route is the pattern that matched, never the raw path, so their number is
+// fixed.
 type metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge

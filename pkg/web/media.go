@@ -47,7 +47,8 @@ func parseMedia(text string) (m media, ok bool) {
 	return m, true
 }
 
-// isJSON reports whether the values of Content-Type stand for JSON, as none at all does. Of several it cannot be told which is meant.
+// isJSON reports whether the values of Content-Type stand for JSON, as none at all does. Of several it cannot be told
+// which is meant.
 func isJSON(values []string) bool {
 	switch {
 	case len(values) == 0:
@@ -66,7 +67,8 @@ func isJSON(values []string) bool {
 
 const jsonType = "application/json"
 
-// notAcceptable refuses a request whose Accept takes nothing of what the operation answers with, before it has an effect. Nil: one can be had.
+// notAcceptable refuses a request whose Accept takes nothing of what the operation answers with, before it has an
+// effect. Nil: one can be had.
 func notAcceptable(op *huma.Operation, header http.Header) *huma.ErrorModel {
 	values := header.Values("Accept")
 	if len(values) == 0 || len(values) == 1 && (values[0] == "*/*" || values[0] == "") {
@@ -101,8 +103,9 @@ func answers(op *huma.Operation) []string {
 	return types
 }
 
-// accepts reports whether Accept takes a media type: the range that fits it best decides. An element of the list that is not
-// legal counts for nothing, except "*", which old clients send. Parameters other than q do not matter: JSON has none that change it.
+// accepts reports whether Accept takes a media type: the range that fits it best decides. An element of the list that
+// is not legal counts for nothing, except "*", which old clients send. Parameters other than q do not matter: JSON has
+// none that change it.
 func accepts(accept, typ string) bool {
 	major, _, _ := strings.Cut(typ, "/")
 	said, best, taken := false, -1, false

@@ -17,8 +17,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 )
 
-// prepareOperation runs when an operation is registered. It leaves the body's limits and checks to operate, documents what these take, and
-// bounds 32-bit parameters, which huma would cut to size silently.
+// prepareOperation runs when an operation is registered. It leaves the body's limits and checks to operate, documents
+// what these take, and bounds 32-bit parameters, which huma would cut to size silently.
 func prepareOperation(api *huma.OpenAPI, op *huma.Operation) {
 	if body := bodySchema(op); body != nil {
 		op.SkipValidateBody = true
@@ -67,7 +67,8 @@ func documentNull(reg huma.Registry, s *huma.Schema) {
 	}
 }
 
-// conditional reports whether an operation reads something that has an ETag, so that a client need not be sent what it has.
+// conditional reports whether an operation reads something that has an ETag, so that a client need not be sent what it
+// has.
 func conditional(op *huma.Operation) bool {
 	ok := op.Responses["200"]
 	return op.Method == http.MethodGet && ok != nil && ok.Headers["ETag"] != nil
@@ -211,8 +212,8 @@ func unmarshal(data []byte, v any) error {
 	return err
 }
 
-// opContext is the context of a running operation: its body has been read, that its answer is accepted has been checked, and its
-// status can be replaced when the answer is about to be written.
+// opContext is the context of a running operation: its body has been read, that its answer is accepted has been
+// checked, and its status can be replaced when the answer is about to be written.
 type opContext struct {
 	humaContext
 	header http.Header // the request's
@@ -234,8 +235,8 @@ func (c *opContext) BodyReader() io.Reader {
 	return c.humaContext.BodyReader()
 }
 
-// Header leaves out Accept and the Content-Type of a body that was read: huma's choice of a format fails on parameters without a value
-// and on capitals, and there is one to choose from. The lines of a list are one text.
+// Header leaves out Accept and the Content-Type of a body that was read: huma's choice of a format fails on parameters
+// without a value and on capitals, and there is one to choose from. The lines of a list are one text.
 func (c *opContext) Header(name string) string {
 	switch {
 	case name == "Accept", name == "Content-Type" && c.body != nil:

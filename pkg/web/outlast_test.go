@@ -54,7 +54,8 @@ func TestPreference(t *testing.T) {
 	}
 }
 
-// outlasting registers GET /wait, which waits for release, for its own time to end or for its client to leave, and tells what it was.
+// outlasting registers GET /wait, which waits for release, for its own time to end or for its client to leave, and
+// tells what it was.
 func outlasting(s server, d time.Duration, release <-chan struct{}) (began, ended <-chan string) {
 	begins, ends := make(chan string, 1), make(chan string, 1)
 	huma.Register(s.API, huma.Operation{OperationID: "wait", Method: http.MethodGet, Path: "/wait"},

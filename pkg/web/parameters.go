@@ -10,8 +10,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// listHeaders are the parameters that are lists: their lines are read as one, with commas in between. Of any other header a second line
-// is refused.
+// listHeaders are the parameters that are lists: their lines are read as one, with commas in between. Of any other
+// header a second line is refused.
 var listHeaders = []string{headerIfMatch, headerIfNoneMatch, "Prefer"}
 
 const (
@@ -52,8 +52,8 @@ func queryPlace(name string) string {
 	return "query." + short
 }
 
-// badQuery refuses a query that does not say one thing of each parameter. huma takes a parameter without a value for one that is not
-// there, so that an empty filter would let everything through, and reads the first of several.
+// badQuery refuses a query that does not say one thing of each parameter. huma takes a parameter without a value for
+// one that is not there, so that an empty filter would let everything through, and reads the first of several.
 func badQuery(op *huma.Operation, query string) *huma.ErrorModel {
 	if query == "" {
 		return nil
@@ -88,8 +88,8 @@ func badQuery(op *huma.Operation, query string) *huma.ErrorModel {
 	return Invalid(found...)
 }
 
-// badHeaders refuses a header parameter that PostgreSQL could not store or compare, one in several lines that is no list, and
-// conditions that cannot be read.
+// badHeaders refuses a header parameter that PostgreSQL could not store or compare, one in several lines that is no
+// list, and conditions that cannot be read.
 func badHeaders(op *huma.Operation, header http.Header) *huma.ErrorModel {
 	for _, p := range op.Parameters {
 		if p.In != "header" && p.In != "cookie" {

@@ -2,9 +2,9 @@ package web
 
 import "strings"
 
-// Preference is the value of a preference in a request's Prefer lines (RFC 7240), "" where it has none; ok tells whether it is
-// there. Names have no case, and of one that is given twice the first counts. A request never fails for a preference: one that is
-// not written as it should be is left out, and what its value means is for the caller to judge.
+// Preference is the value of a preference in a request's Prefer lines (RFC 7240), "" where it has none; ok tells
+// whether it is there. Names have no case, and of one that is given twice the first counts. A request never fails for a
+// preference: one that is not written as it should be is left out, and what its value means is for the caller to judge.
 func Preference(lines []string, name string) (value string, ok bool) {
 	for _, line := range lines {
 		for member := range splitQuoted(line, ',') {

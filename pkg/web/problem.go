@@ -14,8 +14,8 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// TypePrefix starts the type of every problem, as in "urn:problem-type:not-found". Clients tell problems apart by type; title
-// and detail are for people.
+// TypePrefix starts the type of every problem, as in "urn:problem-type:not-found". Clients tell problems apart by type;
+// title and detail are for people.
 const TypePrefix = "urn:problem-type:"
 
 // The types of the problems that a server reports by itself; services add their own.
@@ -33,14 +33,14 @@ const (
 	TypeNotReady         = "not-ready"              // 503: of /readyz, and of everything before the service has started
 )
 
-// Problem is an error for the client (RFC 9457), to be returned by an operation's handler. typ is the type's last part, such
-// as "insufficient-balance". The fields name what of the request is wrong; see [Field].
+// Problem is an error for the client (RFC 9457), to be returned by an operation's handler. typ is the type's last part,
+// such as "insufficient-balance". The fields name what of the request is wrong; see [Field].
 func Problem(status int, typ, title, detail string, fields ...*huma.ErrorDetail) *huma.ErrorModel {
 	return &huma.ErrorModel{Status: status, Type: TypePrefix + typ, Title: title, Detail: detail, Errors: fields}
 }
 
-// Field says what is wrong with one part of a request. location is a path such as "body.items[0].quantity", "path.id" or
-// "query.limit"; message says what would be right.
+// Field says what is wrong with one part of a request. location is a path such as "body.items[0].quantity", "path.id"
+// or "query.limit"; message says what would be right.
 func Field(location, message string, value any) *huma.ErrorDetail {
 	return &huma.ErrorDetail{Location: location, Message: message, Value: clip(value)}
 }
@@ -115,8 +115,8 @@ func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
 
-// writeJSON answers with all of v at once: with its length known, a client has the whole answer while the rest of its body
-// is still being read.
+// writeJSON answers with all of v at once: with its length known, a client has the whole answer while the rest of its
+// body is still being read.
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// scanner reads JSON whose syntax has been checked, so nothing it expects can be missing. (json.Decoder's tokens took half
-// of a request's time: it formats an error at the end of each.)
+// scanner reads JSON whose syntax has been checked, so nothing it expects can be missing. (json.Decoder's tokens took
+// half of a request's time: it formats an error at the end of each.)
 type scanner struct {
 	text []byte
 	pos  int
@@ -30,8 +30,8 @@ func (s *scanner) peek() byte {
 	return s.text[s.pos]
 }
 
-// next steps into a list or object, or over what separates its parts, and reports whether a part follows. When none does, it
-// has stepped out.
+// next steps into a list or object, or over what separates its parts, and reports whether a part follows. When none
+// does, it has stepped out.
 func (s *scanner) next() bool {
 	for {
 		switch s.peek() {
@@ -107,8 +107,8 @@ func unquote(quoted []byte) string {
 	return text
 }
 
-// hasLoneSurrogate reports whether JSON text, whose syntax has been checked, escapes one half of a surrogate pair without the other.
-// It stands for no character; a decoder would replace it with U+FFFD.
+// hasLoneSurrogate reports whether JSON text, whose syntax has been checked, escapes one half of a surrogate pair
+// without the other. It stands for no character; a decoder would replace it with U+FFFD.
 func hasLoneSurrogate(text []byte) bool {
 	if bytes.IndexByte(text, '\\') < 0 {
 		return false

@@ -24,10 +24,10 @@ func Listen(addr, setting string) (net.Listener, error) {
 	}
 }
 
-// Serve answers requests on ln until ctx ends, and closes ln. It then says that it is not ready, goes on for Config.Drain,
-// accepts nothing more and waits up to Config.Grace for running requests, whose contexts outlive ctx. Clients that are slow to
-// send or to read are cut off sooner. It returns nil after such a stop, and an error if it had to cut off handlers that ran, or
-// could not serve. Requests have the values of ctx.
+// Serve answers requests on ln until ctx ends, and closes ln. It then says that it is not ready, goes on for
+// Config.Drain, accepts nothing more and waits up to Config.Grace for running requests, whose contexts outlive ctx.
+// Clients that are slow to send or to read are cut off sooner. It returns nil after such a stop, and an error if it had
+// to cut off handlers that ran, or could not serve. Requests have the values of ctx.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
 		Handler:           s,

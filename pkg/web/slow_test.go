@@ -161,8 +161,8 @@ func TestEveryHandlerHasADeadline(t *testing.T) {
 	do(t, s, "GET", "/plain", "", "")
 }
 
-// 200 clients that send a byte now and then cost the others nothing and do not hold up the stop; nor do clients that do not read
-// their answer. Nothing of the stop is an error: no handler runs.
+// 200 clients that send a byte now and then cost the others nothing and do not hold up the stop; nor do clients that do
+// not read their answer. Nothing of the stop is an error: no handler runs.
 func TestSlowClientsDoNotHoldUpTheStop(t *testing.T) {
 	const clients = 200
 	s := withPlainRoutes(t, web.Config{ReadTimeout: time.Minute, Grace: 4 * time.Second})

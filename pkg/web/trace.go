@@ -11,8 +11,8 @@ import (
 )
 
 // withTrace puts the request's place in a trace into its context and returns the trace's id: the caller's trace if its
-// traceparent header tells one (W3C Trace Context), else a new one. No tracing SDK is needed for that, and one that already
-// started a span for this request is left alone.
+// traceparent header tells one (W3C Trace Context), else a new one. No tracing SDK is needed for that, and one that
+// already started a span for this request is left alone.
 func withTrace(ctx context.Context, header http.Header) (context.Context, string) {
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		return ctx, sc.TraceID().String()

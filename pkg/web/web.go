@@ -1,9 +1,10 @@
-// Package web is the HTTP side of a service: typed operations with an OpenAPI 3.1 description (huma, on net/http's mux),
-// every error as application/problem+json, health, readiness, metrics by route, and a stop that loses no request.
+// Package web is the HTTP side of a service: typed operations with an OpenAPI 3.1 description (huma, on net/http's
+// mux), every error as application/problem+json, health, readiness, metrics by route, and a stop that loses no request.
 //
-// Operations are registered on [Server.API]. A request body is checked against the operation's schema before the handler
-// sees it, more strictly than huma does by itself: unknown, repeated and differently spelled fields are refused, whole
-// numbers must be written as such and fit, and each complaint names its field and says what would be right.
+// Operations are registered on [Server.API]. A request body is checked against the operation's schema before the
+// handler sees it, more strictly than huma does by itself: unknown, repeated and differently spelled fields are
+// refused, whole numbers must be written as such and fit, and each complaint names its field and says what would be
+// right.
 package web
 
 import (
@@ -37,8 +38,8 @@ type Config struct {
 }
 
 // Server serves one service's API together with /healthz, /readyz, /metrics and /openapi.json. Several can live in one
-// process: nothing of it is global. Register everything before the first request, or before [Server.Release]; after that it is
-// safe for concurrent use.
+// process: nothing of it is global. Register everything before the first request, or before [Server.Release]; after
+// that it is safe for concurrent use.
 type Server struct {
 	// API takes the operations: huma.Register(server.API, operation, handler).
 	API huma.API
@@ -74,11 +75,12 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Handle adds a plain handler, for what is not an operation of the API: pages, event streams. The pattern is net/http's.
+// Handle adds a plain handler, for what is not an operation of the API: pages, event streams. The pattern is
+// net/http's.
 func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
-// apiConfig is huma's configuration without what reaches outside the API object: its default one shares maps between APIs,
-// loads the documentation page's scripts from other hosts, and adds a $schema field to every response.
+// apiConfig is huma's configuration without what reaches outside the API object: its default one shares maps between
+// APIs, loads the documentation page's scripts from other hosts, and adds a $schema field to every response.
 func (s *Server) apiConfig() huma.Config {
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	registry.RegisterTypeAlias(reflect.TypeFor[uuid.UUID](), reflect.TypeFor[uuidSchema]())
@@ -97,8 +99,8 @@ func (s *Server) apiConfig() huma.Config {
 	}
 }
 
-// uuidSchema describes a uuid.UUID, which huma takes for any string. The one of zeros is nobody's id, and handlers take it for none at all;
-// a field that has a use for it has a pattern of its own.
+// uuidSchema describes a uuid.UUID, which huma takes for any string. The one of zeros is nobody's id, and handlers take
+// it for none at all; a field that has a use for it has a pattern of its own.
 type uuidSchema struct{}
 
 func (uuidSchema) Schema(huma.Registry) *huma.Schema {

@@ -1,5 +1,5 @@
-// Package analytics counts what happens: orders by state and hour, revenue, why orders are refused, how long they take, profiles
-// that change.
+// Package analytics counts what happens: orders by state and hour, revenue, why orders are refused, how long they take,
+// profiles that change.
 //
 //   - analytics.go, kinds.go: the rules, without I/O
 //   - routes.go: the events it reacts to
@@ -65,7 +65,8 @@ type Times struct {
 	Max    float64 `json:"maxMs"`
 }
 
-// Durations are how long orders took until they settled, by how they did. One that is cancelled after it was confirmed had settled by then.
+// Durations are how long orders took until they settled, by how they did. One that is cancelled after it was confirmed
+// had settled by then.
 type Durations struct {
 	State string `json:"state" enum:"CONFIRMED,CANCELLED"`
 	Times

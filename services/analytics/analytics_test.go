@@ -74,8 +74,8 @@ func at[T any](t *testing.T, ms int, topic saga.Topic[T], key string, data T) br
 
 func order(n int) uuid.UUID { return uuid.MustParse(fmt.Sprintf("01980d2e-0000-7000-8000-%012d", n)) }
 
-// story is all that is told of some orders: 1 and 2 confirmed, 3 out of stock, 4 declined, 5 pending, 6 in the next hour and confirmed,
-// and cancelled later.
+// story is all that is told of some orders: 1 and 2 confirmed, 3 out of stock, 4 declined, 5 pending, 6 in the next
+// hour and confirmed, and cancelled later.
 func story(t *testing.T) []broker.Record {
 	t.Helper()
 	var rs []broker.Record
@@ -156,7 +156,8 @@ func TestStatementsFitTheSchema(t *testing.T) {
 	pgtest.Prepare(t, setup(t).db)
 }
 
-// Reports come out the same however the messages come: in order, or late, twice, said once more later, and in polls of any size.
+// Reports come out the same however the messages come: in order, or late, twice, said once more later, and in polls of
+// any size.
 func TestReportsWhateverTheOrder(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"in order", "shuffled", "shuffled", "shuffled"} {
@@ -241,7 +242,8 @@ func whole(t *testing.T, n int, amount int64) broker.Record {
 	})
 }
 
-// An order that is cancelled while it is on its way is told of as a failure by payment and by inventory. It is none of theirs.
+// An order that is cancelled while it is on its way is told of as a failure by payment and by inventory. It is none of
+// theirs.
 func TestCancelledIsNotRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -79,7 +79,8 @@ func add[T any](api huma.API, h handlers, name, summary, sql string, sums ...fun
 	})
 }
 
-// window is what a report covers. Where no end is given it ends behind what is told of by now, also by clocks that are ahead.
+// window is what a report covers. Where no end is given it ends behind what is told of by now, also by clocks that are
+// ahead.
 func (in windowInput) window(now time.Time) (from, to time.Time, err error) {
 	from, to = in.From, in.To
 	if to.IsZero() {

@@ -7,11 +7,13 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 )
 
-// other is the kind, and the code, of every reason that is none of those known here: it may be anything, words of users too.
+// other is the kind, and the code, of every reason that is none of those known here: it may be anything, words of users
+// too.
 const other = "other"
 
-// kinds are the reasons that are counted, in the order in which they are looked for. What is different in every order is left out, since it hides
-// how many are alike; only the products that are out of stock are told apart, of which there are as many as inventory has. A kind is of its own kind.
+// kinds are the reasons that are counted, in the order in which they are looked for. What is different in every order
+// is left out, since it hides how many are alike; only the products that are out of stock are told apart, of which
+// there are as many as inventory has. A kind is of its own kind.
 //
 // Events have codes, which decide. Of those from before, and of rows that were written down as kinds, the words do.
 var kinds = []struct {
@@ -34,7 +36,8 @@ var kinds = []struct {
 	{regexp.MustCompile(`^released before it was reserved$`), "released before it was reserved", event.CodeOrderCancelled},
 }
 
-// kindOf is what a reason has in common with others of its kind. There are as many kinds as the code and the catalogue know, whatever the reason says.
+// kindOf is what a reason has in common with others of its kind. There are as many kinds as the code and the catalogue
+// know, whatever the reason says.
 func kindOf(reason string) string {
 	reason = strings.Join(strings.Fields(reason), " ")
 	for _, k := range kinds {
@@ -55,7 +58,8 @@ func codeOf(kind string) event.Code {
 	return other
 }
 
-// kindOfEvent is the kind of a refusal. Its code decides, whatever the text says: the text only tells apart what has one code.
+// kindOfEvent is the kind of a refusal. Its code decides, whatever the text says: the text only tells apart what has
+// one code.
 func kindOfEvent(code event.Code, about event.Parameters, text string) string {
 	if code == "" {
 		return kindOf(text)
@@ -74,8 +78,8 @@ func kindOfEvent(code event.Code, about event.Parameters, text string) string {
 	return other // of a service that is newer
 }
 
-// ofCancelled tells whether a reason without a code is no refusal: payment and inventory say so of an order that was cancelled before they learned of
-// it, payment with the words of whoever cancelled it.
+// ofCancelled tells whether a reason without a code is no refusal: payment and inventory say so of an order that was
+// cancelled before they learned of it, payment with the words of whoever cancelled it.
 func ofCancelled(reason string) bool {
 	return reason == "released before it was reserved" || reason == "the order was cancelled" || strings.HasPrefix(reason, "the order was cancelled:")
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 )
 
-// Refusals are counted by their codes, whatever the texts say; a text that pretends to be another reason, or that was reworded, changes nothing. A code
-// that nobody knows here is one kind with all others, and one that says that the order was cancelled is none.
+// Refusals are counted by their codes, whatever the texts say; a text that pretends to be another reason, or that was
+// reworded, changes nothing. A code that nobody knows here is one kind with all others, and one that says that the
+// order was cancelled is none.
 func TestCodesAreCounted(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -29,8 +29,8 @@ type fact struct {
 	refusedBy, refusal                  string // empty: it is not about a refusal
 }
 
-// Each fact fills columns of its own, and the earliest time wins, so it does not matter what comes first, or twice. Orders come
-// sorted, so that two transactions wait for each other in one direction.
+// Each fact fills columns of its own, and the earliest time wins, so it does not matter what comes first, or twice.
+// Orders come sorted, so that two transactions wait for each other in one direction.
 const saveFactsSQL = `INSERT INTO orders AS old (generation, order_id, user_id, amount, currency, created_at, confirmed_at, cancelled_at, paid_at, refused_at, refused_by, refusal)
 SELECT g, f.order_id, f.user_id, f.amount, f.currency, f.created_at, f.confirmed_at, f.cancelled_at, f.paid_at, f.refused_at, f.refused_by, f.refusal
 FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[])

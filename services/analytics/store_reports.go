@@ -11,8 +11,8 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Reports count the rows of orders that were placed in [$1, $2): they cost what lies in between. An order that is cancelled after it
-// was confirmed is cancelled, and brought nothing in.
+// Reports count the rows of orders that were placed in [$1, $2): they cost what lies in between. An order that is
+// cancelled after it was confirmed is cancelled, and brought nothing in.
 const (
 	ordersSQL = `SELECT date_trunc('hour', created_at, 'UTC') AS hour,
     count(*) FILTER (WHERE cancelled_at IS NULL AND confirmed_at IS NULL), count(*) FILTER (WHERE cancelled_at IS NULL AND confirmed_at IS NOT NULL),

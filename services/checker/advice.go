@@ -9,9 +9,10 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// adviceFor says what a person has to decide about an order, and the commands to do it with; empty where what is held decides. Two services hold
-// different things of an order that is in order otherwise, or only one service knows of it: nothing says which of them is right, and a guess would
-// take money from somebody, or send goods that nobody has ordered.
+// adviceFor says what a person has to decide about an order, and the commands to do it with; empty where what is held
+// decides. Two services hold different things of an order that is in order otherwise, or only one service knows of it:
+// nothing says which of them is right, and a guess would take money from somebody, or send goods that nobody has
+// ordered.
 func adviceFor(h Held, flaws []checker.Flaw) string {
 	has := func(kinds ...checker.Kind) bool {
 		return slices.ContainsFunc(flaws, func(f checker.Flaw) bool { return slices.Contains(kinds, f.Kind) })
@@ -35,8 +36,8 @@ func adviceFor(h Held, flaws []checker.Flaw) string {
 	return ""
 }
 
-// contradicted refuses to reserve or charge for an order that is CONFIRMED, and whose own history says otherwise: its status was changed behind
-// its back, and its user may have been told that it is cancelled.
+// contradicted refuses to reserve or charge for an order that is CONFIRMED, and whose own history says otherwise: its
+// status was changed behind its back, and its user may have been told that it is cancelled.
 func (d draft) contradicted(o *patient) error {
 	n := len(d.History)
 	if d.Status != statusConfirmed || n == 0 || d.History[n-1].Status == statusConfirmed {

@@ -37,8 +37,8 @@ func statesOf(r checker.Report) map[checker.State]int {
 	return n
 }
 
-// With an empty order database everything that is paid looks wrong. It is told, and nothing is paid back, however often a check looks; when somebody
-// has confirmed it, no more than a number is.
+// With an empty order database everything that is paid looks wrong. It is told, and nothing is paid back, however often
+// a check looks; when somebody has confirmed it, no more than a number is.
 func TestBrakeHoldsForMostOrders(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -92,7 +92,8 @@ func TestBrakeLetsFewPass(t *testing.T) {
 	}
 }
 
-// A service that finds most of its own rows broken has lost something that no count brings back. Orders are not repaired by it either.
+// A service that finds most of its own rows broken has lost something that no count brings back. Orders are not
+// repaired by it either.
 func TestBrakeHoldsForRules(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

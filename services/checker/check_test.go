@@ -20,8 +20,9 @@ import (
 
 var sortKinds = cmpopts.SortSlices(func(a, b checker.Kind) bool { return a < b })
 
-// What has changed since the watermark is on its way: counted, and left for the next check. So is what changes in a future that only another
-// service's clock knows. What is younger than grace is not even looked at, nor what a clock that is ahead has placed.
+// What has changed since the watermark is on its way: counted, and left for the next check. So is what changes in a
+// future that only another service's clock knows. What is younger than grace is not even looked at, nor what a clock
+// that is ahead has placed.
 func TestWhatIsYoungIsNotJudged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -58,8 +59,8 @@ func TestIDsOutsideOfTime(t *testing.T) {
 	}
 }
 
-// The longer events wait somewhere, the older must be what is judged. What waited in an outbox when it was asked for may be in Kafka a moment
-// later, so both times count.
+// The longer events wait somewhere, the older must be what is judged. What waited in an outbox when it was asked for
+// may be in Kafka a moment later, so both times count.
 func TestWatermarkIsBeforeWhatWaits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -83,8 +84,8 @@ func TestWatermarkIsBeforeWhatWaits(t *testing.T) {
 	}
 }
 
-// What is another in the second look is not judged, however old the service says it is: what it was by the first look is over, and what caused
-// the change may not have been in any flow.
+// What is another in the second look is not judged, however old the service says it is: what it was by the first look
+// is over, and what caused the change may not have been in any flow.
 func TestWhatChangesBetweenTheLooksIsNotJudged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// What is equal costs the same few requests, and no more than some kilobytes, however much it is: also where one service holds nothing at all of what
-// another has refused.
+// What is equal costs the same few requests, and no more than some kilobytes, however much it is: also where one
+// service holds nothing at all of what another has refused.
 func TestEqualSetsMoveFewBytes(t *testing.T) {
 	t.Parallel()
 	var costs []checker.Cost
@@ -137,7 +137,8 @@ func TestMoreThanAReportLists(t *testing.T) {
 	}
 }
 
-// Whatever a thousand orders have become, near each other and far apart: what is found is what a comparison of all with all finds.
+// Whatever a thousand orders have become, near each other and far apart: what is found is what a comparison of all with
+// all finds.
 func TestRandomDifferences(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {

@@ -45,8 +45,9 @@ func (b *bundle) wrongContent(ids []uuid.UUID) map[uuid.UUID][]checker.Kind {
 	return want
 }
 
-// Services that hold the same orders must hold the same of them: who pays how much, and which items. What is wrong there is named, also where two errors
-// in one span sum up to nothing, and is left to a person, with what to decide and the commands.
+// Services that hold the same orders must hold the same of them: who pays how much, and which items. What is wrong
+// there is named, also where two errors in one span sum up to nothing, and is left to a person, with what to decide and
+// the commands.
 func TestContentDiffers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -84,7 +85,8 @@ func TestContentOfAnEarlierVersion(t *testing.T) {
 					want[id] = found
 				}
 			}
-			// Amounts are compared in sum then, in which two errors cancel each other out, but in a span that is listed anyway.
+			// Amounts are compared in sum then, in which two errors cancel each other out, but in a span that is listed
+			// anyway.
 			b.exec(`UPDATE payments SET amount = 100, currency = 'EUR'`)
 			url := []*string{&b.cfg.OrderURL, &b.cfg.InventoryURL, &b.cfg.PaymentURL}[service]
 			to, err := neturl.Parse(*url)

@@ -23,8 +23,8 @@ type terms struct {
 	cancelling time.Duration // for so long it may be CANCELLING, and a refund may wait
 }
 
-// differs tells whether there is something to judge: the order is not in all sets or in none, or who was to pay what, or the items, are not the same
-// everywhere, or it is not settled. It is what a difference of digests comes from.
+// differs tells whether there is something to judge: the order is not in all sets or in none, or who was to pay what,
+// or the items, are not the same everywhere, or it is not settled. It is what a difference of digests comes from.
 func (h Held) differs() bool {
 	confirmed := h.Order != nil && h.Order.Member
 	return confirmed != h.reserved() || confirmed != h.paid() || h.wrongAmount() || h.wrongUser() || h.wrongItems() || h.open()

@@ -89,7 +89,8 @@ func refundWaits(order, reservation, payment string) bool {
 	return payment == "REFUNDING" && reservation != "RESERVED" && (order == "" || order == "CANCELLING" || order == "CANCELLED")
 }
 
-// A refund that waits, as while the merchant is frozen, is judged by one deadline, whatever its order is: by how long it waits.
+// A refund that waits, as while the merchant is frozen, is judged by one deadline, whatever its order is: by how long
+// it waits.
 func TestJudgeRefundsThatWait(t *testing.T) {
 	t.Parallel()
 	for _, order := range []string{"", "CANCELLING", "CANCELLED"} {
@@ -106,8 +107,8 @@ func TestJudgeRefundsThatWait(t *testing.T) {
 	}
 }
 
-// Whatever is held, and however old it is: who agrees is left alone, what has changed since the watermark is not judged, and of the rest
-// only an order that may still be on its way is not called wrong.
+// Whatever is held, and however old it is: who agrees is left alone, what has changed since the watermark is not
+// judged, and of the rest only an order that may still be on its way is not called wrong.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	n := 0
@@ -211,7 +212,8 @@ func TestJudgeAmounts(t *testing.T) {
 	}
 }
 
-// A plan does something about each order that is wrong, unless it says for whom it is, and never takes back in one step what it does in another.
+// A plan does something about each order that is wrong, unless it says for whom it is, and never takes back in one step
+// what it does in another.
 func TestPlanOfEveryCase(t *testing.T) {
 	t.Parallel()
 	everyCase(func(order, reservation, payment string) {

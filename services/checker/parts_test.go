@@ -44,7 +44,8 @@ func (b *bundle) damage() (repaired func() []string) {
 	}
 }
 
-// A part that cannot look keeps no other from it. The check is no clean one, says which, and repairs nothing that depends on what it does not know.
+// A part that cannot look keeps no other from it. The check is no clean one, says which, and repairs nothing that
+// depends on what it does not know.
 func TestPartsFailByThemselves(t *testing.T) {
 	t.Parallel()
 	all := []checker.Kind{BalanceMismatch, checker.DeadLetters, ReservedForCancelled, StockMismatch}

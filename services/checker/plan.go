@@ -33,8 +33,8 @@ func (p plan) todo() bool {
 	return slices.ContainsFunc(p.steps, func(s step) bool { return s != stepWait && s != stepOperator })
 }
 
-// planFor says what to do about an order with flaws: there is one plan, whatever number of them it has. What is held decides, with the
-// order as the one who knows what its user was told; where it does not know yet, the money does.
+// planFor says what to do about an order with flaws: there is one plan, whatever number of them it has. What is held
+// decides, with the order as the one who knows what its user was told; where it does not know yet, the money does.
 func planFor(h Held, flaws []checker.Flaw) plan {
 	if len(flaws) == 0 {
 		return plan{}

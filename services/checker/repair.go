@@ -44,9 +44,9 @@ type draft struct {
 	} `json:"history"`
 }
 
-// order carries out a plan, step by step, until one is not done. Each step says what was seen of what it changes, so that it changes nothing
-// that is something else by now. Where an order cannot be made good, it is cancelled: what it holds is undone by the saga. answered is false where a
-// service did not answer.
+// order carries out a plan, step by step, until one is not done. Each step says what was seen of what it changes, so
+// that it changes nothing that is something else by now. Where an order cannot be made good, it is cancelled: what it
+// holds is undone by the saga. answered is false where a service did not answer.
 func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (out checker.Repair, answered bool) {
 	out = checker.Repair{Action: p.String()}
 	o := &patient{id: id, held: held}
@@ -82,13 +82,14 @@ func (r *repairer) order(ctx context.Context, id uuid.UUID, held Held, p plan) (
 	return out, err == nil || refused
 }
 
-// finals are the types of refusals that say that an order cannot be made good: it is cancelled then. Any other, one that is new to this checker
-// too, cancels nothing: it is for an operator.
+// finals are the types of refusals that say that an order cannot be made good: it is cancelled then. Any other, one
+// that is new to this checker too, cancels nothing: it is for an operator.
 var finals = []string{"out-of-stock", "insufficient-balance", "payment-declined", "account-frozen", "currency-mismatch"}
 
 func final(no *checker.Refusal) bool { return slices.ContainsFunc(finals, no.OfType) }
 
-// choice says what an operator has to decide of a confirmed order of which nobody can say whether it is paid, and the command for either.
+// choice says what an operator has to decide of a confirmed order of which nobody can say whether it is paid, and the
+// command for either.
 func choice(o *patient) string {
 	return fmt.Sprintf(`Does the order stay? Yes: POST /payments/%[1]s/decide of payment, with {"seen":%[2]q,"paid":true,"userId":%[3]q,"amount":%[4]d,"currency":%[5]q}. `+
 		`No: POST /orders/%[1]s/reconcile of order, with {"seen":"CONFIRMED","reserved":%[6]t,"paid":false,"reason":"why","by":"who"}, and what the ledger holds of it is then found, and decided with "paid":false`,
@@ -124,7 +125,8 @@ func (r *repairer) step(ctx context.Context, o *patient, s step, reason string) 
 	return err
 }
 
-// tellPaid has payment tell order itself that it is paid: order takes nobody else's word for it, and is confirmed when it hears.
+// tellPaid has payment tell order itself that it is paid: order takes nobody else's word for it, and is confirmed when
+// it hears.
 func (r *repairer) tellPaid(ctx context.Context, o *patient) error {
 	d, err := r.ordered(ctx, o)
 	if err != nil {
@@ -145,7 +147,8 @@ func undo(o *patient) map[string]any {
 	return body
 }
 
-// reconcile tells order what the others hold. What is being paid back is as good as not paid to one that is still to be confirmed.
+// reconcile tells order what the others hold. What is being paid back is as good as not paid to one that is still to be
+// confirmed.
 func (r *repairer) reconcile(ctx context.Context, o *patient, reason string) (err error) {
 	paid := o.held.paid() && !(o.held.refunding() && o.held.Order.Status == statusPending)
 	o.held.Order, err = r.tell(ctx, orders, o.held.Order, "/orders/"+o.id.String()+"/reconcile",
@@ -153,7 +156,8 @@ func (r *repairer) reconcile(ctx context.Context, o *patient, reason string) (er
 	return err
 }
 
-// tell sends a command with what was seen of what it changes. It returns what is held then, which is what was seen where it failed.
+// tell sends a command with what was seen of what it changes. It returns what is held then, which is what was seen
+// where it failed.
 func (r *repairer) tell(ctx context.Context, service int, seen *facts.Fact, path string, body map[string]any) (*facts.Fact, error) {
 	body["seen"] = checker.Status(seen)
 	after, err := r.peers[service].Command(ctx, path, body)

@@ -19,8 +19,8 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Whatever is wrong with an order, and whatever is refused on the way: when it is repaired and what was told then is heard, the services agree.
-// Only a refund that cannot be made keeps them waiting.
+// Whatever is wrong with an order, and whatever is refused on the way: when it is repaired and what was told then is
+// heard, the services agree. Only a refund that cannot be made keeps them waiting.
 func TestRepairsConverge(t *testing.T) {
 	t.Parallel()
 	everyCase(func(order, reservation, payment string) {
@@ -233,8 +233,9 @@ func TestCheckRepairs(t *testing.T) {
 	}
 }
 
-// What breaks the services' own rules is counted anew, first what others depend on: balances after transfers; stock last, when orders hold what they
-// should. What goes by a transfer that is not whole is for payment to refuse; the others are put right all the same.
+// What breaks the services' own rules is counted anew, first what others depend on: balances after transfers; stock
+// last, when orders hold what they should. What goes by a transfer that is not whole is for payment to refuse; the
+// others are put right all the same.
 func TestAudits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -289,7 +290,8 @@ func TestAudits(t *testing.T) {
 	}
 }
 
-// Dead letters are reported by topic. Those that were never redriven are, up to the first that died again: that is an operator's.
+// Dead letters are reported by topic. Those that were never redriven are, up to the first that died again: that is an
+// operator's.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

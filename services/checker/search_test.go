@@ -8,7 +8,8 @@ import (
 	"github.com/converge-dev/converge/pkg/checker"
 )
 
-// What search shows is compared where the checker is told of a search, and is no part of a check elsewhere: nobody is blind to what is not there.
+// What search shows is compared where the checker is told of a search, and is no part of a check elsewhere: nobody is
+// blind to what is not there.
 func TestSearchIsComparedWhereThereIsOne(t *testing.T) {
 	t.Parallel()
 	cfg := Config{InventoryURL: "http://inventory", ProfileURL: "http://profile"}

@@ -24,7 +24,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// schemaSQL is what matters of the three services' tables. They share a database here, which nobody can tell from outside.
+// schemaSQL is what matters of the three services' tables. They share a database here, which nobody can tell from
+// outside.
 const schemaSQL = `
 CREATE TABLE orders (id uuid PRIMARY KEY, status text NOT NULL, amount bigint NOT NULL, currency text NOT NULL, changed_at timestamptz NOT NULL,
     user_id text NOT NULL DEFAULT 'u-1', items jsonb NOT NULL DEFAULT '[{"productId":"p-2","quantity":1},{"productId":"p-1","quantity":3}]');

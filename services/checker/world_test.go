@@ -16,8 +16,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// world is one order at three services that carry out commands by their contract, without tables and Kafka. What their events bring about
-// happens when they are delivered.
+// world is one order at three services that carry out commands by their contract, without tables and Kafka. What their
+// events bring about happens when they are delivered.
 type world struct {
 	id   uuid.UUID
 	held Held

@@ -15,7 +15,8 @@ import (
 // firstFindings are printed, unless all are asked for.
 const firstFindings = 20
 
-// printCheck prints how many findings there are of each kind, the first ones, and what an operator has to do before anything is repaired.
+// printCheck prints how many findings there are of each kind, the first ones, and what an operator has to do before
+// anything is repaired.
 func printCheck(w io.Writer, r checker.Record, all bool) error {
 	if len(r.Findings) > 0 {
 		fmt.Fprintln(w, countsText(r.Kinds))

@@ -9,8 +9,9 @@ import (
 	"github.com/converge-dev/converge/pkg/checker"
 )
 
-// Of many findings the counts and the first twenty are printed, and with all of them all that the report lists. An acknowledged one says who knows of
-// it, and a check that is held back says what to look at and the command that goes on.
+// Of many findings the counts and the first twenty are printed, and with all of them all that the report lists. An
+// acknowledged one says who knows of it, and a check that is held back says what to look at and the command that goes
+// on.
 func TestPrintCheck(t *testing.T) {
 	t.Parallel()
 	found := func(n int) (all []checker.Finding) {

@@ -1,5 +1,6 @@
-// Package cli is the operator's command with the services of this repository compiled in: what [cli.Tool] can do for any services, and what
-// is about these, such as the checker and the ledger. It talks to Kafka and to the services' own APIs, never to their databases.
+// Package cli is the operator's command with the services of this repository compiled in: what [cli.Tool] can do for
+// any services, and what is about these, such as the checker and the ledger. It talks to Kafka and to the services' own
+// APIs, never to their databases.
 package cli
 
 import (

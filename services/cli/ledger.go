@@ -13,7 +13,8 @@ import (
 	"github.com/converge-dev/converge/services/payment"
 )
 
-// correctLedger has payment post what a person has decided of the ledger. Sent again with the id that it printed, nothing is posted again.
+// correctLedger has payment post what a person has decided of the ledger. Sent again with the id that it printed,
+// nothing is posted again.
 func correctLedger(ctx context.Context, c *cli.Call) error {
 	transfer := c.Flags.String("transfer", "", "the transfer that lacks an entry (default: the correction is a transfer of its own, and names both sides)")
 	debit := c.Flags.String("debit", "", "whose account is debited; with -transfer only where it lacks a debit")

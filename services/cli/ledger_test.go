@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What a person has decided is sent to payment as it was typed, and what was posted, or would be, is printed; a refusal is printed in payment's words.
+// What a person has decided is sent to payment as it was typed, and what was posted, or would be, is printed; a refusal
+// is printed in payment's words.
 func TestLedgerCorrect(t *testing.T) {
 	t.Parallel()
 	const correction, transfer, order = "01980d2e-0000-7000-8000-000000000001", "01980d2e-0000-7000-8000-000000000002", "01980d2e-0000-7000-8000-000000000003"

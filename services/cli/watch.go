@@ -69,8 +69,8 @@ type watch struct {
 	heard  time.Time    // when something came last; zero: never
 }
 
-// follow reads the stream from where it is to its end, and tells whether the order has settled. The error is why it ended, if that is not how
-// the service ends it.
+// follow reads the stream from where it is to its end, and tells whether the order has settled. The error is why it
+// ended, if that is not how the service ends it.
 func (w *watch) follow(ctx context.Context) (settled bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -83,7 +83,8 @@ func (s *severed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// The command prints each line of an order's history once, also when the stream breaks off, and ends when the order has settled.
+// The command prints each line of an order's history once, also when the stream breaks off, and ends when the order has
+// settled.
 func TestOrderWatch(t *testing.T) {
 	at := orders(t)
 	id := post(t, at.String()+"/orders", `{"userId":"u-1","items":[{"productId":"p-1","quantity":1}],"amount":1,"currency":"EUR"}`).ID

@@ -10,8 +10,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// emitAvailability tells of the products that a batch sold out or brought back in stock. There are none in nearly every batch, which
-// then costs nothing here. A product that did both within the batch is as it was, and not told of.
+// emitAvailability tells of the products that a batch sold out or brought back in stock. There are none in nearly every
+// batch, which then costs nothing here. A product that did both within the batch is as it was, and not told of.
 func emitAvailability[T any](ctx context.Context, tx pgx.Tx, b *unitOfWork, cause saga.Msg[T]) ([]saga.Out, error) {
 	told, err := b.raiseVersions(ctx, tx)
 	if err != nil {

@@ -26,7 +26,8 @@ func (b bundle) products(records []broker.Record) []string {
 	return out
 }
 
-// A product is told of when it is set and its stock moves, and by orders only when its stock state turns: not once per order.
+// A product is told of when it is set and its stock moves, and by orders only when its stock state turns: not once per
+// order.
 func TestProductIsToldOfWhenItChanges(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 5}, Line{"cup", 1}, Line{"pot", 0})

@@ -116,8 +116,8 @@ func TestLocksAreTakenInOneOrder(t *testing.T) {
 	b.consistent()
 }
 
-// Polls that call for releases for several reasons, and reserve, on several instances: two of them may wait for each other,
-// which PostgreSQL ends, and all comes out as if they had not met.
+// Polls that call for releases for several reasons, and reserve, on several instances: two of them may wait for each
+// other, which PostgreSQL ends, and all comes out as if they had not met.
 func TestReleasesOfSeveralTopics(t *testing.T) {
 	t.Parallel()
 	const instances, polls, size, orders = 4, 6, 12, 60

@@ -14,8 +14,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// shuffled is a random delivery of records: each at least once and some more often, some as new messages about the same,
-// in any order, in polls of any size.
+// shuffled is a random delivery of records: each at least once and some more often, some as new messages about the
+// same, in any order, in polls of any size.
 func shuffled(rnd *rand.Rand, records []broker.Record, again func(broker.Record) broker.Record) [][]broker.Record {
 	all := slices.Clone(records)
 	for _, r := range records {

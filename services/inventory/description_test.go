@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A product has a description, which PUT replaces as it does the rest: under If-Match, and one that is not given is empty from then on.
+// A product has a description, which PUT replaces as it does the rest: under If-Match, and one that is not given is
+// empty from then on.
 func TestDescription(t *testing.T) {
 	t.Parallel()
 	const plain = `{"name": "tea", "price": 100, "currency": "EUR"}`

@@ -61,9 +61,10 @@ const (
 	moves               // its stock is another than the draft's, and only movements change it
 )
 
-// judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what another has written.
-// A condition is about what is replaced, name, description, price and currency: an order or a movement in between does not fail it. Who sends a request
-// again, because its answer was lost, names the stock that the product began with, opening, or the one that it has.
+// judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what
+// another has written. A condition is about what is replaced, name, description, price and currency: an order or a
+// movement in between does not fail it. Who sends a request again, because its answer was lost, names the stock that
+// the product began with, opening, or the one that it has.
 func judge(now Product, exists bool, d Draft, said bool, opening int64, c web.Condition) putVerdict {
 	same := now.Name == d.Name && now.Description == d.Description && now.Price == d.Price && now.Currency == d.Currency
 	switch {
@@ -85,8 +86,8 @@ func judge(now Product, exists bool, d Draft, said bool, opening int64, c web.Co
 	return conflict
 }
 
-// etag differs whenever the product does: in its version, or in when its units moved last. It begins with what stands for name,
-// description, price and currency alone.
+// etag differs whenever the product does: in its version, or in when its units moved last. It begins with what stands
+// for name, description, price and currency alone.
 func (p Product) etag() string {
 	return p.etagOfDraft() + strconv.FormatInt(p.Version, 36) + "-" + strconv.FormatInt(p.UpdatedAt.UnixMicro(), 36) + `"`
 }
@@ -125,8 +126,8 @@ type Reservation struct {
 	ReasonParameters event.Parameters `json:"reasonParameters,omitempty" doc:"what the code is about"`
 }
 
-// unitOfWork are the rows that a batch of messages works on, and what it changed in them. Messages apply one after the other,
-// so a batch comes out as its messages would alone, in its order.
+// unitOfWork are the rows that a batch of messages works on, and what it changed in them. Messages apply one after the
+// other, so a batch comes out as its messages would alone, in its order.
 type unitOfWork struct {
 	available    map[string]int64 // units, of the products that exist
 	prices       map[string]Money // of one unit, of the same
@@ -142,8 +143,9 @@ func newUnitOfWork() *unitOfWork {
 	return &unitOfWork{available: map[string]int64{}, prices: map[string]Money{}, reservations: map[uuid.UUID]Reservation{}, moved: map[string]int64{}}
 }
 
-// reserve takes every line of the order or none, and returns the outcome: the stored one if the order has one. What is asked for the order
-// has to be what its lines cost; nil is held to nothing. A product that is unknown or short is named before the price.
+// reserve takes every line of the order or none, and returns the outcome: the stored one if the order has one. What is
+// asked for the order has to be what its lines cost; nil is held to nothing. A product that is unknown or short is
+// named before the price.
 func (b *unitOfWork) reserve(order uuid.UUID, lines []Line, asked *Money) Reservation {
 	if r, ok := b.reservations[order]; ok {
 		return r
@@ -163,8 +165,8 @@ func (b *unitOfWork) reserve(order uuid.UUID, lines []Line, asked *Money) Reserv
 	return r
 }
 
-// reserveAgain takes every line for an order that should have them, whatever became of its own attempt, or says why not. It restores what was agreed
-// on, whatever the products cost by now.
+// reserveAgain takes every line for an order that should have them, whatever became of its own attempt, or says why
+// not. It restores what was agreed on, whatever the products cost by now.
 func (b *unitOfWork) reserveAgain(order uuid.UUID, lines []Line) (shortage string) {
 	r := Reservation{OrderID: order, Status: Reserved, Items: merge(lines)}
 	if shortage = b.shortage(lines, r.Items).text; shortage != "" {

@@ -17,8 +17,8 @@ type accessed struct {
 	name   string
 }
 
-// A product that clients read and change at the same time is a register that is compared and set: of two who change what both have read, one is
-// told that it has changed meanwhile.
+// A product that clients read and change at the same time is a register that is compared and set: of two who change
+// what both have read, one is told that it has changed meanwhile.
 func TestETagsAreLinearizable(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"p-1", 5})

@@ -10,8 +10,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// Of a product whose row is lost, and of a reservation, the other side tells. A product is not made up from what orders hold of it: put again by a
-// person, it is counted anew.
+// Of a product whose row is lost, and of a reservation, the other side tells. A product is not made up from what orders
+// hold of it: put again by a person, it is counted anew.
 func TestLostRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 10}, Line{"cups", 10})

@@ -188,8 +188,9 @@ func (b bundle) reservations() []Reservation {
 	return rs
 }
 
-// consistent checks what must always hold: the units that products say are reserved are the ones that reservations hold,
-// and the units that movements make are all there. Fewer than none are available only where a count said so, which no test does that asks this.
+// consistent checks what must always hold: the units that products say are reserved are the ones that reservations
+// hold, and the units that movements make are all there. Fewer than none are available only where a count said so,
+// which no test does that asks this.
 func (b bundle) consistent() {
 	b.Helper()
 	held := map[string]int64{}

@@ -15,15 +15,16 @@ import (
 // Kind says what a movement's units are.
 type Kind string
 
-// Units came, are gone, or were counted on the shelf. A count says what is there, whatever the books say and whatever is reserved.
+// Units came, are gone, or were counted on the shelf. A count says what is there, whatever the books say and whatever
+// is reserved.
 const (
 	Receipt Kind = "receipt"
 	Loss    Kind = "loss"
 	Count   Kind = "count"
 )
 
-// Movement is what changed a product's units on the shelf. It is never changed itself. From a product's last count on, each one's Stock is
-// that of the movement before it plus its Delta.
+// Movement is what changed a product's units on the shelf. It is never changed itself. From a product's last count on,
+// each one's Stock is that of the movement before it plus its Delta.
 type Movement struct {
 	ID        uuid.UUID `json:"movementId"`
 	ProductID string    `json:"productId" example:"sku-1"`
@@ -52,9 +53,9 @@ const (
 	moreThanThere                    // fewer units are there than are to be gone
 )
 
-// follow completes the movement as the one after n others, which left so many units by their own account, and returns the product's stock
-// after it. Both accounts are the same unless one of them is damaged: a receipt and a loss leave them as far apart as they were, so that the
-// audit still finds it, and a count ends it.
+// follow completes the movement as the one after n others, which left so many units by their own account, and returns
+// the product's stock after it. Both accounts are the same unless one of them is damaged: a receipt and a loss leave
+// them as far apart as they were, so that the audit still finds it, and a count ends it.
 func (m *Movement) follow(n, left, stock int64) (int64, moveVerdict) {
 	m.N, m.Delta = n+1, m.Units
 	switch m.Kind {
@@ -78,8 +79,9 @@ const (
 	movementColumns = `id, product_id, n, kind, units, delta, stock, note, created_at`
 )
 
-// move moves a product's units once, however often it is asked to, and tells of the product. Asked again it returns the movement that it
-// made first. What it refuses it does not keep: it can be asked again when that has changed. The product is as it was found.
+// move moves a product's units once, however often it is asked to, and tells of the product. Asked again it returns the
+// movement that it made first. What it refuses it does not keep: it can be asked again when that has changed. The
+// product is as it was found.
 func move(ctx context.Context, db *pgxpool.Pool, asked Movement) (m Movement, p Product, v moveVerdict, err error) {
 	for again := true; again; { // when the id was used for another product between the look and the insert
 		again = false
@@ -141,8 +143,9 @@ type evidence struct {
 	Whole    bool  // each follows the one before
 }
 
-// stock is the product's stock by its movements. ok is false where they are not to be believed: some are missing or changed, or the row knows
-// of more than there are and has another stock. Then only who counts what is on the shelf can say.
+// stock is the product's stock by its movements. ok is false where they are not to be believed: some are missing or
+// changed, or the row knows of more than there are and has another stock. Then only who counts what is on the shelf can
+// say.
 func (e evidence) stock(row int64) (units int64, ok bool) {
 	return e.Units, e.Whole && (e.N == e.Counted || e.Units == row)
 }

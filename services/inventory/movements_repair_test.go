@@ -33,8 +33,9 @@ func (b bundle) audited(want ...string) {
 	b.want(want, found)
 }
 
-// Whatever is damaged, in the product's row or in its movements: it is found; a recount restores the stock where the evidence shows it, and else
-// touches nothing and leaves it to who counts; then all is well. Nobody's stock is worse than before the damage.
+// Whatever is damaged, in the product's row or in its movements: it is found; a recount restores the stock where the
+// evidence shows it, and else touches nothing and leaves it to who counts; then all is well. Nobody's stock is worse
+// than before the damage.
 func TestDamagedStock(t *testing.T) {
 	t.Parallel()
 	const broken = "movements-broken"
@@ -158,8 +159,8 @@ WHERE id = $1 AND stock + $2 <= $3 RETURNING id, name, price, currency, stock, a
 WHERE id = $1 RETURNING id, name, price, currency, stock, available, reserved, version, created_at, updated_at`
 )
 
-// In a rolling upgrade, processes that know nothing of movements put and restock products on this schema. The movements are written for them;
-// not for who changes a stock by hand.
+// In a rolling upgrade, processes that know nothing of movements put and restock products on this schema. The movements
+// are written for them; not for who changes a stock by hand.
 func TestProcessesOfAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -39,7 +39,8 @@ func (b bundle) move(api http.Handler, id, body string, status int) map[string]a
 	return answer
 }
 
-// However often and by however many a movement is asked for, it is made once, and each gets the same answer. Its id is good for nothing else.
+// However often and by however many a movement is asked for, it is made once, and each gets the same answer. Its id is
+// good for nothing else.
 func TestMovementIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 10}, Line{"cup", 10})
@@ -131,7 +132,8 @@ func TestMovementsRaceWithOrders(t *testing.T) {
 	b.consistent()
 }
 
-// A count says what is on the shelf, whatever is reserved. Where that is less than orders hold, nothing is sold until enough has come.
+// A count says what is on the shelf, whatever is reserved. Where that is less than orders hold, nothing is sold until
+// enough has come.
 func TestCountBelowWhatIsReserved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 10})
@@ -223,7 +225,8 @@ func TestPutDoesNotUndoAMovement(t *testing.T) {
 	b.consistent()
 }
 
-// Two who create a product at once: one does. Two who restore its row, whose movements are there, likewise; what they say is a count.
+// Two who create a product at once: one does. Two who restore its row, whose movements are there, likewise; what they
+// say is a count.
 func TestPutRaces(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -13,7 +13,8 @@ type Money struct {
 	Currency string // ISO 4217
 }
 
-// cost is what lines cost together: exact, for a price and a quantity of 64 bits each can have a product of more, and a sum has no bound.
+// cost is what lines cost together: exact, for a price and a quantity of 64 bits each can have a product of more, and a
+// sum has no bound.
 func cost(lines []Line, prices map[string]Money) *big.Int {
 	sum, one := new(big.Int), new(big.Int)
 	for _, l := range lines {

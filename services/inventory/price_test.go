@@ -30,8 +30,8 @@ func asked(t *testing.T, n int, amount int64, currency string, lines ...Line) br
 	return sagatest.Record(t, saga.New(t.Context(), event.OrderCreated, order(n).String(), e))
 }
 
-// An order is reserved for exactly what its lines cost, whatever a client says that they do. What is unknown or short is named first, and a cost
-// beyond 64 bits is no other cost.
+// An order is reserved for exactly what its lines cost, whatever a client says that they do. What is unknown or short
+// is named first, and a cost beyond 64 bits is no other cost.
 func TestAmountIsWhatItCosts(t *testing.T) {
 	t.Parallel()
 	const most = 1_000_000_000_000
@@ -108,7 +108,8 @@ func mismatch(text, askedAmount, askedCurrency, amount, currency, product string
 	return e
 }
 
-// Of a poll, only the orders with a wrong amount are refused. A price that changes later changes no outcome, and a repair restores what was agreed on.
+// Of a poll, only the orders with a wrong amount are refused. A price that changes later changes no outcome, and a
+// repair restores what was agreed on.
 func TestPriceOfTheMomentCounts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 9})

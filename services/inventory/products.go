@@ -15,14 +15,14 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// These are the statements behind the API. Each is one row and a transaction of its own, with the event that tells of it, so
-// it can stand in no one's way for longer than a moment.
+// These are the statements behind the API. Each is one row and a transaction of its own, with the event that tells of
+// it, so it can stand in no one's way for longer than a moment.
 const (
 	productColumns = `id, name, description, price, currency, stock, available, reserved, version, created_at, updated_at`
 )
 
-// put judges a write and does it, with the event that tells of it. said tells whether the writer names a stock. It returns the product as it is
-// then; one without an id where there is none.
+// put judges a write and does it, with the event that tells of it. said tells whether the writer names a stock. It
+// returns the product as it is then; one without an id where there is none.
 func put(ctx context.Context, db *pgxpool.Pool, id string, d Draft, said bool, c web.Condition) (p Product, v putVerdict, err error) {
 	for again := true; again; { // when another has created the product between the look and the insert
 		again = false

@@ -28,7 +28,8 @@ type (
 	quoteOutput struct{ Body Quote }
 )
 
-// Quote is what items cost at the moment: an order of them with this amount and currency is reserved, unless a price changes before.
+// Quote is what items cost at the moment: an order of them with this amount and currency is reserved, unless a price
+// changes before.
 type Quote struct {
 	Lines    []QuoteLine `json:"lines" nullable:"false" doc:"of each item, in their order"`
 	Total    int64       `json:"total" doc:"an order's amount, in minor units" example:"3998"`

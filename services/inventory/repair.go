@@ -15,7 +15,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was undone.
+// repairer reserves and releases for who has found out that it should be so, where the saga did not get that far or was
+// undone.
 type repairer struct {
 	db    *pgxpool.Pool
 	relay *outbox.Relay // nil: events wait in the outbox
@@ -27,9 +28,9 @@ type verdict struct {
 	refusal string // why it cannot be
 }
 
-// reserve takes the items for an order that should have them, whatever became of its own attempt. Nobody but search is told: for
-// payment it would be a new order. Before it is refused for want of units, they are counted anew under their products' locks: an order that is
-// paid must not be given up for units that a lost reservation counts as held.
+// reserve takes the items for an order that should have them, whatever became of its own attempt. Nobody but search is
+// told: for payment it would be a new order. Before it is refused for want of units, they are counted anew under their
+// products' locks: an order that is paid must not be given up for units that a lost reservation counts as held.
 func (r *repairer) reserve(ctx context.Context, order uuid.UUID, seen string, lines []Line) (facts.Fact, verdict, error) {
 	var products []string
 	for _, l := range lines {
@@ -55,8 +56,8 @@ func (r *repairer) reserve(ctx context.Context, order uuid.UUID, seen string, li
 	})
 }
 
-// release gives back what an order holds that should hold nothing, and tells of it, unless it is an orphan: whom order does not know, it can be
-// told nothing of.
+// release gives back what an order holds that should hold nothing, and tells of it, unless it is an orphan: whom order
+// does not know, it can be told nothing of.
 func (r *repairer) release(ctx context.Context, order uuid.UUID, seen string, orphan bool) (facts.Fact, verdict, error) {
 	return r.change(ctx, order, seen, Released, func(tx pgx.Tx) (*unitOfWork, error) {
 		return lockForRelease(ctx, tx, []uuid.UUID{order})
@@ -69,8 +70,9 @@ func (r *repairer) release(ctx context.Context, order uuid.UUID, seen string, or
 	})
 }
 
-// change locks, has apply change the books unless the order's status is what is wanted already or not what was seen, and writes them with
-// what is to be told. Where another adds the reservation between the look and the insert, it looks again.
+// change locks, has apply change the books unless the order's status is what is wanted already or not what was seen,
+// and writes them with what is to be told. Where another adds the reservation between the look and the insert, it looks
+// again.
 func (r *repairer) change(ctx context.Context, order uuid.UUID, seen string, want Status, load func(pgx.Tx) (*unitOfWork, error),
 	apply func(pgx.Tx, *unitOfWork) ([]saga.Out, string, error),
 ) (facts.Fact, verdict, error) {
@@ -138,8 +140,9 @@ func (r *repairer) attempt(ctx context.Context, order uuid.UUID, seen string, wa
 // doubt is why a recount changes nothing, if something keeps it: the problem's type, title and detail.
 type doubt struct{ typ, title, detail string }
 
-// recount makes a product's units what its movements and the reservations say. It changes nothing where they are that already, or where the evidence
-// is in doubt; ok is false where there is no such product, or its row is lost. It reads all reservations.
+// recount makes a product's units what its movements and the reservations say. It changes nothing where they are that
+// already, or where the evidence is in doubt; ok is false where there is no such product, or its row is lost. It reads
+// all reservations.
 func (r *repairer) recount(ctx context.Context, id string) (p Product, d doubt, ok bool, err error) {
 	changed := false
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
@@ -155,8 +158,9 @@ func (r *repairer) recount(ctx context.Context, id string) (p Product, d doubt, 
 	return p, d, ok, nil
 }
 
-// recountLocked is recount in a transaction, which holds the product's lock from then on. A count on the shelf can leave less than orders hold, so
-// that is believed where the product's row says it, too; where only the reservations do, it may be them that are damaged.
+// recountLocked is recount in a transaction, which holds the product's lock from then on. A count on the shelf can
+// leave less than orders hold, so that is believed where the product's row says it, too; where only the reservations
+// do, it may be them that are damaged.
 func recountLocked(ctx context.Context, tx pgx.Tx, id string) (p Product, d doubt, ok, changed bool, err error) {
 	if p, ok, err = one[Product](ctx, tx, lockProductSQL, id); err != nil {
 		return p, d, false, false, err

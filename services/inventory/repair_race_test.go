@@ -13,7 +13,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// A reservation that the saga adds between a command's look and its insert is looked at again: it was not NONE then, and no fault.
+// A reservation that the saga adds between a command's look and its insert is looked at again: it was not NONE then,
+// and no fault.
 func TestReserveMeetsTheSaga(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 10})
@@ -75,7 +76,8 @@ func TestRecountWaitsForTheSaga(t *testing.T) {
 	b.consistent()
 }
 
-// Whoever reserves, releases and counts at the same time, in whatever order: each is answered, no unit is lost and none is held twice.
+// Whoever reserves, releases and counts at the same time, in whatever order: each is answered, no unit is lost and none
+// is held twice.
 func TestRepairsRace(t *testing.T) {
 	t.Parallel()
 	const orders, senders = 4, 32

@@ -242,7 +242,8 @@ func TestFactsOverHTTP(t *testing.T) {
 	}
 }
 
-// Units that are counted as held by nobody are on the shelf: an order that should have them gets them, and only what is held is refused.
+// Units that are counted as held by nobody are on the shelf: an order that should have them gets them, and only what is
+// held is refused.
 func TestReserveRecountsBeforeItRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -12,11 +12,11 @@ import (
 
 // Choreography is inventory's part: what it reacts to, with what, and what it may say then.
 //
-// Release has a consumer group of its own, and need not queue behind new orders. Its four topics share that group, for each
-// group costs a little when nothing happens. So one transaction may run two of its routes, each of which locks in the one
-// order, but not both together, and two instances, or one and its reserve, can wait for each other. That takes a poll with
-// several topics and the same products on both sides; PostgreSQL then ends one of the two ([pg.Transient] knows the deadlock),
-// which does its poll again and finds all as if it had not begun.
+// Release has a consumer group of its own, and need not queue behind new orders. Its four topics share that group, for
+// each group costs a little when nothing happens. So one transaction may run two of its routes, each of which locks in
+// the one order, but not both together, and two instances, or one and its reserve, can wait for each other. That takes
+// a poll with several topics and the same products on both sides; PostgreSQL then ends one of the two ([pg.Transient]
+// knows the deadlock), which does its poll again and finds all as if it had not begun.
 func Choreography() saga.Service { return Config{}.choreography() }
 
 // Config is what the service decides by.
@@ -38,8 +38,9 @@ func (c Config) choreography() saga.Service {
 	}
 }
 
-// reserve takes the items of each order, all or none, if they cost what the order says. A repeated order gets its stored outcome again. Products are
-// locked when their prices are read: no price changes between that and the reservation.
+// reserve takes the items of each order, all or none, if they cost what the order says. A repeated order gets its
+// stored outcome again. Products are locked when their prices are read: no price changes between that and the
+// reservation.
 func (c Config) reserve(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCreatedV1]) ([]saga.Out, error) {
 	orders := make([]uuid.UUID, 0, len(msgs))
 	var products []string
@@ -83,8 +84,8 @@ func outcome(m saga.Msg[event.OrderCreatedV1], r Reservation) []saga.Out {
 	})
 }
 
-// releasing releases an order when it will not be paid, was paid back, or is cancelled; also when it cannot be paid back yet,
-// since nobody is served by stock that is held until then.
+// releasing releases an order when it will not be paid, was paid back, or is cancelled; also when it cannot be paid
+// back yet, since nobody is served by stock that is held until then.
 func releasing[T any](topic saga.Topic[T], order func(T) uuid.UUID) saga.Route {
 	return saga.OnBatch(topic, func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T]) ([]saga.Out, error) {
 		return release(ctx, tx, msgs, order)

@@ -77,8 +77,8 @@ func TestReleaseGivesBackOnce(t *testing.T) {
 	b.consistent()
 }
 
-// Whatever calls for a release, alone or one after the other, in a poll or in several, before the reserve or after it: the
-// items are given back once, and each message is answered.
+// Whatever calls for a release, alone or one after the other, in a poll or in several, before the reserve or after it:
+// the items are given back once, and each message is answered.
 func TestEveryReasonReleases(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Line{"tea", 9})

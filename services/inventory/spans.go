@@ -12,10 +12,12 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// auditor holds the stock to its rules by closed spans of reservations: see [facts.Spans], whose fields these are. A reservation can be released and
-// reserved again, and what was is noted beside it then, under a number of its own: so a row less its changes is what it was when its span was closed.
+// auditor holds the stock to its rules by closed spans of reservations: see [facts.Spans], whose fields these are. A
+// reservation can be released and reserved again, and what was is noted beside it then, under a number of its own: so a
+// row less its changes is what it was when its span was closed.
 //
-// Movements need no spans. Those of one product come one after the other, under its lock, so up to which of them it was held to them is kept per product.
+// Movements need no spans. Those of one product come one after the other, under its lock, so up to which of them it was
+// held to them is kept per product.
 type auditor struct {
 	db     *pgxpool.Pool
 	reread time.Duration
@@ -59,7 +61,8 @@ const (
 	changeHash = `substr(sha256(convert_to(jsonb_build_array(n, reservation, order_id, status, items, new_order_id, new_status, new_items)::text, 'UTF8')), 1, 8)::bigint`
 )
 
-// unclosed holds products to the units that orders hold, to the movements that have come, and those whose turn it is to all of their movements.
+// unclosed holds products to the units that orders hold, to the movements that have come, and those whose turn it is to
+// all of their movements.
 func (a *auditor) unclosed(ctx context.Context, _, _ int64) (found []facts.Breach, err error) {
 	s := a.spans()
 	err = s.AsOfOneMoment(ctx, func(tx pgx.Tx, after int64) error {

@@ -13,8 +13,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// BenchmarkAudit audits the stock of so many orders, of which one in twenty was released, and as many movements, of 1,000 products: at first, when nothing
-// and when 10,000 orders are new, and in full.
+// BenchmarkAudit audits the stock of so many orders, of which one in twenty was released, and as many movements, of
+// 1,000 products: at first, when nothing and when 10,000 orders are new, and in full.
 func BenchmarkAudit(b *testing.B) {
 	for _, orders := range []int{500_000, 2_000_000} {
 		b.Run(fmt.Sprint(orders), func(b *testing.B) {
@@ -32,7 +32,8 @@ func BenchmarkAudit(b *testing.B) {
 					b.Fatalf("found %v, %v", found, err)
 				}
 			}
-			// measure has something made ready before each audit, which is not measured, and counts the rows that audits read.
+			// measure has something made ready before each audit, which is not measured, and counts the rows that
+			// audits read.
 			measure := func(name string, full bool, ready func()) {
 				b.Run(name, func(b *testing.B) {
 					var rows int64

@@ -28,8 +28,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// spanned is a stock that is audited by spans of ten reservations, with 23 orders that hold a tea each, and every third one also a cup, audited until
-// all that is settled is closed.
+// spanned is a stock that is audited by spans of ten reservations, with 23 orders that hold a tea each, and every third
+// one also a cup, audited until all that is settled is closed.
 func spanned(t *testing.T) (bundle, *auditor) {
 	t.Helper()
 	b := setup(t, Line{"tea", 100}, Line{"cup", 50})
@@ -54,7 +54,8 @@ func (b bundle) order(from, to int) {
 	b.deliver(records...)
 }
 
-// closes audits until all full spans are closed: what one audit has seen is settled when the transactions of its time have ended.
+// closes audits until all full spans are closed: what one audit has seen is settled when the transactions of its time
+// have ended.
 func (b bundle) closes(a *auditor) {
 	b.Helper()
 	var full, closed int64
@@ -104,8 +105,8 @@ func (b bundle) past(sql string) {
 	}
 }
 
-// What is wrong is found at once by what is kept of closed spans, as by reading all: with products, and with reservations and movements that are new, or
-// old and changed by hand.
+// What is wrong is found at once by what is kept of closed spans, as by reading all: with products, and with
+// reservations and movements that are new, or old and changed by hand.
 func TestAuditBySpans(t *testing.T) {
 	t.Parallel()
 	const first, last = "'01980d2e-0000-7000-8000-000000000003'", "'01980d2e-0000-7000-8000-000000000099'"
@@ -181,8 +182,8 @@ func TestOldReservationsChange(t *testing.T) {
 	b.consistent()
 }
 
-// A closed reservation that was changed past the triggers, or what is noted of its changes, is found when it is its span's turn; and with what it
-// breaks, which a recount does not hide.
+// A closed reservation that was changed past the triggers, or what is noted of its changes, is found when it is its
+// span's turn; and with what it breaks, which a recount does not hide.
 func TestClosedReservationsAreReadAgain(t *testing.T) {
 	t.Parallel()
 	for name, plant := range map[string]string{
@@ -236,7 +237,8 @@ func TestClosedReservationsAreReadAgain(t *testing.T) {
 	}
 }
 
-// Who counts a product anew by a reservation that was changed past the triggers is found out by the next audit: what is kept says otherwise.
+// Who counts a product anew by a reservation that was changed past the triggers is found out by the next audit: what is
+// kept says otherwise.
 func TestRecountOfClosedReservations(t *testing.T) {
 	t.Parallel()
 	b, a := spanned(t)
@@ -284,7 +286,8 @@ func TestOldMovementsAreReadAgain(t *testing.T) {
 	}
 }
 
-// What an audit reads of reservations and movements, beside a turn's share of the closed ones, is what is new: not what is stored.
+// What an audit reads of reservations and movements, beside a turn's share of the closed ones, is what is new: not what
+// is stored.
 func TestAuditReadsWhatIsNew(t *testing.T) {
 	t.Parallel()
 	for _, stored := range []int{10_000, 40_000} { // reservations, and movements of ten products
@@ -371,8 +374,8 @@ func TestAuditOverHTTP(t *testing.T) {
 	}
 }
 
-// Reservations that were there before they had numbers are audited as those that come; and processes of the version before, whose statements know
-// nothing of numbers and changes, can go on.
+// Reservations that were there before they had numbers are audited as those that come; and processes of the version
+// before, whose statements know nothing of numbers and changes, can go on.
 func TestReservationsFromBeforeNumbers(t *testing.T) {
 	t.Parallel()
 	before := fstest.MapFS{}

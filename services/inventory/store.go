@@ -13,8 +13,8 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Locks are taken in one order everywhere, so that no two transactions wait for each other: reservations by order id, then
-// products by id, then the new reservations by order id. What a transaction inserts last it waits for last.
+// Locks are taken in one order everywhere, so that no two transactions wait for each other: reservations by order id,
+// then products by id, then the new reservations by order id. What a transaction inserts last it waits for last.
 const (
 	lockReservationsSQL = `SELECT order_id, status, items, reason, reason_code, reason_parameters FROM reservations
 WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE`
@@ -78,8 +78,8 @@ func (b *unitOfWork) readProducts(rows pgx.Rows) error {
 	return err
 }
 
-// A reservation that another transaction added since it was looked for makes the insert fail: a release and a reserve of
-// one order met for the first time. The transaction is then run again and finds the other's outcome.
+// A reservation that another transaction added since it was looked for makes the insert fail: a release and a reserve
+// of one order met for the first time. The transaction is then run again and finds the other's outcome.
 const (
 	moveUnitsSQL = `UPDATE products p SET available = available - units, reserved = reserved + units, updated_at = now()
 FROM unnest($1::text[], $2::bigint[]) AS moved (id, units) WHERE p.id = moved.id`

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// newMovementsSQL selects the products whose stock is not what their last movement made it, or whose movements since the one that is kept do not
-	// follow each other; and keeps the last ones of the others. It looks for one movement of each product, the last, whatever number there are.
+	// newMovementsSQL selects the products whose stock is not what their last movement made it, or whose movements
+	// since the one that is kept do not follow each other; and keeps the last ones of the others. It looks for one
+	// movement of each product, the last, whatever number there are.
 	newMovementsSQL = `WITH RECURSIVE latest AS (
     (SELECT product_id, n, stock FROM movements ORDER BY product_id DESC, n DESC LIMIT 1)
     UNION ALL
@@ -41,17 +42,20 @@ WHERE ` + movementsWrong + ` ORDER BY 2 LIMIT $1`
 
 	dropKeptSQL = `DELETE FROM audit_movements WHERE product_id = ANY($1)`
 
-	// dueProductsSQL selects as many products as the time since they were walked up to is of a turn: after the last product comes the first one again.
+	// dueProductsSQL selects as many products as the time since they were walked up to is of a turn: after the last
+	// product comes the first one again.
 	dueProductsSQL = `SELECT id FROM products
 WHERE id > (SELECT CASE WHEN EXISTS (SELECT FROM products WHERE id > product) THEN product ELSE '' END FROM audit_horizon) ORDER BY id
 LIMIT (SELECT floor((SELECT count(*) FROM products) * extract(epoch FROM now() - walked_at) / extract(epoch FROM $1::interval))::bigint FROM audit_horizon)`
 
-	// keepWalkSQL takes for walked what so many products are of a turn, so that what is left of the time is not lost; more than that is.
+	// keepWalkSQL takes for walked what so many products are of a turn, so that what is left of the time is not lost;
+	// more than that is.
 	keepWalkSQL = `UPDATE audit_horizon SET product = $1, walked_at = greatest(walked_at + $2::bigint * share, now() - share)
 FROM (SELECT $3::interval / greatest(1, count(*)) AS share FROM products) AS p`
 )
 
-// newMovements holds products to the movements that have come. Those that do not fit are held to all of their movements, until they do.
+// newMovements holds products to the movements that have come. Those that do not fit are held to all of their
+// movements, until they do.
 func (a *auditor) newMovements(ctx context.Context) ([]facts.Breach, error) {
 	rows, _ := a.db.Query(ctx, newMovementsSQL, facts.MostBreaches) // the error surfaces in the collector
 	wrong, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -64,7 +68,8 @@ func (a *auditor) newMovements(ctx context.Context) ([]facts.Breach, error) {
 	return a.movementsOf(ctx, wrong)
 }
 
-// walkProducts holds the products whose turn it is to all of their movements. Those that do not fit are held to them until they do.
+// walkProducts holds the products whose turn it is to all of their movements. Those that do not fit are held to them
+// until they do.
 func (a *auditor) walkProducts(ctx context.Context) ([]facts.Breach, error) {
 	rows, _ := a.db.Query(ctx, dueProductsSQL, a.reread) // the error surfaces in the collector
 	due, err := pgx.CollectRows(rows, pgx.RowTo[string])

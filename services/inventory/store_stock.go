@@ -8,8 +8,8 @@ var source = facts.Source{
 	Facts: `SELECT order_id, status = 'RESERVED', status, 0, '', coalesce(released_at, created_at), reason, NULL::text, ` + facts.ItemsSQL("items") + ` FROM reservations`,
 }
 
-// rules are what must hold between products, reservations and movements. What is on the shelf is available or reserved: there is no shipping yet. Joined
-// from both sides: of a product whose row is lost, orders hold units.
+// rules are what must hold between products, reservations and movements. What is on the shelf is available or reserved:
+// there is no shipping yet. Joined from both sides: of a product whose row is lost, orders hold units.
 var rules = []facts.Rule{{Kind: "stock-mismatch", SQL: `SELECT ` + heldColumns + `
 FROM products p FULL JOIN (
     SELECT i."productId" AS id, sum(i.quantity)::bigint AS units
@@ -41,8 +41,8 @@ ON CONFLICT (id) DO NOTHING RETURNING ` + movementColumns
 const moveStockSQL = `UPDATE products SET stock = $2, available = $2 - reserved, movements = $3, version = version + 1, updated_at = now()
 WHERE id = $1 RETURNING ` + productColumns
 
-// What movements say, by product: the number of the last one, the units that are on the shelf, and whether each follows the one before. They
-// are looked at from the last count on, which needs none before it.
+// What movements say, by product: the number of the last one, the units that are on the shelf, and whether each follows
+// the one before. They are looked at from the last count on, which needs none before it.
 const (
 	evidenceFrom = `SELECT product_id AS id, max(n) AS n, sum(CASE WHEN n = counted THEN stock ELSE delta END)::bigint AS units,
     bool_and(coalesce(n = counted OR n = n_before + 1 AND stock = stock_before + delta, false)) AS whole
@@ -88,7 +88,8 @@ WHERE id = $1 RETURNING ` + productColumns
 // The rows are locked, and their units are moved later in the transaction: what is in stock then comes from the books.
 const turnProductsSQL = `UPDATE products SET version = version + 1 WHERE id = ANY($1) RETURNING id, name, price, currency, version`
 
-// movementsRule holds stocks to their movements, from both sides: a stock that nobody moved, a movement that is lost, a product that is.
+// movementsRule holds stocks to their movements, from both sides: a stock that nobody moved, a movement that is lost, a
+// product that is.
 var movementsRule = facts.Rule{Kind: "stock-mismatch", SQL: `SELECT ` + movementsColumns + `
 FROM products p FULL JOIN (` + evidenceFrom + evidenceTo + `) AS m ON m.id = p.id
 WHERE ` + movementsWrong + ` ORDER BY 1 LIMIT $1`}

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// BenchmarkPost places orders through the handlers into a real database (which does not wait for the disk) and tells how
-// many commits an order costs.
+// BenchmarkPost places orders through the handlers into a real database (which does not wait for the disk) and tells
+// how many commits an order costs.
 func BenchmarkPost(b *testing.B) {
 	for name, bench := range map[string]struct {
 		clients int // per CPU

@@ -57,13 +57,14 @@ func (c *commands) cancel(ctx context.Context, ids []uuid.UUID, reason string, c
 	})
 }
 
-// change has decide change the progress of each order, and say whether it did and what is to be emitted, in one transaction: new
-// states, histories and events. It returns all the orders that exist, as they are then, and how many of them it has changed.
-// Whoever comes second, from another instance too, waits for the order's lock and finds what the first has done. When it fails,
-// nothing is changed, unless the connection was lost during the commit; then the same again finds what was done.
+// change has decide change the progress of each order, and say whether it did and what is to be emitted, in one
+// transaction: new states, histories and events. It returns all the orders that exist, as they are then, and how many
+// of them it has changed. Whoever comes second, from another instance too, waits for the order's lock and finds what
+// the first has done. When it fails, nothing is changed, unless the connection was lost during the commit; then the
+// same again finds what was done.
 //
-// It locks rows in the order of their ids and only those, so two of it never wait for each other. A consumer may hold the
-// orders of two topics, in an order of its own; PostgreSQL ends one of the two then, and that one is done again.
+// It locks rows in the order of their ids and only those, so two of it never wait for each other. A consumer may hold
+// the orders of two topics, in an order of its own; PostgreSQL ends one of the two then, and that one is done again.
 func (c *commands) change(ctx context.Context, ids []uuid.UUID, decide func(o *Order, now time.Time) (bool, []saga.Out)) (orders []*Order, changed int, err error) {
 	type move struct {
 		was, is Status
@@ -112,8 +113,8 @@ func (c *commands) change(ctx context.Context, ids []uuid.UUID, decide func(o *O
 	return orders, len(moves), nil
 }
 
-// requested tells that an order was asked to be cancelled, which payment undoes, and that it is cancelled, if it is: that
-// is for inventory, which has no other sign of it where payment has not heard of the order.
+// requested tells that an order was asked to be cancelled, which payment undoes, and that it is cancelled, if it is:
+// that is for inventory, which has no other sign of it where payment has not heard of the order.
 func cancelRequested(ctx context.Context, o *Order) []saga.Out {
 	key := o.ID.String()
 	outs := []saga.Out{saga.New(ctx, event.OrderCancelRequested, key, event.OrderCancelRequestedV1{

@@ -104,8 +104,8 @@ func TestCancelPending(t *testing.T) {
 	}
 }
 
-// A CONFIRMED order is CANCELLING until it is paid back and released, whichever is told first; that it cannot be paid back
-// yet is shown and stops nothing.
+// A CONFIRMED order is CANCELLING until it is paid back and released, whichever is told first; that it cannot be paid
+// back yet is shown and stops nothing.
 func TestCancelConfirmed(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
@@ -193,8 +193,8 @@ func TestCancelIsRefused(t *testing.T) {
 	}
 }
 
-// Two instances are asked to cancel the same orders, twice each, while a third hears what became of their payments: each
-// order is asked to be undone once, and told as confirmed only if it was.
+// Two instances are asked to cancel the same orders, twice each, while a third hears what became of their payments:
+// each order is asked to be undone once, and told as confirmed only if it was.
 func TestCancelsRace(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

@@ -74,7 +74,8 @@ func (h *handlers) events(ctx context.Context, in *eventsInput) (*huma.StreamRes
 	}}, nil
 }
 
-// stream sends the lines of an order's history that follow the first ones, and those that are added, until the order has settled.
+// stream sends the lines of an order's history that follow the first ones, and those that are added, until the order
+// has settled.
 func stream(hc huma.Context, w *waiter, p Progress, sent int) {
 	ctx, cancel := web.Outlast(hc.Context(), streamFor)
 	defer cancel()

@@ -46,7 +46,8 @@ func lines(o Order, after int) string {
 	return text.String()
 }
 
-// The stream sends each line of the history when it is written, goes on where a client was cut off, and ends with the outcome.
+// The stream sends each line of the history when it is written, goes on where a client was cut off, and ends with the
+// outcome.
 func TestEventsOfAnOrder(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
@@ -115,7 +116,8 @@ func TestEventsOfNoOrder(t *testing.T) {
 	c.waiting(t, 0)
 }
 
-// A quiet stream says every 15 s that it lives. It ends after its time, with the service, and when its client goes away.
+// A quiet stream says every 15 s that it lives. It ends after its time, with the service, and when its client goes
+// away.
 func TestAQuietStream(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

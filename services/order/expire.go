@@ -21,23 +21,24 @@ const (
 	sliceRows     = 10_000 // looked at in one statement
 	expiredAtOnce = 500    // orders in one transaction: what it locks stays small
 
-	// lateness is how long after its id was made an order may be committed and still be found. A request and its commit end
-	// within a minute; the rest is for processes that stood still in between and for instances whose clocks are behind.
+	// lateness is how long after its id was made an order may be committed and still be found. A request and its commit
+	// end within a minute; the rest is for processes that stood still in between and for instances whose clocks are
+	// behind.
 	lateness = time.Hour
 )
 
 // sweeper commands the orders that have been PENDING for longer than the deadline. Several instances may run: who comes
 // second finds nothing to do.
 //
-// Status is in no index, so that settling an order stays cheap. But ids are in the order of time, and each order has to be
-// looked at only once, when it comes of age: the sweeper walks the ids from where it was, which it keeps in the database
-// (sweeps.go). A process that starts goes on from there; the first one of all looks at all orders once.
+// Status is in no index, so that settling an order stays cheap. But ids are in the order of time, and each order has to
+// be looked at only once, when it comes of age: the sweeper walks the ids from where it was, which it keeps in the
+// database (sweeps.go). A process that starts goes on from there; the first one of all looks at all orders once.
 //
-// Rows do not become visible in the order of their ids: one may be committed after the walk has passed its id. Hence a second
-// walk, lateness behind the first. The first is there so that nobody has to wait for it.
+// Rows do not become visible in the order of their ids: one may be committed after the walk has passed its id. Hence a
+// second walk, lateness behind the first. The first is there so that nobody has to wait for it.
 //
-// An order's age is the difference of two clocks: that of who placed it and that of who sweeps. An instance whose clock is
-// wrong by as much as the deadline commands what is young; that is a nuisance, and the books balance all the same.
+// An order's age is the difference of two clocks: that of who placed it and that of who sweeps. An instance whose clock
+// is wrong by as much as the deadline commands what is young; that is a nuisance, and the books balance all the same.
 type sweeper struct {
 	commands *commands
 	log      *slog.Logger
@@ -118,8 +119,8 @@ func (s *sweeper) walk(ctx context.Context, w *walk) (cancelled int, err error) 
 	return cancelled, nil
 }
 
-// overdue looks at the first orders between two ids, so many rows at most. It returns those that are PENDING, and the id up
-// to which it has looked.
+// overdue looks at the first orders between two ids, so many rows at most. It returns those that are PENDING, and the
+// id up to which it has looked.
 func overdue(ctx context.Context, db *pgxpool.Pool, after, until uuid.UUID, rows int) (found []uuid.UUID, next uuid.UUID, err error) {
 	var id uuid.UUID
 	var pending, edge bool

@@ -30,8 +30,8 @@ func (c client) sweep(t testing.TB, s *sweeper) int {
 	return n
 }
 
-// An order that is PENDING past its deadline is cancelled as by its user, once, by whichever instance comes first; one that
-// has settled, or is young, is not. Slices end anywhere, also at an order that is to be cancelled.
+// An order that is PENDING past its deadline is cancelled as by its user, once, by whichever instance comes first; one
+// that has settled, or is young, is not. Slices end anywhere, also at an order that is to be cancelled.
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
@@ -106,8 +106,8 @@ func TestExpiryOfWhatIsCommittedLate(t *testing.T) {
 	}
 }
 
-// The deadlines of orders run out on two instances while their payments complete: each is CONFIRMED or has expired, and says
-// so once.
+// The deadlines of orders run out on two instances while their payments complete: each is CONFIRMED or has expired, and
+// says so once.
 func TestExpiryRacesPayment(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

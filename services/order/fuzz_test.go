@@ -11,8 +11,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// FuzzPostOrder holds POST /orders, up to where it would reach the database, to this: whatever comes is answered with 202
-// or with a problem below 500, and what is accepted is within the limits.
+// FuzzPostOrder holds POST /orders, up to where it would reach the database, to this: whatever comes is answered with
+// 202 or with a problem below 500, and what is accepted is within the limits.
 func FuzzPostOrder(f *testing.F) {
 	valid := draft("u-1")
 	for _, body := range []string{

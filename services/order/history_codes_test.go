@@ -33,7 +33,8 @@ func (c client) codes(t *testing.T, id uuid.UUID) (all []string) {
 	return all
 }
 
-// Each line of a history that tells why has the code of it, with its parameters: in the order, and in its stream. The texts stay what they were.
+// Each line of a history that tells why has the code of it, with its parameters: in the order, and in its stream. The
+// texts stay what they were.
 func TestHistoryHasCodes(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
@@ -88,8 +89,8 @@ func TestHistoryHasCodes(t *testing.T) {
 	}
 }
 
-// A process of an earlier version writes a history anew without codes, as those that it wrote before codes were there: the line that tells why the
-// order was cancelled has the order's own all the same, for all who read it.
+// A process of an earlier version writes a history anew without codes, as those that it wrote before codes were there:
+// the line that tells why the order was cancelled has the order's own all the same, for all who read it.
 func TestHistoryThatAnEarlierVersionWrote(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

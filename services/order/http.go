@@ -161,7 +161,8 @@ type cancelInput struct {
 	}
 }
 
-// cancelOrder answers with the order as it is then. An answer that is lost does not matter: asked again, nothing happens again.
+// cancelOrder answers with the order as it is then. An answer that is lost does not matter: asked again, nothing
+// happens again.
 func (h *handlers) cancelOrder(ctx context.Context, in *cancelInput) (*struct{ Body Order }, error) {
 	o, err := h.cancel(ctx, in.ID, in.Body.UserID, in.Body.Reason)
 	switch {

@@ -21,7 +21,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// Two instances of the service get 64 requests with one key: one order, and everybody who is told of it is told the same.
+// Two instances of the service get 64 requests with one key: one order, and everybody who is told of it is told the
+// same.
 func TestConcurrentPostsOfOneKey(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

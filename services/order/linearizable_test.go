@@ -20,8 +20,8 @@ type placed struct {
 	replayed bool
 }
 
-// Requests with the same keys, from clients of two instances, are answered as if they had come one after the other: the first with a key places an
-// order, the same request again gets the same order, and another request is refused.
+// Requests with the same keys, from clients of two instances, are answered as if they had come one after the other: the
+// first with a key places an order, the same request again gets the same order, and another request is refused.
 func TestIdempotencyKeysAreLinearizable(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/converge-dev/converge/pkg/idempotency"
 )
 
-// Manual is what users and the deadline do to orders, one call after the other and without HTTP: for a simulation, which decides when. The
-// events wait in the outbox. One goroutine uses it at a time.
+// Manual is what users and the deadline do to orders, one call after the other and without HTTP: for a simulation,
+// which decides when. The events wait in the outbox. One goroutine uses it at a time.
 type Manual struct {
 	placer   placer
 	commands commands

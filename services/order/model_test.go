@@ -10,8 +10,8 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 )
 
-// model is one order with an inventory and a payment that keep their contracts, without tables. All that was ever told is in
-// messages; each is delivered at least once, to each that listens, in whatever order.
+// model is one order with an inventory and a payment that keep their contracts, without tables. All that was ever told
+// is in messages; each is delivered at least once, to each that listens, in whatever order.
 type model struct {
 	order    Progress
 	stock    string // RESERVED, REFUSED or RELEASED; empty: the order is not known there
@@ -180,9 +180,10 @@ func (m *model) compare() {
 	}
 }
 
-// Whenever an order is cancelled, by its user, its deadline, who compares what is held, or not at all, and however messages overtake
-// each other and come again: it ends CONFIRMED, reserved and paid, or CANCELLED, with neither stock nor money held; it says so once,
-// and once more only where it was found that something was held still; and it never leaves CANCELLED.
+// Whenever an order is cancelled, by its user, its deadline, who compares what is held, or not at all, and however
+// messages overtake each other and come again: it ends CONFIRMED, reserved and paid, or CANCELLED, with neither stock
+// nor money held; it says so once, and once more only where it was found that something was held still; and it never
+// leaves CANCELLED.
 func TestCancelledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

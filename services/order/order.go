@@ -1,5 +1,5 @@
-// Package order takes orders over HTTP and settles them: an order begins PENDING, and becomes CONFIRMED or CANCELLED by what
-// inventory and payment tell. Its user may cancel it; so does its deadline, if they tell nothing.
+// Package order takes orders over HTTP and settles them: an order begins PENDING, and becomes CONFIRMED or CANCELLED by
+// what inventory and payment tell. Its user may cancel it; so does its deadline, if they tell nothing.
 //
 //   - order.go, progress.go: what an order is, and how events and requests change it; no I/O
 //   - routes.go: the events it reacts to
@@ -20,7 +20,8 @@ import (
 	"github.com/converge-dev/converge/pkg/event"
 )
 
-// Draft is an order as its user asks for it. The limits in the tags are the ones that the API describes and holds it to.
+// Draft is an order as its user asks for it. The limits in the tags are the ones that the API describes and holds it
+// to.
 type Draft struct {
 	UserID   string `json:"userId" minLength:"1" maxLength:"128" pattern:"^[^\\x00-\\x1f\\x7f-\\x9f]*$" patternDescription:"text of 1 to 128 characters without control characters" example:"u-1" doc:"who orders"`
 	Items    []Item `json:"items" minItems:"1" maxItems:"100" nullable:"false" doc:"what is ordered; each product once"`

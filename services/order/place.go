@@ -27,8 +27,8 @@ const (
 	typeKeyInUse  = "idempotency-key-in-use" // 409: its request is in progress; trying again gets the answer
 )
 
-// posting is one POST /orders on its way into the database, complete with its answer: what is left is to store it, or to
-// find that another one came first under its key.
+// posting is one POST /orders on its way into the database, complete with its answer: what is left is to store it, or
+// to find that another one came first under its key.
 type posting struct {
 	key    *idempotency.Key // nil if the client gave none
 	order  *Order           // nil if the draft is refused
@@ -93,8 +93,8 @@ type placer struct {
 	metrics *metrics
 }
 
-// place stores the postings in one transaction, orders, events and answers, and returns what to answer each. When it fails,
-// nothing is stored, unless the connection was lost during the commit: then a client without a key cannot know.
+// place stores the postings in one transaction, orders, events and answers, and returns what to answer each. When it
+// fails, nothing is stored, unless the connection was lost during the commit: then a client without a key cannot know.
 func (p *placer) place(ctx context.Context, postings []posting) ([]pg.Result[answer], error) {
 	results := make([]pg.Result[answer], len(postings))
 	var keys []idempotency.Key

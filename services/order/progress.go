@@ -13,8 +13,8 @@ import (
 // Status is how far an order is.
 type Status string
 
-// An order begins PENDING, and becomes CONFIRMED or CANCELLED. A CONFIRMED one that its user commands is CANCELLING until all
-// that was done for it is undone, and then CANCELLED, for ever.
+// An order begins PENDING, and becomes CONFIRMED or CANCELLED. A CONFIRMED one that its user commands is CANCELLING
+// until all that was done for it is undone, and then CANCELLED, for ever.
 const (
 	Pending    Status = "PENDING"
 	Confirmed  Status = "CONFIRMED"
@@ -67,9 +67,9 @@ func (n outcome) line(at time.Time, is Status) Entry {
 
 // apply returns the progress after the outcome, in a history of its own, and what the outcome did to it.
 //
-// An order that has settled stays what it is: an outcome that calls for something else is only noted. A history holds each
-// event once, so what comes again, even under another id, changes nothing, and a history stays short. What is renewed
-// counts once more.
+// An order that has settled stays what it is: an outcome that calls for something else is only noted. A history holds
+// each event once, so what comes again, even under another id, changes nothing, and a history stays short. What is
+// renewed counts once more.
 func (p Progress) apply(n outcome, at time.Time) (Progress, effect) {
 	if p.has(n.event) && !p.renewed(n.event) {
 		return p, ignored
@@ -100,9 +100,9 @@ func (p Progress) apply(n outcome, at time.Time) (Progress, effect) {
 	return p, did
 }
 
-// cancel returns the progress after a request to cancel the order, in a history of its own, and whether it changed. What is
-// PENDING is CANCELLED at once: whatever the others have done or will do for it is theirs to undo. What is CONFIRMED is
-// CANCELLING first. What is cancelled already, or about to be, stays as it is.
+// cancel returns the progress after a request to cancel the order, in a history of its own, and whether it changed.
+// What is PENDING is CANCELLED at once: whatever the others have done or will do for it is theirs to undo. What is
+// CONFIRMED is CANCELLING first. What is cancelled already, or about to be, stays as it is.
 func (p Progress) cancel(reason string, code event.Code, at time.Time) (Progress, bool) {
 	at = stamp(at)
 	switch p.Status {
@@ -123,8 +123,9 @@ func (p Progress) noting(e Entry) Progress {
 	return p
 }
 
-// codeHistory gives the line that tells why the order was cancelled the order's own code, if it has none. Lines of earlier versions have none, and a
-// process of an earlier version writes a history anew without those that it does not know.
+// codeHistory gives the line that tells why the order was cancelled the order's own code, if it has none. Lines of
+// earlier versions have none, and a process of an earlier version writes a history anew without those that it does not
+// know.
 func (p *Progress) codeHistory() {
 	if p.ReasonCode == "" {
 		return
@@ -139,9 +140,9 @@ func (p *Progress) codeHistory() {
 	}
 }
 
-// unwound makes a CANCELLING order CANCELLED, as of the last line of its history, when all that was done for it is undone.
-// The refund and the release may come in either order. Only those since the last request to cancel count: what was undone
-// before had another reason, and may have been done again since.
+// unwound makes a CANCELLING order CANCELLED, as of the last line of its history, when all that was done for it is
+// undone. The refund and the release may come in either order. Only those since the last request to cancel count: what
+// was undone before had another reason, and may have been done again since.
 func (p *Progress) unwound(at time.Time) bool {
 	if p.Status != Cancelling || !p.undone(event.PaymentRefunded.Name()) || !p.undone(event.InventoryReleased.Name()) {
 		return false
@@ -172,7 +173,8 @@ func (p Progress) renewed(topic string) bool {
 	return undoing(topic) && !p.undone(topic) || topic == event.PaymentCompleted.Name() && p.Status == Pending && !p.proven()
 }
 
-// sinceAsked is the progress with the part of its history that begins with the last request to cancel the order; all of it where there was none.
+// sinceAsked is the progress with the part of its history that begins with the last request to cancel the order; all of
+// it where there was none.
 func (p Progress) sinceAsked() Progress {
 	for i, e := range slices.Backward(p.History) {
 		if e.Event == event.OrderCancelRequested.Name() {
@@ -199,7 +201,8 @@ func (p Progress) proven() bool {
 	return false
 }
 
-// asked tells whether somebody has asked for the order to be cancelled. Where nobody has, the saga itself may have failed.
+// asked tells whether somebody has asked for the order to be cancelled. Where nobody has, the saga itself may have
+// failed.
 func (p Progress) asked() bool { return p.has(event.OrderCancelRequested.Name()) }
 
 // overtook tells whether the outcome was on its way when the order was cancelled on request: payment had charged, and

@@ -95,8 +95,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// Whatever is told of an order that nobody commands, in whatever order, it settles at most once, on the first news that settles, and each event
-// leaves one line.
+// Whatever is told of an order that nobody commands, in whatever order, it settles at most once, on the first news that
+// settles, and each event leaves one line.
 func TestProgressIsFinal(t *testing.T) {
 	t.Parallel()
 	all := []outcome{
@@ -183,8 +183,8 @@ func TestCompensations(t *testing.T) {
 	}
 }
 
-// What was undone before an order was asked to be cancelled, and done again since, does not count for its cancellation: it is CANCELLED when that is
-// undone, too.
+// What was undone before an order was asked to be cancelled, and done again since, does not count for its cancellation:
+// it is CANCELLED when that is undone, too.
 func TestOldNewsDoesNotUnwind(t *testing.T) {
 	t.Parallel()
 	p := newOrder(uuid.Max, Draft{}, at(0)).Progress

@@ -13,8 +13,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// Whatever an order is cancelled for, the order and order.cancelled say so in the same code, with its parameters, besides the text. Of a reason
-// that was told without a code there is the text.
+// Whatever an order is cancelled for, the order and order.cancelled say so in the same code, with its parameters,
+// besides the text. Of a reason that was told without a code there is the text.
 func TestReasonsHaveCodes(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

@@ -11,7 +11,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// eventReconciled is the line of history that tells that an order became something because somebody compared what all hold of it.
+// eventReconciled is the line of history that tells that an order became something because somebody compared what all
+// hold of it.
 const eventReconciled = "order.reconciled"
 
 // held is what inventory and payment hold of an order.
@@ -30,8 +31,8 @@ type comparison struct {
 
 // conclude returns what an order should be, given what the others hold of it. CANCELLED is final.
 //
-// A CONFIRMED order that lacks its items but is paid is CANCELLING until it is paid back, as if its user had asked for that. One that is not
-// paid is CANCELLED at once, for no refund would ever end its cancellation.
+// A CONFIRMED order that lacks its items but is paid is CANCELLING until it is paid back, as if its user had asked for
+// that. One that is not paid is CANCELLED at once, for no refund would ever end its cancellation.
 func (s Status) conclude(h held) Status {
 	switch {
 	case s == Pending && h.all():
@@ -49,11 +50,11 @@ func (s Status) undoing(h held) bool {
 	return (s == Cancelling || s == Cancelled) && !h.nothing()
 }
 
-// reconcile returns the progress after a comparison, and whether it changed. What the history says of earlier events does not matter: the
-// comparison shows that it is not so.
+// reconcile returns the progress after a comparison, and whether it changed. What the history says of earlier events
+// does not matter: the comparison shows that it is not so.
 //
-// What is undone from now on gets a line as if a user had asked for it. So the refund and the release that follow are no
-// contradictions, and show as compensations.
+// What is undone from now on gets a line as if a user had asked for it. So the refund and the release that follow are
+// no contradictions, and show as compensations.
 func (p Progress) reconcile(c comparison, at time.Time) (Progress, bool) {
 	was, is := p.Status, p.Status.conclude(c.held)
 	if is == was {
@@ -87,14 +88,15 @@ func (p Progress) because(c comparison) Progress {
 // errUnproven says that an order is not confirmed because somebody says that it is paid: payment has not told.
 var errUnproven = errors.New("payment has not told that the order is paid")
 
-// reconcile changes one order by a comparison, and emits what those need who have to act on it. It returns the order as it is then, or
-// none.
+// reconcile changes one order by a comparison, and emits what those need who have to act on it. It returns the order as
+// it is then, or none.
 //
-// If the order has changed since it was seen, nothing is done. If it has become something else than the comparison would have made of
-// it, and there is something to do, that is a conflict: what it is.
+// If the order has changed since it was seen, nothing is done. If it has become something else than the comparison
+// would have made of it, and there is something to do, that is a conflict: what it is.
 //
-// A caller's word is enough to cancel, for what is held is undone by those who hold it. It is not enough to confirm, for nobody looks
-// again before the goods leave: without payment's own event in the history it is [errUnproven], and nothing is done.
+// A caller's word is enough to cancel, for what is held is undone by those who hold it. It is not enough to confirm,
+// for nobody looks again before the goods leave: without payment's own event in the history it is [errUnproven], and
+// nothing is done.
 func (c *commands) reconcile(ctx context.Context, id uuid.UUID, found comparison) (o *Order, conflict Status, err error) {
 	var refused error
 	orders, _, err := c.change(ctx, []uuid.UUID{id}, func(o *Order, now time.Time) (bool, []saga.Out) {

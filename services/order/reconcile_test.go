@@ -102,7 +102,8 @@ func TestReconcileProgress(t *testing.T) {
 	}
 }
 
-// An order that was found to lack its items is undone as one that its user commands: what is told of that is no contradiction.
+// An order that was found to lack its items is undone as one that its user commands: what is told of that is no
+// contradiction.
 func TestReconciledOrderIsUndone(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
@@ -159,8 +160,8 @@ func TestReconcileRefusesControlCharacters(t *testing.T) {
 	}
 }
 
-// What an order concludes from what the others hold, and whom it tells. If it has concluded the same before, whatever was seen then, it
-// tells nobody again.
+// What an order concludes from what the others hold, and whom it tells. If it has concluded the same before, whatever
+// was seen then, it tells nobody again.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

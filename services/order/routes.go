@@ -13,8 +13,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// Choreography is order's part of the saga: it begins with an order, or with the wish to cancel one, and ends with what the
-// others made of it.
+// Choreography is order's part of the saga: it begins with an order, or with the wish to cancel one, and ends with what
+// the others made of it.
 func Choreography() saga.Service { return choreography(newMetrics()) }
 
 func choreography(m *metrics) saga.Service { return waking(m, nil) }
@@ -60,8 +60,9 @@ func released(e event.InventoryReleasedV1) outcome {
 	return outcome{order: e.OrderID}
 }
 
-// react makes the handler of a topic: it applies each message's outcome to its order and emits for the orders that settled. An
-// order and its order.created come from one transaction, so a message about an order that is not here is nobody's.
+// react makes the handler of a topic: it applies each message's outcome to its order and emits for the orders that
+// settled. An order and its order.created come from one transaction, so a message about an order that is not here is
+// nobody's.
 func react[T any](metrics *metrics, waits *waiters, read func(T) outcome) func(context.Context, pgx.Tx, []saga.Msg[T]) ([]saga.Out, error) {
 	return func(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[T]) ([]saga.Out, error) {
 		outcomes := make([]outcome, len(msgs))

@@ -99,7 +99,8 @@ func TestOrdersSettle(t *testing.T) {
 	}
 }
 
-// A payment for an order that is cancelled changes nothing here and is not lost either: it is in the history and counted.
+// A payment for an order that is cancelled changes nothing here and is not lost either: it is in the history and
+// counted.
 func TestLateContradictionIsNoted(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

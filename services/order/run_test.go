@@ -11,8 +11,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// The whole service, as its binary runs it, accepts orders while there is no Kafka, commands those of which it hears nothing
-// until their deadline, and stops when it is told to.
+// The whole service, as its binary runs it, accepts orders while there is no Kafka, commands those of which it hears
+// nothing until their deadline, and stops when it is told to.
 func TestRunWithoutKafka(t *testing.T) {
 	t.Parallel()
 	url, ended, stop := running(t, map[string]string{"KAFKA_BROKERS": pgtest.FreeAddr(t), "ORDER_DEADLINE": "1s"})
@@ -54,7 +54,8 @@ func TestRunWithoutKafka(t *testing.T) {
 	}
 }
 
-// A service that is told to stop answers those who wait at once, with what their orders are by then, and is gone well within its time.
+// A service that is told to stop answers those who wait at once, with what their orders are by then, and is gone well
+// within its time.
 func TestTheStopEndsWaits(t *testing.T) {
 	t.Parallel()
 	url, ended, stop := running(t, map[string]string{"KAFKA_BROKERS": "127.0.0.1:1"})
@@ -133,7 +134,8 @@ func TestRunNamesAWrongSetting(t *testing.T) {
 	}
 }
 
-// running starts the service on a database of its own and waits until it is ready. It ends when stop is called, or with the test.
+// running starts the service on a database of its own and waits until it is ready. It ends when stop is called, or with
+// the test.
 func running(t *testing.T, settings map[string]string) (url string, ended <-chan error, stop func()) {
 	t.Helper()
 	addr := pgtest.FreeAddr(t)

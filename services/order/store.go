@@ -108,8 +108,8 @@ const (
 	listOfUserSQL = listHead + ` AND user_id = $5` + listTail
 )
 
-// list returns a page and the id that the next page continues from, which is zero after the last one. A page can be short,
-// even empty, and not be the last.
+// list returns a page and the id that the next page continues from, which is zero after the last one. A page can be
+// short, even empty, and not be the last.
 func list(ctx context.Context, db *pgxpool.Pool, f filter) (page []Order, next uuid.UUID, err error) {
 	query, args := listSQL, []any{f.before, string(f.status), f.limit, f.scan}
 	if f.user != "" {
@@ -262,7 +262,8 @@ func readCancelling(ctx context.Context, db *pgxpool.Pool) (n int, oldest time.D
 	return n, time.Duration(age * float64(time.Second)), nil
 }
 
-// source is what order holds of orders: those that are CONFIRMED. An order became what it is with the last line of its history.
+// source is what order holds of orders: those that are CONFIRMED. An order became what it is with the last line of its
+// history.
 var source = facts.Source{
 	Set: "confirmed", Table: "orders", ID: "id", Member: "status = 'CONFIRMED'", Open: "status IN ('PENDING', 'CANCELLING')", Amount: "amount",
 	Currency: "currency", User: "user_id", Items: "items",

@@ -15,8 +15,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// Two members of the consumer group, which hold partitions of different topics, get contradicting news of the same orders at
-// the same time, each in an order of its own. They do not deadlock, and each order settles once.
+// Two members of the consumer group, which hold partitions of different topics, get contradicting news of the same
+// orders at the same time, each in an order of its own. They do not deadlock, and each order settles once.
 func TestTwoMembersSettleAnOrderOnce(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

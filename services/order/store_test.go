@@ -89,7 +89,8 @@ func TestListPagesThroughEverythingOnce(t *testing.T) {
 	}
 }
 
-// Settling an order must not write to an index: that is what the free room on each page and the choice of indexes are for.
+// Settling an order must not write to an index: that is what the free room on each page and the choice of indexes are
+// for.
 func TestSettlingIsAHotUpdate(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

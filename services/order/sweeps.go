@@ -11,7 +11,8 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// keepPlaceEvery is how much of the orders' time a walk goes on before its place is stored anew. What is walked again after a stop is as much.
+// keepPlaceEvery is how much of the orders' time a walk goes on before its place is stored anew. What is walked again
+// after a stop is as much.
 const keepPlaceEvery = time.Minute
 
 // resume has the walks go on from where those of any process were, once. Until it is known where, nothing is swept.

@@ -77,7 +77,8 @@ func TestSweeperKeepsItsPlace(t *testing.T) {
 	}
 }
 
-// Whose clock is ahead takes nobody along: what it has passed before its time is looked at by others when it comes of age.
+// Whose clock is ahead takes nobody along: what it has passed before its time is looked at by others when it comes of
+// age.
 func TestSweeperWithAClockAhead(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

@@ -29,8 +29,8 @@ func tooManyWait() error {
 		http.Header{"Retry-After": {"1"}})
 }
 
-// preferred is how long the lines of a Prefer header ask to wait, at most longestWait. What is no whole number of seconds is ignored, as
-// every preference that a server does not understand.
+// preferred is how long the lines of a Prefer header ask to wait, at most longestWait. What is no whole number of
+// seconds is ignored, as every preference that a server does not understand.
 func preferred(lines []string) time.Duration {
 	value, _ := web.Preference(lines, "wait")
 	if value == "" || strings.Trim(value, "0123456789") != "" {
@@ -43,7 +43,8 @@ func preferred(lines []string) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// expect waits for an order that is about to be placed. Where no more may wait it is nil: the preference is not applied then.
+// expect waits for an order that is about to be placed. Where no more may wait it is nil: the preference is not applied
+// then.
 func (h *handlers) expect(o *Order) *waiter {
 	w, err := h.waits.join(o.ID)
 	if err == nil {
@@ -52,8 +53,8 @@ func (h *handlers) expect(o *Order) *waiter {
 	return w
 }
 
-// expectEarlier waits for the order at the location that an earlier request was answered with. It is nil where that cannot be: the
-// earlier answer will do.
+// expectEarlier waits for the order at the location that an earlier request was answered with. It is nil where that
+// cannot be: the earlier answer will do.
 func (h *handlers) expectEarlier(ctx context.Context, location string) (*Order, *waiter) {
 	id, err := uuid.Parse(strings.TrimPrefix(location, "/orders/"))
 	if err != nil {
@@ -72,8 +73,8 @@ func (h *handlers) expectEarlier(ctx context.Context, location string) (*Order, 
 	return &o, w
 }
 
-// await makes o what it is when it has settled, when the time is over, or when the service stops. The error is the end of ctx, when the
-// client goes away.
+// await makes o what it is when it has settled, when the time is over, or when the service stops. The error is the end
+// of ctx, when the client goes away.
 func (w *waiter) await(ctx context.Context, o *Order, until time.Time) error {
 	ctx, cancel := web.Outlast(ctx, time.Until(until)+waitMargin)
 	defer cancel()

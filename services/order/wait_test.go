@@ -84,7 +84,8 @@ var committed = map[string]struct {
 	}, Cancelled},
 }
 
-// Whoever settles an order wakes those who wait for it: the instance itself by its commit, another one by what is looked at.
+// Whoever settles an order wakes those who wait for it: the instance itself by its commit, another one by what is
+// looked at.
 func TestAWaitEndsWhenTheOrderSettles(t *testing.T) {
 	t.Parallel()
 	for how, by := range committed {
@@ -284,7 +285,8 @@ func TestAReplayWaits(t *testing.T) {
 	c.waiting(t, 0)
 }
 
-// Where as many wait as may, one more is told to come again, if there is something to wait for; a preference is just not applied.
+// Where as many wait as may, one more is told to come again, if there is something to wait for; a preference is just
+// not applied.
 func TestTooManyWait(t *testing.T) {
 	t.Parallel()
 	c := setup(t)

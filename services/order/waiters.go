@@ -21,12 +21,13 @@ const (
 // errTooManyWait says that no more may wait.
 var errTooManyWait = errors.New("too many wait for orders")
 
-// waiters are the requests that wait for what becomes of orders. None of them holds a connection or asks the database. They are
-// woken by whoever commits a change in this process, who tells what the order has become, and by one look a second at all the orders that
-// are waited for, which finds the changes of other instances.
+// waiters are the requests that wait for what becomes of orders. None of them holds a connection or asks the database.
+// They are woken by whoever commits a change in this process, who tells what the order has become, and by one look a
+// second at all the orders that are waited for, which finds the changes of other instances.
 //
-// A change adds to an order's history and nothing takes from it. So of two states the one with the longer history is the later,
-// in whatever order they are told. A change that is told to nobody, or whose teller dies, is found by the next look.
+// A change adds to an order's history and nothing takes from it. So of two states the one with the longer history is
+// the later, in whatever order they are told. A change that is told to nobody, or whose teller dies, is found by the
+// next look.
 //
 // A nil *waiters can be told changes, and lets nobody wait. It is safe for concurrent use.
 type waiters struct {
@@ -51,8 +52,8 @@ func newWaiters(most int) *waiters {
 	return &waiters{most: most, every: lookEvery, stopped: make(chan struct{}), of: map[uuid.UUID]map[*waiter]struct{}{}}
 }
 
-// join adds a waiter for an order, who must leave. It is told of every change from now on, so a state that is read afterwards, and
-// given to [waiter.tell], misses none. The error is errTooManyWait; a waiter that is nil may leave.
+// join adds a waiter for an order, who must leave. It is told of every change from now on, so a state that is read
+// afterwards, and given to [waiter.tell], misses none. The error is errTooManyWait; a waiter that is nil may leave.
 func (all *waiters) join(order uuid.UUID) (*waiter, error) {
 	if all == nil {
 		return nil, errTooManyWait
@@ -134,8 +135,8 @@ func (w *waiter) state() Progress {
 	return w.is
 }
 
-// settled returns the order's state when it has settled, or as it is when the time is over or the service stops. The error is that of
-// ctx, if it ends first.
+// settled returns the order's state when it has settled, or as it is when the time is over or the service stops. The
+// error is that of ctx, if it ends first.
 func (w *waiter) settled(ctx context.Context, until time.Time) (Progress, error) {
 	over := time.NewTimer(time.Until(until))
 	defer over.Stop()
@@ -155,8 +156,8 @@ func (w *waiter) settled(ctx context.Context, until time.Time) (Progress, error)
 	}
 }
 
-// run looks until ctx ends, and then sends all waiters home and returns nil. A look that fails is made up for by the next one; the log
-// tells when that begins and when it is over.
+// run looks until ctx ends, and then sends all waiters home and returns nil. A look that fails is made up for by the
+// next one; the log tells when that begins and when it is over.
 func (all *waiters) run(ctx context.Context, db *pgxpool.Pool, log *slog.Logger) error {
 	defer close(all.stopped)
 	tick := time.NewTicker(all.every)

@@ -88,8 +88,8 @@ func counting(t *testing.T, db *pgxpool.Pool) (*pgxpool.Pool, *statements) {
 	return pool, s
 }
 
-// 2,000 clients wait, in all three ways. While nothing happens they cost one statement a look; the orders that the instance settles itself
-// cost none, and those that another one settles one look, in whatever number.
+// 2,000 clients wait, in all three ways. While nothing happens they cost one statement a look; the orders that the
+// instance settles itself cost none, and those that another one settles one look, in whatever number.
 func TestTwoThousandWait(t *testing.T) {
 	t.Parallel()
 	const each = 500 // orders of those who GET, of those who stream, of both; and of those who POST

@@ -15,14 +15,14 @@ import (
 	"github.com/converge-dev/converge/pkg/clock"
 )
 
-// Each of these is a statement of its own, whose snapshot is taken when the locks before it are held: what was pending is read
-// after the balance can no longer change. As one statement, a balance that was waited for would be newer than the pending rows
-// beside it, and count some of them twice.
+// Each of these is a statement of its own, whose snapshot is taken when the locks before it are held: what was pending
+// is read after the balance can no longer change. As one statement, a balance that was waited for would be newer than
+// the pending rows beside it, and count some of them twice.
 //
 // Accounts are inserted, and then locked, by id: no two transactions can wait for each other.
 //
-// Of a user, openAccountsSQL opens the first account, and openFurtherSQL, whose snapshot shows who was first whatever came at the same
-// time, those in further currencies.
+// Of a user, openAccountsSQL opens the first account, and openFurtherSQL, whose snapshot shows who was first whatever
+// came at the same time, those in further currencies.
 const (
 	wantedJoin = ` FROM unnest($1::text[], $2::text[]) AS w (owner, currency) JOIN accounts a ON ` + ownerColumn + ` = w.owner AND a.currency = w.currency`
 )
@@ -45,8 +45,8 @@ type opening struct {
 	opened []string
 }
 
-// queueLoad queues what opens, locks, folds and reads the accounts. The unit of work is complete when the batch is done and begin
-// was called.
+// queueLoad queues what opens, locks, folds and reads the accounts. The unit of work is complete when the batch is done
+// and begin was called.
 func (k bank) queueLoad(b *pgx.Batch, w *wanted) *opening {
 	o := &opening{bank: k, work: newUnitOfWork()}
 	if len(w.open) > 0 {
@@ -103,7 +103,8 @@ func (k bank) queueOpen(b *pgx.Batch, w *wanted, o *opening) {
 	})
 }
 
-// queueOpen queues what opens these accounts, ordered by owner, where they do not exist. opened gets the ids of those that it opens.
+// queueOpen queues what opens these accounts, ordered by owner, where they do not exist. opened gets the ids of those
+// that it opens.
 func queueOpen(b *pgx.Batch, keys []accountKey, k bank, opened func(pgx.Rows) error) {
 	var first, users []accountKey // of each owner the first; those that users have
 	for _, key := range keys {
@@ -169,8 +170,8 @@ func (b *unitOfWork) take(rows pgx.Rows) error {
 	return err
 }
 
-// queueSave queues what writes the changes. The rows that it updates are locked, and that none goes below zero was checked; the
-// schema checks it again.
+// queueSave queues what writes the changes. The rows that it updates are locked, and that none goes below zero was
+// checked; the schema checks it again.
 func (b *unitOfWork) queueSave(batch *pgx.Batch) {
 	if ids, amounts := nonzero(b.moved); len(ids) > 0 {
 		batch.Queue(moveBalancesSQL, ids, amounts)

@@ -38,8 +38,8 @@ FROM accounts a WHERE id !~ '^(merchant|external)[.]'`)
 	return held
 }
 
-// A user's first order binds nobody to its currency, be it declined: each currency has an account of its own, an order is paid from the one in its
-// currency, alone and among others in a batch, and paid back into that.
+// A user's first order binds nobody to its currency, be it declined: each currency has an account of its own, an order
+// is paid from the one in its currency, alone and among others in a batch, and paid back into that.
 func TestAccountsByCurrency(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -92,8 +92,9 @@ func TestNoUserIsCalledAsAFurtherAccount(t *testing.T) {
 	b.audit()
 }
 
-// Whoever is first with a user, in whatever currencies, at once and beside processes of the previous version, which know one account a user: of
-// each currency there is one account, nobody waits for the other's lock while holding one, and no money of one currency becomes another's.
+// Whoever is first with a user, in whatever currencies, at once and beside processes of the previous version, which
+// know one account a user: of each currency there is one account, nobody waits for the other's lock while holding one,
+// and no money of one currency becomes another's.
 func TestFirstAccountsRace(t *testing.T) {
 	t.Parallel()
 	const rounds, users = 12, 4
@@ -177,7 +178,8 @@ ON CONFLICT DO NOTHING RETURNING id`, users, []string{currency, currency}, []boo
 	})
 }
 
-// A refund of the previous version goes by the accounts that the charge's entries name, and so does one of this version by what it moved.
+// A refund of the previous version goes by the accounts that the charge's entries name, and so does one of this version
+// by what it moved.
 func TestRefundOfAFurtherAccountByItsEntries(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -232,7 +234,8 @@ func TestHalfAChargeOfAFurtherAccount(t *testing.T) {
 	}
 }
 
-// A lost payment of a further account is restored with its user, by whichever half of its charge is there, and paid back into that account.
+// A lost payment of a further account is restored with its user, by whichever half of its charge is there, and paid
+// back into that account.
 func TestLostPaymentOfAFurtherAccount(t *testing.T) {
 	t.Parallel()
 	for _, half := range []string{"u-1\tUSD", "merchant.USD", ""} {

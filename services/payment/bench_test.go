@@ -24,8 +24,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// hotRowSQL puts what a merchant is paid straight into the balance, as its row's lock allows: one charge after the other, from
-// the write to the end of the commit, which is the shortest time that it can be.
+// hotRowSQL puts what a merchant is paid straight into the balance, as its row's lock allows: one charge after the
+// other, from the write to the end of the commit, which is the shortest time that it can be.
 const hotRowSQL = `CREATE FUNCTION straight() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
 	UPDATE accounts SET balance = balance + NEW.amount WHERE id = NEW.account_id; RETURN NULL; END$$;
 CREATE TRIGGER straight BEFORE INSERT ON pending FOR EACH ROW EXECUTE FUNCTION straight()`
@@ -71,8 +71,8 @@ WHERE held.amount <> paid.amount`,
 	}
 }
 
-// BenchmarkMerchant is charges of 64 users at once, one order in each transaction: to one merchant, to a merchant each, and to
-// one merchant whose balance every charge changes.
+// BenchmarkMerchant is charges of 64 users at once, one order in each transaction: to one merchant, to a merchant each,
+// and to one merchant whose balance every charge changes.
 func BenchmarkMerchant(b *testing.B) {
 	const clients = 64
 	for _, mode := range []struct {
@@ -127,7 +127,8 @@ func BenchmarkMerchant(b *testing.B) {
 	}
 }
 
-// BenchmarkRefund is paying back orders that were charged for, so many in each poll, as when many are cancelled at once.
+// BenchmarkRefund is paying back orders that were charged for, so many in each poll, as when many are cancelled at
+// once.
 func BenchmarkRefund(b *testing.B) {
 	for _, poll := range []int{1, 10, 100, 500} {
 		b.Run(fmt.Sprint(poll), func(b *testing.B) {

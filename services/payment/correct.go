@@ -15,8 +15,9 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// correction is what a person posts where no rule says what is right. As a transfer of its own it moves an amount from one account to another. To a
-// transfer that lacks an entry it adds that one, of which it names the side; the other is empty. Entries are never changed.
+// correction is what a person posts where no rule says what is right. As a transfer of its own it moves an amount from
+// one account to another. To a transfer that lacks an entry it adds that one, of which it names the side; the other is
+// empty. Entries are never changed.
 type correction struct {
 	id       uuid.UUID
 	transfer uuid.UUID // its own, or the one that it completes
@@ -49,7 +50,8 @@ const doesNotBalance = "does-not-balance"
 
 var errNoTransfer = errors.New("there are no entries of the transfer")
 
-// The id comes first, as that of a transfer does. A refusal stores nothing: once its reason is gone, the correction can be sent again.
+// The id comes first, as that of a transfer does. A refusal stores nothing: once its reason is gone, the correction can
+// be sent again.
 const (
 	correctionColumns = `id, transfer_id, kind, debit, credit, amount, currency, coalesce(order_id, '00000000-0000-0000-0000-000000000000'), note, asked_by, created_at`
 )
@@ -61,8 +63,9 @@ func (c *correction) targets() []any {
 // errDry rolls back what was only to be shown.
 var errDry = errors.New("only to be shown")
 
-// correct posts a correction once, however often it is asked to, and returns it as it is stored. A dry run posts nothing, and returns or refuses the
-// same. It is refused, as any transfer, where the debited account is frozen or would be below zero.
+// correct posts a correction once, however often it is asked to, and returns it as it is stored. A dry run posts
+// nothing, and returns or refuses the same. It is refused, as any transfer, where the debited account is frozen or
+// would be below zero.
 func (k bank) correct(ctx context.Context, db *pgxpool.Pool, asked correction, dry bool) (correction, error) {
 	c := asked
 	err := pg.InTx(ctx, db, func(tx pgx.Tx) error {
@@ -147,9 +150,10 @@ func (k bank) openOwn(w *wanted) {
 	}
 }
 
-// complete queues the entry that a transfer lacks. On the account that an entry of the transfer names as its other side it is of that one's kind, as the lost
-// one was. On any other, be it the entry's own or suspense, it is a correction: the transfer has moved so much less. The balance moves with it, unless
-// it is nearer to the account's entries without: then it holds already what the entry says.
+// complete queues the entry that a transfer lacks. On the account that an entry of the transfer names as its other side
+// it is of that one's kind, as the lost one was. On any other, be it the entry's own or suspense, it is a correction:
+// the transfer has moved so much less. The balance moves with it, unless it is nearer to the account's entries without:
+// then it holds already what the entry says.
 func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Batch) error {
 	owner, amount := c.credit, c.amount
 	if c.debit != "" {
@@ -200,8 +204,8 @@ func (k bank) complete(ctx context.Context, tx pgx.Tx, c *correction, b *pgx.Bat
 	return nil
 }
 
-// lockToComplete locks the accounts of a transfer's entries, and the one that gets another, by id like everybody. It returns that one's id, and the
-// transfer's entries, which nobody changes then.
+// lockToComplete locks the accounts of a transfer's entries, and the one that gets another, by id like everybody. It
+// returns that one's id, and the transfer's entries, which nobody changes then.
 func (k bank) lockToComplete(ctx context.Context, tx pgx.Tx, transfer uuid.UUID, key accountKey) (a string, found []entry, err error) {
 	if found, err = entriesOf(ctx, tx, transfer); err != nil {
 		return "", nil, err
@@ -244,7 +248,8 @@ func (k bank) lockToComplete(ctx context.Context, tx pgx.Tx, transfer uuid.UUID,
 
 func abs(n int64) int64 { return max(n, -n) }
 
-// listCorrections returns up to limit corrections, the newest first, that are older than one; 0: from the newest. older is what the next page begins from.
+// listCorrections returns up to limit corrections, the newest first, that are older than one; 0: from the newest. older
+// is what the next page begins from.
 func listCorrections(ctx context.Context, db *pgxpool.Pool, before int64, limit int) (all []correction, older int64, err error) {
 	if before == 0 {
 		before = math.MaxInt64

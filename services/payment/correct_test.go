@@ -30,8 +30,8 @@ func side1(account, kind string, amount int) map[string]any {
 // stray is a transfer with one entry.
 const stray = "01980d2e-0000-7000-8000-0000000000ff"
 
-// Whatever a transfer lacks that the balances do not tell, a person's correction makes it whole, and the audit finds nothing more; entries are not
-// changed, and orders stay as paid as they are.
+// Whatever a transfer lacks that the balances do not tell, a person's correction makes it whole, and the audit finds
+// nothing more; entries are not changed, and orders stay as paid as they are.
 func TestCorrectedTransferIsWhole(t *testing.T) {
 	t.Parallel()
 	half := func(account string) string {
@@ -116,7 +116,8 @@ func (b bundle) entries() (all []string) {
 	return all
 }
 
-// clean holds the ledger to the service's own rules alone: one that was corrected may have a transfer of more than two entries.
+// clean holds the ledger to the service's own rules alone: one that was corrected may have a transfer of more than two
+// entries.
 func (b bundle) clean() {
 	b.Helper()
 	if found := b.breaches(); found != nil {
@@ -124,8 +125,8 @@ func (b bundle) clean() {
 	}
 }
 
-// A correction is a transfer like any other: posted once, by as many as ask at once, refused for the same reasons, shown in the statements of both accounts
-// and in the list; what is in suspense goes to whom it belongs.
+// A correction is a transfer like any other: posted once, by as many as ask at once, refused for the same reasons,
+// shown in the statements of both accounts and in the list; what is in suspense goes to whom it belongs.
 func TestCorrections(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

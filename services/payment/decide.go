@@ -18,9 +18,10 @@ const settledByHand = "an operator decided that it is not paid"
 // notUnclear refuses to decide what the ledger decides.
 const notUnclear = "not-unclear"
 
-// decide carries out what a person decided of an order's money, where the ledger is unclear: whatever was charged for it goes back the way it came,
-// or what was paid back too much comes back, and if it is to be paid, it is then charged once. So nothing of the past has to be explained, and entries are not changed.
-// It is refused for the reasons of any charge, and while a transfer of the order lacks an entry. Of an order that is paid then, payment.completed is told.
+// decide carries out what a person decided of an order's money, where the ledger is unclear: whatever was charged for
+// it goes back the way it came, or what was paid back too much comes back, and if it is to be paid, it is then charged
+// once. So nothing of the past has to be explained, and entries are not changed. It is refused for the reasons of any
+// charge, and while a transfer of the order lacks an entry. Of an order that is paid then, payment.completed is told.
 func (r *repairer) decide(ctx context.Context, seen string, paid bool, e event.InventoryReservedV1) (facts.Fact, string, error) {
 	there := func(s stored) bool {
 		is := s.ledger()

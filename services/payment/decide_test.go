@@ -17,7 +17,8 @@ const moveAgain = `WITH entry AS (INSERT INTO entries (account_id, transfer_id, 
     SELECT account_id, '01980d2e-0000-7000-8000-00000000beef', kind, amount, counterparty, order_id FROM entries WHERE kind = '%s' RETURNING account_id, amount)
 INSERT INTO pending (account_id, amount) SELECT account_id, amount FROM entry`
 
-// Whatever is unclear about an order's money, a person's word ends it: it is paid once, or not at all, and the audit finds nothing more.
+// Whatever is unclear about an order's money, a person's word ends it: it is paid once, or not at all, and the audit
+// finds nothing more.
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	lost := ` DELETE FROM refunds; DELETE FROM payments;`

@@ -12,8 +12,8 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// balanceFolder adds what is pending to balances now and then, so that reads and refunds find few rows to add up. Any number of
-// instances may run. An account that somebody holds is left alone: a debit folds it by itself.
+// balanceFolder adds what is pending to balances now and then, so that reads and refunds find few rows to add up. Any
+// number of instances may run. An account that somebody holds is left alone: a debit folds it by itself.
 type balanceFolder struct {
 	db    *pgxpool.Pool
 	log   *slog.Logger
@@ -23,7 +23,8 @@ type balanceFolder struct {
 // foldAtOnce bounds the accounts that one transaction folds.
 const foldAtOnce = 200
 
-// Run folds until ctx ends, and then returns nil. A fault is logged: a balance that is not folded is right all the same.
+// Run folds until ctx ends, and then returns nil. A fault is logged: a balance that is not folded is right all the
+// same.
 func (f *balanceFolder) Run(ctx context.Context) error {
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
@@ -57,7 +58,8 @@ func (f *balanceFolder) fold(ctx context.Context) error {
 	}
 }
 
-// some folds these accounts. Rows that are deleted are those that their statement sees, be they numbered in whatever order.
+// some folds these accounts. Rows that are deleted are those that their statement sees, be they numbered in whatever
+// order.
 func (f *balanceFolder) some(ctx context.Context, found []string) error {
 	err := pg.InTx(ctx, f.db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, lockToFoldSQL, found) // the error surfaces in the collector

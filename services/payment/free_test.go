@@ -8,7 +8,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// An order that costs nothing is paid like any other, and paid back, once each and without moving money: its user needs none, and needs no account.
+// An order that costs nothing is paid like any other, and paid back, once each and without moving money: its user needs
+// none, and needs no account.
 func TestFreeOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

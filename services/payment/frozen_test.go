@@ -9,7 +9,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// Of a user with accounts in two currencies the further one is frozen alone: what is to be paid from it is refused, with its code, and the other pays.
+// Of a user with accounts in two currencies the further one is frozen alone: what is to be paid from it is refused,
+// with its code, and the other pays.
 func TestFrozenFurtherAccount(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

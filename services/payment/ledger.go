@@ -8,7 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Account holds money of one currency, and is known by its owner and its currency. Its balance is never below zero unless MayGoNegative.
+// Account holds money of one currency, and is known by its owner and its currency. Its balance is never below zero
+// unless MayGoNegative.
 type Account struct {
 	ID            string    `json:"accountId" example:"ada" doc:"a user's accounts, one for each currency, have the user's id"`
 	Currency      string    `json:"currency" example:"EUR" doc:"ISO 4217"`
@@ -32,7 +33,8 @@ const (
 	Correction Kind = "correction" // takes back an entry that should not be there, or what a person moved
 )
 
-// Transfer moves an amount from one account to another, as two entries that sum to zero. Both accounts are in its currency.
+// Transfer moves an amount from one account to another, as two entries that sum to zero. Both accounts are in its
+// currency.
 type Transfer struct {
 	ID       uuid.UUID
 	Kind     Kind
@@ -62,7 +64,8 @@ type bank struct {
 	opening  int64  // what a user's account holds when its first use opens it
 }
 
-// The system's own accounts beside the merchant's: where money comes from, and where it is that nobody knows yet whose it is. Both may be below zero.
+// The system's own accounts beside the merchant's: where money comes from, and where it is that nobody knows yet whose
+// it is. Both may be below zero.
 const (
 	external = "external"
 	suspense = "suspense"
@@ -73,7 +76,8 @@ func (b bank) merchantOf(currency string) string { return b.merchant + "." + cur
 // externalOf is the account that money comes from: what all others hold is what it owes.
 func (b bank) externalOf(currency string) string { return external + "." + currency }
 
-// internal tells whether an id is that of an account of the system's own, which no user can have, and in which currency it is.
+// internal tells whether an id is that of an account of the system's own, which no user can have, and in which currency
+// it is.
 func (b bank) internal(id string) (currency string, ok bool) {
 	name, currency := nameOf(id)
 	return currency, currency != "" && (name == external || name == suspense || name == b.merchant)
@@ -103,9 +107,10 @@ func nameOf(id string) (name, currency string) {
 // accountKey names an account by whose it is and its currency.
 type accountKey struct{ owner, currency string }
 
-// An account's id is its owner's. Where a user has accounts in several currencies, that holds of the one that was opened first; the id of a
-// further one has its currency behind it, after a tab, which no user's id can have. Ids are unambiguous so, and processes that know one account
-// a user work beside: they find the first account, and refuse what is in another currency.
+// An account's id is its owner's. Where a user has accounts in several currencies, that holds of the one that was
+// opened first; the id of a further one has its currency behind it, after a tab, which no user's id can have. Ids are
+// unambiguous so, and processes that know one account a user work beside: they find the first account, and refuse what
+// is in another currency.
 const (
 	furtherMark = "\t"
 
@@ -137,8 +142,8 @@ func (b bank) own(key accountKey) accountKey {
 	return key
 }
 
-// unitOfWork are the accounts that a transaction works on, and what it changes. Transfers apply one after the other, so a batch
-// comes out as they would alone, in its order.
+// unitOfWork are the accounts that a transaction works on, and what it changes. Transfers apply one after the other, so
+// a batch comes out as they would alone, in its order.
 type unitOfWork struct {
 	accounts map[accountKey]*account
 	byID     map[string]*account
@@ -171,7 +176,8 @@ func newUnitOfWork() *unitOfWork {
 
 func (b *unitOfWork) add(a *account) { b.accounts[a.key()], b.byID[a.id] = a, a }
 
-// find is an owner's account in a currency; of the system's own, the one that has the name. It is nil where the transaction knows none.
+// find is an owner's account in a currency; of the system's own, the one that has the name. It is nil where the
+// transaction knows none.
 func (b *unitOfWork) find(owner, currency string) *account {
 	if a := b.accounts[accountKey{owner, currency}]; a != nil {
 		return a
@@ -180,7 +186,8 @@ func (b *unitOfWork) find(owner, currency string) *account {
 	return b.accounts[accountKey{owner, currency}]
 }
 
-// transfer makes both entries, or says why not. Accounts that it needs were opened, or it is refused. The debited one is locked if it is to be checked.
+// transfer makes both entries, or says why not. Accounts that it needs were opened, or it is refused. The debited one
+// is locked if it is to be checked.
 func (b *unitOfWork) transfer(t Transfer) *Refusal {
 	from, to := b.find(t.From, t.Currency), b.find(t.To, t.Currency)
 	switch {
@@ -214,8 +221,8 @@ func (b *unitOfWork) post(a *account, amount int64) {
 	}
 }
 
-// fold takes what was pending of a locked account into its balance. One that was not there to be locked, and has come since, is
-// unknown to this transaction.
+// fold takes what was pending of a locked account into its balance. One that was not there to be locked, and has come
+// since, is unknown to this transaction.
 func (b *unitOfWork) fold(id string, amount int64) error {
 	a := b.byID[id]
 	if a == nil {

@@ -9,7 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever is asked for, money is neither made nor lost, no checked account goes below zero, and what is refused changes nothing.
+// Whatever is asked for, money is neither made nor lost, no checked account goes below zero, and what is refused
+// changes nothing.
 func TestBooksConserveMoney(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

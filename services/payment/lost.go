@@ -29,8 +29,8 @@ func refuseLoss(ctx context.Context, tx pgx.Tx, id string, there bool) error {
 	return &refusedError{Refusal{unclear, fmt.Sprintf("the entries of transfer %s are lost, which account %s holds by its record: count that anew first", lost, labelOf(id))}}
 }
 
-// restoreTransfer makes a transfer's record and its entries agree, where one of them is lost: entries are added to b. found sum to zero, or are none.
-// The transfer's accounts are locked.
+// restoreTransfer makes a transfer's record and its entries agree, where one of them is lost: entries are added to b.
+// found sum to zero, or are none. The transfer's accounts are locked.
 func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry, b *unitOfWork) error {
 	var t settled
 	err := tx.QueryRow(ctx, readTransferSQL, id).Scan(&t.ID, &t.Kind, &t.From, &t.To, &t.Amount, &t.Currency, &t.Type, &t.Reason, &t.CreatedAt)
@@ -62,7 +62,8 @@ func restoreTransfer(ctx context.Context, tx pgx.Tx, id uuid.UUID, found []entry
 		t.Kind, t.Amount, t.Currency, t.From, t.To, t.Type, one.Amount, one.Currency, one.Kind, one.From, one.To)}}
 }
 
-// putBack adds to b the entries of a transfer that are both lost, if the balances of both accounts, which are locked, hold what it moved.
+// putBack adds to b the entries of a transfer that are both lost, if the balances of both accounts, which are locked,
+// hold what it moved.
 func putBack(ctx context.Context, tx pgx.Tx, t Transfer, b *unitOfWork) error {
 	t, err := byIDs(ctx, tx, t)
 	if err != nil {
@@ -80,8 +81,8 @@ func putBack(ctx context.Context, tx pgx.Tx, t Transfer, b *unitOfWork) error {
 	return nil
 }
 
-// settleUncharged settles a payment that is COMPLETED and that the ledger has no charge of. If the balances hold it, its entries are lost, and are put
-// back; otherwise it was not made.
+// settleUncharged settles a payment that is COMPLETED and that the ledger has no charge of. If the balances hold it,
+// its entries are lost, and are put back; otherwise it was not made.
 func (r *repairer) settleUncharged(ctx context.Context, tx pgx.Tx, s stored, b *pgx.Batch) error {
 	t := Transfer{ID: s.ID, Kind: Charge, From: s.UserID, To: r.cashier.bank.merchantOf(s.Currency), Amount: s.Amount, Currency: s.Currency, Order: s.OrderID}
 	t, err := byIDs(ctx, tx, t)
@@ -101,7 +102,8 @@ func (r *repairer) settleUncharged(ctx context.Context, tx pgx.Tx, s stored, b *
 	return err
 }
 
-// byIDs is the transfer between the ids of its accounts, in place of their owners. An owner who has none in its currency stays.
+// byIDs is the transfer between the ids of its accounts, in place of their owners. An owner who has none in its
+// currency stays.
 func byIDs(ctx context.Context, tx pgx.Tx, t Transfer) (Transfer, error) {
 	for _, account := range []*string{&t.From, &t.To} {
 		if err := tx.QueryRow(ctx, idOfSQL, ownerOf(*account), t.Currency).Scan(account); err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -111,7 +113,8 @@ func byIDs(ctx context.Context, tx pgx.Tx, t Transfer) (Transfer, error) {
 	return t, nil
 }
 
-// surpluses are by how much both accounts of a transfer hold more than their entries say. An account that is not there holds nothing.
+// surpluses are by how much both accounts of a transfer hold more than their entries say. An account that is not there
+// holds nothing.
 func surpluses(ctx context.Context, tx pgx.Tx, t Transfer) (from, to int64, err error) {
 	for account, n := range map[string]*int64{t.From: &from, t.To: &to} {
 		if err := tx.QueryRow(ctx, surplusSQL, account).Scan(n); err != nil && !errors.Is(err, pgx.ErrNoRows) {

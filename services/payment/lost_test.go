@@ -20,7 +20,8 @@ func (b bundle) depositOnce() {
 	}
 }
 
-// Whatever row is lost, the others tell: it is found, and nothing is counted anew from half of the evidence. What the others agree on is put back.
+// Whatever row is lost, the others tell: it is found, and nothing is counted anew from half of the evidence. What the
+// others agree on is put back.
 func TestLostRows(t *testing.T) {
 	t.Parallel()
 	const deposit = "/transfers/01980d2e-0000-7000-8000-0000000000dd/recount"
@@ -132,7 +133,8 @@ func TestLostAccount(t *testing.T) {
 	b.audit()
 }
 
-// The record of a transfer between further accounts names their owners and its own currency, also where it is put back; and one that says just that is right.
+// The record of a transfer between further accounts names their owners and its own currency, also where it is put back;
+// and one that says just that is right.
 func TestLostRecordBetweenFurtherAccounts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Manual is what the service does besides reacting to messages, when it is told to: for a simulation, which decides when. The events wait
-// in the outbox. One goroutine uses it at a time.
+// Manual is what the service does besides reacting to messages, when it is told to: for a simulation, which decides
+// when. The events wait in the outbox. One goroutine uses it at a time.
 type Manual struct {
 	retrier retrier
 	folder  balanceFolder

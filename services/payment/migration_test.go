@@ -45,7 +45,8 @@ func TestPaymentsFromBeforeTheLedger(t *testing.T) {
 	b.audit()
 }
 
-// What was charged and paid back before entries named their orders names them since, so a row that is lost later is restored.
+// What was charged and paid back before entries named their orders names them since, so a row that is lost later is
+// restored.
 func TestEntriesFromBeforeTheyNamedOrders(t *testing.T) {
 	t.Parallel()
 	before := fstest.MapFS{}

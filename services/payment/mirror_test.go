@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// An entry that tells of something else than its other half is named, though everything adds up, and no balance is counted anew by it: that would be another
-// user's money.
+// An entry that tells of something else than its other half is named, though everything adds up, and no balance is
+// counted anew by it: that would be another user's money.
 func TestEntriesThatAreNoMirror(t *testing.T) {
 	t.Parallel()
 	for name, plant := range map[string]string{

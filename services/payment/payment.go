@@ -1,5 +1,5 @@
-// Package payment is the service that charges for orders, each once, and pays back those that are undone. Its accounts are a
-// ledger: money moves between them and is neither made nor lost.
+// Package payment is the service that charges for orders, each once, and pays back those that are undone. Its accounts
+// are a ledger: money moves between them and is neither made nor lost.
 //
 //   - payment.go, ledger.go: the rules of charges, refunds and transfers; no I/O
 //   - routes.go, refund.go, retrier.go: the events it reacts to, and refunds that are tried again
@@ -33,8 +33,8 @@ const (
 	Refunded  Status = "REFUNDED"
 )
 
-// Payment is the one attempt to charge for an order, and its outcome. One that failed because the order was cancelled before
-// anybody knew what to charge has no payer and no amount.
+// Payment is the one attempt to charge for an order, and its outcome. One that failed because the order was cancelled
+// before anybody knew what to charge has no payer and no amount.
 type Payment struct {
 	OrderID  uuid.UUID `json:"orderId"`
 	ID       uuid.UUID `json:"paymentId"`
@@ -76,8 +76,8 @@ func (r Rule) attempt(id uuid.UUID, e event.InventoryReservedV1) Payment {
 	return p
 }
 
-// charge is the payment for an order whose items are reserved, with the user's money moved to the merchant unless it failed: then it says
-// why, too. An order that costs nothing moves nothing: its payment has no entries.
+// charge is the payment for an order whose items are reserved, with the user's money moved to the merchant unless it
+// failed: then it says why, too. An order that costs nothing moves nothing: its payment has no entries.
 func (c *cashier) charge(b *unitOfWork, id uuid.UUID, e event.InventoryReservedV1) (Payment, *Refusal) {
 	p := c.rule.attempt(id, e)
 	if p.Status == Failed {

@@ -10,7 +10,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// Why an order is not paid is said in a code with parameters, besides the text: at first, again, from what is stored, and when the order is undone.
+// Why an order is not paid is said in a code with parameters, besides the text: at first, again, from what is stored,
+// and when the order is undone.
 func TestReasonsHaveCodes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -48,7 +48,8 @@ func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, er
 // noCharge is why a payment failed that is not in the ledger.
 const noCharge = "no charge in the ledger"
 
-// settle makes a payment what the ledger says, and its refund with it. What was answered to its cancellation goes: it was about another status.
+// settle makes a payment what the ledger says, and its refund with it. What was answered to its cancellation goes: it
+// was about another status.
 func (r *repairer) settle(b *pgx.Batch, s stored, is Status) {
 	var reason string
 	var code event.Code
@@ -69,8 +70,8 @@ func (r *repairer) settle(b *pgx.Batch, s stored, is Status) {
 // balanceLow is the constraint that no balance is below zero that may not be.
 const balanceLow = "accounts_not_below_zero"
 
-// recountBalance makes the balance of the account with this id what its entries say, unless a transfer of its is not whole. ok is false where there is no
-// such account.
+// recountBalance makes the balance of the account with this id what its entries say, unless a transfer of its is not
+// whole. ok is false where there is no such account.
 func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok bool, err error) {
 	if err := r.refuseBroken(ctx, id); err != nil {
 		return a, false, err
@@ -99,9 +100,10 @@ func (r *repairer) recountBalance(ctx context.Context, id string) (a Account, ok
 	return findAccount(ctx, r.db, owner, currency)
 }
 
-// recountTransfer makes a transfer whole that has one entry in place of two, or has lost its record or its entries. The balances tell which is wrong: if the other account holds
-// what the missing entry says, that is written once more; if the entry's own account does not hold it, it is taken back by a correction. It returns
-// the entries that the transfer has then, none where there is no such transfer.
+// recountTransfer makes a transfer whole that has one entry in place of two, or has lost its record or its entries. The
+// balances tell which is wrong: if the other account holds what the missing entry says, that is written once more; if
+// the entry's own account does not hold it, it is taken back by a correction. It returns the entries that the transfer
+// has then, none where there is no such transfer.
 func (r *repairer) recountTransfer(ctx context.Context, id uuid.UUID) (whole []entry, err error) {
 	err = pg.InTx(ctx, r.db, func(tx pgx.Tx) error {
 		found, err := entriesOf(ctx, tx, id)

@@ -30,9 +30,10 @@ type answer struct {
 	ReasonParameters event.Parameters `json:"reasonParameters,omitempty"`
 }
 
-// refundAll undoes the payments of orders, whatever has become of each: what was paid is paid back, what failed has failed, and of an
-// order that is not known yet it leaves the mark that refuses its charge; one whose payment's row is lost is known to the ledger. A repeat gets the stored answer. What cannot be paid
-// back yet is stored as a refund that waits, for the retrier, and is told of once.
+// refundAll undoes the payments of orders, whatever has become of each: what was paid is paid back, what failed has
+// failed, and of an order that is not known yet it leaves the mark that refuses its charge; one whose payment's row is
+// lost is known to the ledger. A repeat gets the stored answer. What cannot be paid back yet is stored as a refund that
+// waits, for the retrier, and is told of once.
 func (c *cashier) refundAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCancelRequestedV1]) ([]saga.Out, error) {
 	var lock pgx.Batch
 	lock.Queue(undoLockSQL)
@@ -93,8 +94,8 @@ func refundKey(order uuid.UUID) idempotency.Key {
 	return idempotency.Key{Scope: "refund", Key: "order-" + order.String(), Fingerprint: idempotency.Fingerprint(order[:])}
 }
 
-// undo does it for orders that have no answer yet, each of which is there once. It returns an answer for each, or none where a refund waits for its
-// next attempt, and why those wait that it was the first attempt for.
+// undo does it for orders that have no answer yet, each of which is there once. It returns an answer for each, or none
+// where a refund waits for its next attempt, and why those wait that it was the first attempt for.
 func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.OrderCancelRequestedV1]) (results []*idempotency.Result, later map[uuid.UUID]*Refusal, err error) {
 	orders := make([]uuid.UUID, len(msgs))
 	for i, m := range msgs {
@@ -165,7 +166,8 @@ func (c *cashier) undo(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.Ord
 	return results, later, nil
 }
 
-// refundable is a payment, whether its refund waits for its next attempt, and by the ledger who got the money from whom; empty where it does not say.
+// refundable is a payment, whether its refund waits for its next attempt, and by the ledger who got the money from
+// whom; empty where it does not say.
 type refundable struct {
 	Payment
 	Waits           bool
@@ -177,7 +179,8 @@ func (p refundable) refund(cause saga.Meta) refund {
 	return refund{id: clock.NewID(), payment: p.Payment, cause: cause, merchant: p.Merchant, payer: p.Payer}
 }
 
-// readForRefund reads what there is of these orders' payments, and, by [traceSQL] or [traceOfLostSQL], what the ledger holds of them.
+// readForRefund reads what there is of these orders' payments, and, by [traceSQL] or [traceOfLostSQL], what the ledger
+// holds of them.
 func readForRefund(ctx context.Context, tx pgx.Tx, sql string, orders ...uuid.UUID) (map[uuid.UUID]refundable, map[uuid.UUID]trace, error) {
 	stored, traces := make(map[uuid.UUID]refundable, len(orders)), map[uuid.UUID]trace{}
 	var b pgx.Batch
@@ -205,8 +208,9 @@ type refund struct {
 	merchant, payer string // by the ledger, the accounts of the charge; empty where it does not say
 }
 
-// transfer is the charge's way back: from the account that it credited, be the merchant called otherwise by now, to the one that it debited. Where
-// the ledger does not say them, as of what was paid before there were accounts, it is from today's merchant and to the payment's user.
+// transfer is the charge's way back: from the account that it credited, be the merchant called otherwise by now, to the
+// one that it debited. Where the ledger does not say them, as of what was paid before there were accounts, it is from
+// today's merchant and to the payment's user.
 func (r refund) transfer(k bank) Transfer {
 	p := r.payment
 	t := Transfer{ID: r.id, Kind: Refund, From: cmp.Or(r.merchant, k.merchantOf(p.Currency)), To: p.UserID, Amount: p.Amount, Currency: p.Currency, Order: p.OrderID}
@@ -216,8 +220,9 @@ func (r refund) transfer(k bank) Transfer {
 	return t
 }
 
-// payBack moves payments from the merchant to who paid, one after the other, and says of each that cannot be made now why. What cost nothing is paid back without a transfer. It returns the statements
-// that write that. They must run before the commit, not with it: a payment that is not to be paid back must keep it from happening.
+// payBack moves payments from the merchant to who paid, one after the other, and says of each that cannot be made now
+// why. What cost nothing is paid back without a transfer. It returns the statements that write that. They must run
+// before the commit, not with it: a payment that is not to be paid back must keep it from happening.
 func (c *cashier) payBack(ctx context.Context, tx pgx.Tx, refunds []refund) (*pgx.Batch, error) {
 	var batch pgx.Batch
 	if len(refunds) == 0 {
@@ -291,8 +296,8 @@ func (c *cashier) queueRefunds(b *pgx.Batch, sql string, refunds []refund) error
 // firstPause is between the first and the second attempt to pay back.
 const firstPause = time.Second
 
-// pause is how long to wait after so many attempts: from one second, doubling up to a limit, and up to half of it less at random,
-// so that what failed together is not tried again together.
+// pause is how long to wait after so many attempts: from one second, doubling up to a limit, and up to half of it less
+// at random, so that what failed together is not tried again together.
 func pause(attempts int, most time.Duration, random float64) time.Duration {
 	d := min(most, firstPause<<min(attempts-1, 20))
 	return d - time.Duration(random*float64(d/2))

@@ -76,7 +76,8 @@ func TestRefund(t *testing.T) {
 		t.Errorf("it is stored as %+v, refund %+v", got, got.Refund)
 	}
 
-	// The same message again is nothing, and another one that asks for the same gets the same, also without the key's answer.
+	// The same message again is nothing, and another one that asks for the same gets the same, also without the key's
+	// answer.
 	want(t, nil, b.told(b.deliver(first)...))
 	want(t, []string{paidBack}, b.told(b.deliver(cancelled(t, 1))...))
 	if _, err := b.db.Exec(t.Context(), `DELETE FROM idempotency`); err != nil {
@@ -142,8 +143,8 @@ func TestFrozenMerchantPaysLater(t *testing.T) {
 	b.audit()
 }
 
-// A poll of everything at once comes out as its messages would one by one: what is paid back first leaves nothing for the next, what was never
-// charged is marked, and what is asked twice is done once and told of once if it waits.
+// A poll of everything at once comes out as its messages would one by one: what is paid back first leaves nothing for
+// the next, what was never charged is marked, and what is asked twice is done once and told of once if it waits.
 func TestRefundsTogether(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -259,7 +260,8 @@ func TestChargeAndRefundRace(t *testing.T) {
 	b.audit()
 }
 
-// Polls of refunds in two currencies, in any order and with the same orders, on several instances: each is paid back once.
+// Polls of refunds in two currencies, in any order and with the same orders, on several instances: each is paid back
+// once.
 func TestInstancesRefundOnce(t *testing.T) {
 	t.Parallel()
 	const instances, orders = 4, 40

@@ -18,11 +18,11 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// repairer charges, pays back and counts anew for who has found out that it should be so, where the saga did not get that far or
-// was undone. What the ledger says decides: money that was moved is not moved again.
+// repairer charges, pays back and counts anew for who has found out that it should be so, where the saga did not get
+// that far or was undone. What the ledger says decides: money that was moved is not moved again.
 //
-// Its transactions take the lock of those that undo and then the refund's row, as the retrier does, and accounts after that. A
-// payment that is there can then change by nobody else.
+// Its transactions take the lock of those that undo and then the refund's row, as the retrier does, and accounts after
+// that. A payment that is there can then change by nobody else.
 type repairer struct {
 	cashier *cashier
 	db      *pgxpool.Pool
@@ -48,7 +48,8 @@ type stored struct {
 // refundStates are those of the refund, if there is one, of a payment that is not FAILED.
 var refundStates = map[Status]string{Completed: "WAITING", Refunded: "DONE"}
 
-// ledger is the payment's status by what was moved; empty where only a person can say. Nothing was charged for a payment that is not there.
+// ledger is the payment's status by what was moved; empty where only a person can say. Nothing was charged for a
+// payment that is not there.
 func (s stored) ledger() Status {
 	switch {
 	case s.stray, s.alien:
@@ -75,7 +76,8 @@ func (s stored) unclear(order uuid.UUID) error {
 	return &refusedError{Refusal{unclear, fmt.Sprintf("%s: only a person can say what is right, with POST /payments/%s/decide", what, order)}}
 }
 
-// find locks what is known of an order's payment, and looks into the ledger for it: a payment whose row is lost is restored from there.
+// find locks what is known of an order's payment, and looks into the ledger for it: a payment whose row is lost is
+// restored from there.
 func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stored, err error) {
 	var lock pgx.Batch
 	lock.Queue(undoLockSQL)
@@ -125,8 +127,8 @@ func (r *repairer) find(ctx context.Context, tx pgx.Tx, order uuid.UUID) (s stor
 	if s.status = string(s.Status); s.state == "WAITING" {
 		s.status = refunding
 	}
-	// The user's side is in few entries, and mostly enough. The merchant's is in all of its, and shows what was paid before there were accounts, too,
-	// and whatever has lost its other half.
+	// The user's side is in few entries, and mostly enough. The merchant's is in all of its, and shows what was paid
+	// before there were accounts, too, and whatever has lost its other half.
 	payer := []string{p.Payer}
 	if p.Payer == "" {
 		payer = []string{s.UserID, furtherID(s.UserID, s.Currency)} // of the two, the charge was from one
@@ -159,8 +161,9 @@ func (r *repairer) cause(order uuid.UUID) saga.Meta {
 	return saga.Meta{ID: id, Key: order.String(), Topic: event.OrderCancelRequested.Name(), Time: r.cashier.now(), CorrelationID: id}
 }
 
-// command runs do in a transaction, unless the payment's status is what is wanted already or not what was seen, and returns the payment as it
-// is then. What do returns is told. A payment that the saga adds while do adds one is looked at instead.
+// command runs do in a transaction, unless the payment's status is what is wanted already or not what was seen, and
+// returns the payment as it is then. What do returns is told. A payment that the saga adds while do adds one is looked
+// at instead.
 func (r *repairer) command(ctx context.Context, order uuid.UUID, seen string, there func(stored) bool, do work) (f facts.Fact, changed string, err error) {
 	for again := true; again; {
 		f, changed, err = r.once(ctx, order, seen, there, do)
@@ -216,8 +219,8 @@ type refusedError struct{ Refusal }
 
 func (e *refusedError) Error() string { return e.Reason }
 
-// charge charges for an order that should be paid, by the rules of any charge. If the ledger has the charge already, the status is put right. If it was
-// seen as paid, and is, nothing changes; with tell, the order is told so again.
+// charge charges for an order that should be paid, by the rules of any charge. If the ledger has the charge already,
+// the status is put right. If it was seen as paid, and is, nothing changes; with tell, the order is told so again.
 func (r *repairer) charge(ctx context.Context, seen string, tell bool, e event.InventoryReservedV1) (facts.Fact, string, error) {
 	again := tell && seen == string(Completed)
 	there := func(s stored) bool { return s.Status == Completed && (!again || s.status != seen) }
@@ -258,9 +261,9 @@ func completed(ctx context.Context, p Payment) []saga.Out {
 	return []saga.Out{saga.New(ctx, event.PaymentCompleted, p.OrderID.String(), event.PaymentCompletedV1{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount, Currency: p.Currency})}
 }
 
-// refund pays back what an order should not have paid, by the rows and not by the answer that may be stored under the order's key. If the ledger
-// has the refund already, or no charge, the status is put right. What cannot be paid back now waits, as in the saga. Of an orphan, which order does
-// not know, nobody is told.
+// refund pays back what an order should not have paid, by the rows and not by the answer that may be stored under the
+// order's key. If the ledger has the refund already, or no charge, the status is put right. What cannot be paid back
+// now waits, as in the saga. Of an orphan, which order does not know, nobody is told.
 func (r *repairer) refund(ctx context.Context, order uuid.UUID, seen string, orphan bool) (facts.Fact, string, error) {
 	var tried []refund // if it comes to that
 	there := func(s stored) bool { return s.status != facts.None && s.status != string(Completed) }

@@ -16,7 +16,8 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// Whoever charges and pays back at the same time, each order's money is moved as often as its payment says, and nobody gets a fault for an answer.
+// Whoever charges and pays back at the same time, each order's money is moved as often as its payment says, and nobody
+// gets a fault for an answer.
 func TestRepairsRace(t *testing.T) {
 	t.Parallel()
 	const orders, users = 32, 3

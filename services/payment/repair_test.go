@@ -136,7 +136,8 @@ func TestRepairCommands(t *testing.T) {
 	}
 }
 
-// Payment tells again that an order is paid, if it is, for one that has not heard it; nothing moves, and of one that is not nothing is told.
+// Payment tells again that an order is paid, if it is, for one that has not heard it; nothing moves, and of one that is
+// not nothing is told.
 func TestChargeIsToldAgain(t *testing.T) {
 	t.Parallel()
 	for is, want := range map[string]int{"COMPLETED": 1, "FAILED": 0, "REFUNDED": 0, "REFUNDING": 0, "NONE": 0} {
@@ -178,7 +179,8 @@ func TestChargeAgainRefused(t *testing.T) {
 	b.audit()
 }
 
-// An order that was paid back, and was charged for again since, is paid back again: the answer under its key is that of an earlier time.
+// An order that was paid back, and was charged for again since, is paid back again: the answer under its key is that of
+// an earlier time.
 func TestChargedAgainIsPaidBackAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -195,8 +197,8 @@ func TestChargedAgainIsPaidBackAgain(t *testing.T) {
 	b.audit()
 }
 
-// What the ledger has already is not moved again, and what it has not is not paid back, whatever the payment's row says; a person is asked where it
-// says neither.
+// What the ledger has already is not moved again, and what it has not is not paid back, whatever the payment's row
+// says; a person is asked where it says neither.
 func TestLedgerDecides(t *testing.T) {
 	t.Parallel()
 	charge := func(b bundle) *httptest.ResponseRecorder {
@@ -246,7 +248,8 @@ func TestLedgerDecides(t *testing.T) {
 	}
 }
 
-// What a cancellation was answered is forgotten when the payment turns out to be another, so that the next one pays back.
+// What a cancellation was answered is forgotten when the payment turns out to be another, so that the next one pays
+// back.
 func TestRecountedIsPaidBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

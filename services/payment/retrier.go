@@ -23,7 +23,8 @@ func (c *cashier) pause(attempts int) time.Duration {
 	return pause(attempts, c.retryMax, rand.Float64())
 } //nolint:gosec // jitter
 
-// retrier pays back what could not be paid back at first. Any number of instances may run: each takes what no other has.
+// retrier pays back what could not be paid back at first. Any number of instances may run: each takes what no other
+// has.
 type retrier struct {
 	cashier *cashier
 	db      *pgxpool.Pool
@@ -58,8 +59,8 @@ type due struct {
 	attempts int
 }
 
-// next tries the refund that has been due for longest, if one is, and tells whether to go on. What fails by a fault of its own,
-// not of the infrastructure, is put off like one that is refused, so that it does not stand before the others.
+// next tries the refund that has been due for longest, if one is, and tells whether to go on. What fails by a fault of
+// its own, not of the infrastructure, is put off like one that is refused, so that it does not stand before the others.
 func (r *retrier) next(ctx context.Context) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -53,7 +53,8 @@ func newCashier(cfg Config) *cashier {
 
 // Choreography is payment's part: what it reacts to, with what, and what it may say then.
 //
-// Refund has a consumer group of its own: it locks the merchant's account, in a transaction that no charge has to wait for.
+// Refund has a consumer group of its own: it locks the merchant's account, in a transaction that no charge has to wait
+// for.
 func Choreography(cfg Config) saga.Service {
 	c := newCashier(cfg)
 	return saga.Service{
@@ -65,9 +66,9 @@ func Choreography(cfg Config) saga.Service {
 	}
 }
 
-// chargeAll charges for each order once. An order that was charged for, or declined, before gets its stored outcome again. Users'
-// accounts are locked, and the merchant's is not: what it gets is written down beside it. Where the payment's row is lost, the ledger knows of the
-// charge: it is restored, and nobody is charged again.
+// chargeAll charges for each order once. An order that was charged for, or declined, before gets its stored outcome
+// again. Users' accounts are locked, and the merchant's is not: what it gets is written down beside it. Where the
+// payment's row is lost, the ledger knows of the charge: it is restored, and nobody is charged again.
 func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[event.InventoryReservedV1]) ([]saga.Out, error) {
 	orders := make([]uuid.UUID, len(msgs))
 	events := make([]event.InventoryReservedV1, len(msgs))
@@ -75,7 +76,8 @@ func (c *cashier) chargeAll(ctx context.Context, tx pgx.Tx, msgs []saga.Msg[even
 		orders[i], events[i] = m.Data.OrderID, m.Data
 	}
 	w := c.wantedBy(events...)
-	// Payments are read when the payers' accounts are locked: of two that charge for an order, the second sees the first's.
+	// Payments are read when the payers' accounts are locked: of two that charge for an order, the second sees the
+	// first's.
 	stored, traces := map[uuid.UUID]Payment{}, map[uuid.UUID]trace{}
 	var more pgx.Batch
 	more.Queue(readPaymentsSQL, orders).Query(readPayments(stored))

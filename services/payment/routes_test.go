@@ -96,8 +96,8 @@ func TestInstancesChargeOnce(t *testing.T) {
 	b.audit()
 }
 
-// retries hands each of n instances, with a connection each, its polls at the same time, and tells whether transactions had to
-// be done again.
+// retries hands each of n instances, with a connection each, its polls at the same time, and tells whether transactions
+// had to be done again.
 func (b bundle) retries(n int, polls func(instance int) [][]broker.Record) error {
 	b.Helper()
 	pool, err := pg.Open(b.Context(), b.db.Config().ConnString(), pg.MaxConns(n))
@@ -179,7 +179,8 @@ func TestDeliveriesInAnyOrder(t *testing.T) {
 	}
 }
 
-// A batch's messages apply in order: what one charge leaves is what the next one finds, whatever rule or account refuses.
+// A batch's messages apply in order: what one charge leaves is what the next one finds, whatever rule or account
+// refuses.
 func TestChargesOfABatchApplyInOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -10,7 +10,8 @@ import (
 	"github.com/converge-dev/converge/testkit/pgtest"
 )
 
-// BenchmarkAudit audits the ledger of so many orders that 20,000 users paid: at first, when nothing and when 10,000 orders are new, and in full.
+// BenchmarkAudit audits the ledger of so many orders that 20,000 users paid: at first, when nothing and when 10,000
+// orders are new, and in full.
 func BenchmarkAudit(b *testing.B) {
 	for _, orders := range []int{500_000, 2_000_000} {
 		b.Run(fmt.Sprint(orders), func(b *testing.B) {
@@ -33,7 +34,8 @@ func BenchmarkAudit(b *testing.B) {
 					b.Fatalf("found %v, %v", found, err)
 				}
 			}
-			// measure has something made ready before each audit, which is not measured, and counts the rows that audits read.
+			// measure has something made ready before each audit, which is not measured, and counts the rows that
+			// audits read.
 			measure := func(name string, full bool, ready func()) {
 				b.Run(name, func(b *testing.B) {
 					var rows int64

@@ -19,7 +19,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// spanned is a ledger that is audited by spans of ten entries, with so many orders paid, and audited until all that is settled is closed.
+// spanned is a ledger that is audited by spans of ten entries, with so many orders paid, and audited until all that is
+// settled is closed.
 func spanned(t *testing.T, orders int) (bundle, *auditor) {
 	t.Helper()
 	b := setup(t)
@@ -29,7 +30,8 @@ func spanned(t *testing.T, orders int) (bundle, *auditor) {
 	return b, a
 }
 
-// closes audits until all full spans are closed: what one audit has seen is settled when the transactions of its time have ended.
+// closes audits until all full spans are closed: what one audit has seen is settled when the transactions of its time
+// have ended.
 func (b bundle) closes(a *auditor) {
 	b.Helper()
 	var full int64
@@ -110,8 +112,8 @@ func (b bundle) rowsOf(tx pgx.Tx, sql string, args ...any) (read float64) {
 	return read
 }
 
-// What is wrong with new entries and payments is found at once by what is kept of the old ones, as by reading all. Spans end anywhere, also between the two
-// entries of a transfer.
+// What is wrong with new entries and payments is found at once by what is kept of the old ones, as by reading all.
+// Spans end anywhere, also between the two entries of a transfer.
 func TestAuditBySpans(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -152,8 +154,8 @@ func TestAuditBySpans(t *testing.T) {
 	}
 }
 
-// A closed entry that somebody has changed is found when it is its span's turn, and then with all that it breaks; it is told for as long as a turn takes, or
-// until it is as it was.
+// A closed entry that somebody has changed is found when it is its span's turn, and then with all that it breaks; it is
+// told for as long as a turn takes, or until it is as it was.
 func TestClosedSpansAreReadAgain(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

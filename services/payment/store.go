@@ -16,9 +16,9 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// A payment that another transaction added since it was looked for makes the insert fail: the first charge of an order met its
-// cancellation. The transaction is then run again and finds the other's outcome. Rows are inserted by order id, so that two
-// transactions with the same orders cannot wait for each other.
+// A payment that another transaction added since it was looked for makes the insert fail: the first charge of an order
+// met its cancellation. The transaction is then run again and finds the other's outcome. Rows are inserted by order id,
+// so that two transactions with the same orders cannot wait for each other.
 const (
 	addPaymentsSQL = `INSERT INTO payments (order_id, id, user_id, amount, currency, status, reason, reason_code, reason_parameters)
 SELECT order_id, id, user_id, amount, currency, status, reason, reason_code, reason_parameters
@@ -130,7 +130,8 @@ type Posting struct {
 	n int64
 }
 
-// A balance and what is pending are read in one statement, so what is folded in between is counted once. An owner's first account comes first.
+// A balance and what is pending are read in one statement, so what is folded in between is counted once. An owner's
+// first account comes first.
 const (
 	accountsOfSQL = `SELECT a.id, a.currency, (a.balance + coalesce((SELECT sum(amount) FROM pending WHERE account_id = a.id), 0))::bigint,
     a.overdraft, ` + frozenColumn + `, a.created_at FROM accounts a WHERE ` + ownerColumn + ` = $1 ORDER BY a.id`
@@ -178,7 +179,8 @@ func findAccount(ctx context.Context, db *pgxpool.Pool, owner, currency string) 
 	return a.Account, ok, err
 }
 
-// openAccount returns false where the account was there before, or where the name is that of an account in another currency.
+// openAccount returns false where the account was there before, or where the name is that of an account in another
+// currency.
 func (k bank) openAccount(ctx context.Context, db *pgxpool.Pool, key accountKey) (opened bool, err error) {
 	var b pgx.Batch
 	queueOpen(&b, []accountKey{key}, k, func(rows pgx.Rows) error {
@@ -192,8 +194,9 @@ func (k bank) openAccount(ctx context.Context, db *pgxpool.Pool, key accountKey)
 	return opened, nil
 }
 
-// freezeAccounts freezes or thaws all of an owner's accounts, or the further one in a currency if one is named. It returns false where there is none,
-// or where that one is to be thawed alone while all are frozen. A debit that is under way is waited for; none begins after it.
+// freezeAccounts freezes or thaws all of an owner's accounts, or the further one in a currency if one is named. It
+// returns false where there is none, or where that one is to be thawed alone while all are frozen. A debit that is
+// under way is waited for; none begins after it.
 func freezeAccounts(ctx context.Context, db *pgxpool.Pool, owner, currency string, frozen bool) (ok bool, err error) {
 	statement, which := freezeAccountsSQL, owner
 	if currency != "" {

@@ -22,18 +22,20 @@ ON CONFLICT (transfer_id) DO UPDATE SET amount = s.amount + excluded.amount`
 const (
 	traceSQL = `SELECT ` + entryColumns + ` FROM entries e WHERE e.order_id = ANY($1) ORDER BY e.n`
 
-	// traceOfLostSQL is traceSQL of those orders that have no payment: of nearly none, so it costs a look at an index for each.
+	// traceOfLostSQL is traceSQL of those orders that have no payment: of nearly none, so it costs a look at an index
+	// for each.
 	traceOfLostSQL = `SELECT ` + entryColumns + ` FROM entries e
 WHERE e.order_id = ANY($1) AND NOT EXISTS (SELECT FROM payments p WHERE p.order_id = e.order_id) ORDER BY e.n`
 )
 
-// Rows that are lost are put back from those that are still there, where they agree: the record of a transfer from its entries, entries from the
-// record or the payment if the balances hold them. What is lost never becomes a balance: to count anew is refused then.
+// Rows that are lost are put back from those that are still there, where they agree: the record of a transfer from its
+// entries, entries from the record or the payment if the balances hold them. What is lost never becomes a balance: to
+// count anew is refused then.
 const (
 	hasEntriesSQL = `SELECT EXISTS (SELECT FROM entries WHERE account_id = $1) OR EXISTS (SELECT FROM pending WHERE account_id = $1)`
 
-	// lostOfAccountSQL finds a transfer of an account that was made by its record, and of which there is no entry. It reads the account's. Records name
-	// accounts by their owners.
+	// lostOfAccountSQL finds a transfer of an account that was made by its record, and of which there is no entry. It
+	// reads the account's. Records name accounts by their owners.
 	lostOfAccountSQL = `SELECT t.id FROM accounts a JOIN transfers t ON ` + ownerColumn + ` IN (t.from_account, t.to_account) AND t.currency = a.currency
 WHERE a.id = $1 AND t.refusal = '' AND t.id NOT IN (SELECT transfer_id FROM entries WHERE account_id = $1) ORDER BY t.id LIMIT 1`
 
@@ -43,8 +45,8 @@ WHERE t.id = $1`
 	currencyOfSQL = `SELECT currency FROM accounts WHERE id = $1`
 )
 
-// A balance changes only under its row's lock. What is pending, and its entries, come from one transaction each, so a statement
-// after the lock sees both or neither.
+// A balance changes only under its row's lock. What is pending, and its entries, come from one transaction each, so a
+// statement after the lock sees both or neither.
 const (
 	lockForRecountSQL = `SELECT id FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE`
 
@@ -62,7 +64,8 @@ const (
 const (
 	lockRefundSQL = `SELECT id, state FROM refunds WHERE order_id = $1 FOR UPDATE`
 
-	// movedSQL is what two transfers moved by the entries of one of these accounts, less what was corrected. Transfers are in no index.
+	// movedSQL is what two transfers moved by the entries of one of these accounts, less what was corrected. Transfers
+	// are in no index.
 	movedSQL = `SELECT coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $1)), 0)::bigint, coalesce(abs(sum(amount) FILTER (WHERE transfer_id = $2)), 0)::bigint
 FROM entries WHERE account_id = ANY($3) AND transfer_id IN ($1, $2)`
 )
@@ -79,7 +82,7 @@ const (
     next_try_at = excluded.next_try_at, cause = excluded.cause, created_at = excluded.created_at, done_at = excluded.done_at`
 )
 
-// brokenOfSQL finds a transfer that is not whole, or else one that is no mirror, and has the account on a side. Transfers are in no index: it reads
-// all entries.
+// brokenOfSQL finds a transfer that is not whole, or else one that is no mirror, and has the account on a side.
+// Transfers are in no index: it reads all entries.
 const brokenOfSQL = `SELECT transfer_id::text, sum(amount) <> 0 FROM entries GROUP BY transfer_id
 HAVING bool_or(account_id = $1 OR counterparty = $1) AND (sum(amount) <> 0 OR ` + unmirrored + `) ORDER BY sum(amount) = 0, transfer_id LIMIT 1`

@@ -27,8 +27,9 @@ const (
 	sidesText = `coalesce(' as a ' || m.kind || ' from ' || m.payer || ' to ' || m.payee, '')`
 )
 
-// rules are what must hold of the ledger, at any moment. A transfer moved as much as the larger of its sides, less what was corrected of it.
-// Entries are grouped once: in two steps, PostgreSQL guesses that there are 200 transfers, and joins a million by loops.
+// rules are what must hold of the ledger, at any moment. A transfer moved as much as the larger of its sides, less what
+// was corrected of it. Entries are grouped once: in two steps, PostgreSQL guesses that there are 200 transfers, and
+// joins a million by loops.
 var rules = []facts.Rule{
 	{Kind: "transfer-unbalanced", SQL: `SELECT transfer_id::text, count(*) || ' entries that sum to ' || sum(amount)
 FROM entries GROUP BY transfer_id HAVING sum(amount) <> 0 ORDER BY 1 LIMIT $1`},
@@ -41,7 +42,8 @@ FROM accounts a
     FULL JOIN (SELECT account_id, sum(amount) AS amount FROM entries GROUP BY 1) AS e ON e.account_id = coalesce(a.id, p.account_id)
 WHERE a.id IS NULL OR a.balance + coalesce(p.amount, 0) <> coalesce(e.amount, 0) ORDER BY 1 LIMIT $1`},
 
-	// Deposits and transfers have a record, whose id must not be taken twice, and entries. Entries that lack their other half are another rule's.
+	// Deposits and transfers have a record, whose id must not be taken twice, and entries. Entries that lack their
+	// other half are another rule's.
 	{Kind: "transfer-mismatch", SQL: `WITH moved AS (
     SELECT transfer_id, sum(amount) AS rest, bool_or(kind <> 'correction') AS own,
         greatest(sum(amount) FILTER (WHERE amount > 0 AND kind <> 'correction'), -sum(amount) FILTER (WHERE amount < 0 AND kind <> 'correction'))
@@ -63,7 +65,8 @@ WHERE coalesce(c.amount, 0) <> CASE p.status WHEN 'FAILED' THEN 0 ELSE p.amount 
     OR coalesce(b.amount, 0) <> CASE p.status WHEN 'REFUNDED' THEN p.amount ELSE 0 END
     OR p.status <> CASE r.state WHEN 'WAITING' THEN 'COMPLETED' WHEN 'DONE' THEN 'REFUNDED' END ORDER BY 1 LIMIT $1`},
 
-	// What was charged for an order is its payment's, or was paid back. What is not has lost its row, or was charged beside it.
+	// What was charged for an order is its payment's, or was paid back. What is not has lost its row, or was charged
+	// beside it.
 	{Kind: "charge-without-payment", SQL: `WITH stray AS (
     SELECT e.order_id, p.status, CASE WHEN bool_or(e.kind = 'refund') THEN -1 ELSE 1 END
         * (greatest(sum(e.amount) FILTER (WHERE e.amount > 0 AND e.kind <> 'correction'), -sum(e.amount) FILTER (WHERE e.amount < 0 AND e.kind <> 'correction'))

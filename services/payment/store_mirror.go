@@ -9,9 +9,10 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// Both entries of a transfer say the same of it: each names the other's account, and they have one kind and one order. Sums do not show an entry that
-// was moved to another account: it still adds up, and to count balances anew by it would take the money from one and give it to another. A
-// correction explains what a person has found out, so a transfer with one is not held to this.
+// Both entries of a transfer say the same of it: each names the other's account, and they have one kind and one order.
+// Sums do not show an entry that was moved to another account: it still adds up, and to count balances anew by it would
+// take the money from one and give it to another. A correction explains what a person has found out, so a transfer with
+// one is not held to this.
 const unmirrored = `count(*) = 2 AND sum(amount) = 0 AND NOT bool_or(kind = 'correction') AND (min(account_id) <> min(counterparty) OR max(account_id) <> max(counterparty)
     OR min(kind) <> max(kind) OR count(order_id) = 1 OR min(order_id::text) <> max(order_id::text))`
 
@@ -27,8 +28,8 @@ const (
 	sharedSQL = `SELECT EXISTS (SELECT FROM entries WHERE transfer_id = ANY($1) AND order_id IS DISTINCT FROM $2)`
 )
 
-// entriesRule holds entries to their other halves, accountsRule accounts to what their names and entries say of them. The first entry of an account is
-// enough to know its currency: no transfer is between two.
+// entriesRule holds entries to their other halves, accountsRule accounts to what their names and entries say of them.
+// The first entry of an account is enough to know its currency: no transfer is between two.
 var (
 	entriesRule = facts.Rule{Kind: "entries-mismatch", SQL: `SELECT transfer_id::text, ` + unmirroredText + `
 FROM entries GROUP BY transfer_id HAVING ` + unmirrored + ` ORDER BY 1 LIMIT $1`}
@@ -41,8 +42,8 @@ FROM accounts a
 WHERE a.overdraft <> (a.id ~ '^(` + external + `|` + suspense + `)\.[A-Z]{3}$') OR o.currency <> a.currency ORDER BY 1 LIMIT $1`}
 )
 
-// alien tells whether what was charged for a payment was charged for another order: its row is a copy, or has got another order. It is not this
-// order's to be paid back.
+// alien tells whether what was charged for a payment was charged for another order: its row is a copy, or has got
+// another order. It is not this order's to be paid back.
 func alien(ctx context.Context, tx pgx.Tx, s stored) (yes bool, err error) {
 	return yes, tx.QueryRow(ctx, alienSQL, []string{s.UserID, furtherID(s.UserID, s.Currency)}, []uuid.UUID{s.ID}, s.OrderID).Scan(&yes)
 }

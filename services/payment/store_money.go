@@ -31,8 +31,8 @@ SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::text[
 
 const idOfSQL = `SELECT a.id FROM accounts a WHERE ` + ownerColumn + ` = $1 AND a.currency = $2`
 
-// The id comes first: who comes second with it waits for the first one's end, holds nothing meanwhile, and then reads its
-// outcome.
+// The id comes first: who comes second with it waits for the first one's end, holds nothing meanwhile, and then reads
+// its outcome.
 const (
 	addTransferSQL = `INSERT INTO transfers (id, kind, from_account, to_account, amount, currency) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING created_at`
@@ -42,16 +42,17 @@ ON CONFLICT DO NOTHING RETURNING created_at`
 	refuseTransferSQL = `UPDATE transfers SET refusal = $2, reason = $3 WHERE id = $1`
 )
 
-// frozenColumn tells whether an account a is frozen: a user's first one speaks for those that are opened after it. These can be frozen alone, too.
+// frozenColumn tells whether an account a is frozen: a user's first one speaks for those that are opened after it.
+// These can be frozen alone, too.
 const frozenColumn = `(a.frozen OR strpos(a.id, E'\t') > 0 AND coalesce((SELECT f.frozen FROM accounts f WHERE f.id = ` + ownerColumn + `), false))`
 
 const (
-	// Transactions that undo run one after the other, a repair's too: what one has read of a payment, no other changes before it ends.
-	// Of one merchant they could not do otherwise, for each locks its account.
+	// Transactions that undo run one after the other, a repair's too: what one has read of a payment, no other changes
+	// before it ends. Of one merchant they could not do otherwise, for each locks its account.
 	undoLockSQL = `SELECT pg_advisory_xact_lock(7305804402557312341)`
 
-	// creditedJoin is where a payment p's charge went to, c.account_id, and where it came from: a refund takes the same way back, whatever
-	// the merchant is called by now. Of what was charged before entries had orders it is NULL.
+	// creditedJoin is where a payment p's charge went to, c.account_id, and where it came from: a refund takes the same
+	// way back, whatever the merchant is called by now. Of what was charged before entries had orders it is NULL.
 	creditedJoin = ` LEFT JOIN LATERAL (
     SELECT e.account_id, e.counterparty FROM entries e
     WHERE e.order_id = p.order_id AND e.transfer_id = p.id AND e.amount > 0 AND e.kind <> 'correction' LIMIT 1

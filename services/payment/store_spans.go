@@ -13,7 +13,8 @@ import (
 	"github.com/converge-dev/converge/pkg/facts"
 )
 
-// The rules, by what is kept of closed spans and what has come since ($2). Each is read as of one moment with the sums that it adds to.
+// The rules, by what is kept of closed spans and what has come since ($2). Each is read as of one moment with the sums
+// that it adds to.
 const (
 	newHalvesSQL = `SELECT 'transfer-unbalanced', transfer_id::text, 'entries that sum to ' || sum(amount)
 FROM (SELECT transfer_id, amount FROM audit_transfers UNION ALL SELECT transfer_id, amount FROM entries WHERE n > $2) AS e
@@ -49,8 +50,9 @@ FROM entries WHERE n > $2 AND n <= $3 GROUP BY transfer_id HAVING ` + unmirrored
     SELECT order_id FROM payments WHERE order_id > $2 AND order_id <= $3
 )` + ofOrders
 
-	// ofOrders holds the wanted orders' payments and their entries to each other, each by its key, whatever number there is of others. Entries that were
-	// written before entries had orders are looked for among the payer's, where there are none of the order.
+	// ofOrders holds the wanted orders' payments and their entries to each other, each by its key, whatever number
+	// there is of others. Entries that were written before entries had orders are looked for among the payer's, where
+	// there are none of the order.
 	ofOrders = `, held AS (
     SELECT w.order_id, p.id, p.user_id, p.status, p.amount, r.state, m.* FROM wanted w
     LEFT JOIN payments p ON p.order_id = w.order_id LEFT JOIN refunds r ON r.order_id = w.order_id
@@ -108,8 +110,8 @@ func (a *auditor) auditNew(ctx context.Context) (found []facts.Breach, err error
 	return append(found, some...), err
 }
 
-// rangeOf holds the orders of some entries, by their numbers, to their payments, the deposits and transfers to their records, and entries to their
-// other halves, where both are among them.
+// rangeOf holds the orders of some entries, by their numbers, to their payments, the deposits and transfers to their
+// records, and entries to their other halves, where both are among them.
 func (a *auditor) rangeOf(ctx context.Context, after, upto int64) (found []facts.Breach, err error) {
 	for _, sql := range []string{ordersOfEntriesSQL, recordsSQL, newMirrorsSQL} {
 		some, err := facts.BreachesOf(ctx, a.db, sql, facts.MostBreaches, after, upto)

@@ -24,7 +24,8 @@ func TestTracesAreIndexed(t *testing.T) {
 	}
 }
 
-// plan is how PostgreSQL carries a statement out, whatever its parameters are. Only the simple protocol takes a statement without them.
+// plan is how PostgreSQL carries a statement out, whatever its parameters are. Only the simple protocol takes a
+// statement without them.
 func (b bundle) plan(sql string) string {
 	b.Helper()
 	conn, err := b.db.Acquire(b.Context())

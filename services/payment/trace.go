@@ -10,7 +10,8 @@ import (
 	"github.com/converge-dev/converge/pkg/saga"
 )
 
-// trace is what the ledger holds of one order: its transfers, oldest first, less those that were corrected. It outlives the payment's row.
+// trace is what the ledger holds of one order: its transfers, oldest first, less those that were corrected. It outlives
+// the payment's row.
 type trace []Transfer
 
 // entryColumns are those of [scanEntry], of entries e.
@@ -38,8 +39,8 @@ func readTraces(into map[uuid.UUID]trace) func(pgx.Rows) error {
 	}
 }
 
-// traceOf puts entries together to transfers. One that has lost an entry moved what the other says, as its accounts' balances do; a
-// correction takes from what it corrects.
+// traceOf puts entries together to transfers. One that has lost an entry moved what the other says, as its accounts'
+// balances do; a correction takes from what it corrects.
 func traceOf(entries []entry) trace {
 	type sides struct {
 		Transfer
@@ -101,8 +102,8 @@ type lost struct {
 	refund   uuid.UUID // zero: it is not paid back
 }
 
-// restore is the payment whose row is lost. ok is false where only a person can say what it was: charges and refunds do not take turns, an
-// amount is another, or who paid is not known.
+// restore is the payment whose row is lost. ok is false where only a person can say what it was: charges and refunds do
+// not take turns, an amount is another, or who paid is not known.
 func (t trace) restore() (l lost, ok bool) {
 	for _, one := range t {
 		switch {
@@ -117,8 +118,8 @@ func (t trace) restore() (l lost, ok bool) {
 	return l, l.Currency != ""
 }
 
-// unclearLoss is the fault that a payment's row is lost, and the ledger does not say what it was. The message becomes a dead letter: nobody is
-// charged, paid back or told anything before a person has decided.
+// unclearLoss is the fault that a payment's row is lost, and the ledger does not say what it was. The message becomes a
+// dead letter: nobody is charged, paid back or told anything before a person has decided.
 func unclearLoss(order uuid.UUID, t trace) error {
 	return saga.Permanent(fmt.Errorf("the payment of order %s is lost, and the ledger holds %d of it: only a person can say what is right, with POST /payments/%s/decide", order, t.paid(), order))
 }

@@ -12,14 +12,16 @@ import (
 	"github.com/converge-dev/converge/testkit/sagatest"
 )
 
-// lose deletes the n-th order's payment, and its refund, as a careless hand or an older copy of the table would. The ledger stays.
+// lose deletes the n-th order's payment, and its refund, as a careless hand or an older copy of the table would. The
+// ledger stays.
 func (b bundle) lose(n int) {
 	b.Helper()
 	b.exec(`DELETE FROM refunds WHERE order_id = $1`, order(n))
 	b.exec(`DELETE FROM payments WHERE order_id = $1`, order(n))
 }
 
-// Whoever comes to an order whose payment's row is lost, nobody is charged or paid back twice, the audit names it, and the row is restored.
+// Whoever comes to an order whose payment's row is lost, nobody is charged or paid back twice, the audit names it, and
+// the row is restored.
 func TestLostPayment(t *testing.T) {
 	t.Parallel()
 	paid, back := order(1).String()+": paid 100", order(1).String()+": paid back 100"
@@ -86,7 +88,8 @@ func TestLostPayment(t *testing.T) {
 	}
 }
 
-// What the ledger does not say clearly is left to a person: nobody is charged, paid back or told anything, and each who comes says so.
+// What the ledger does not say clearly is left to a person: nobody is charged, paid back or told anything, and each who
+// comes says so.
 func TestLostPaymentThatIsUnclear(t *testing.T) {
 	t.Parallel()
 	for name, plant := range map[string]string{
@@ -141,8 +144,8 @@ func TestChargedBesideThePayment(t *testing.T) {
 	}
 }
 
-// A refund takes the charge's way back: from the account that was credited, though the merchant is called otherwise by now, and to the one
-// that was debited, whatever the payment's row says.
+// A refund takes the charge's way back: from the account that was credited, though the merchant is called otherwise by
+// now, and to the one that was debited, whatever the payment's row says.
 func TestRefundTakesTheChargesWayBack(t *testing.T) {
 	t.Parallel()
 	for name, pay := range map[string]func(bundle){

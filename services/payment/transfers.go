@@ -22,7 +22,8 @@ type settled struct {
 // errIDReused says that the transfer's id belongs to another one.
 var errIDReused = errors.New("the id belongs to another transfer")
 
-// unknownAccount says that there is no such account. It is not stored: the account can be opened, and the transfer sent again.
+// unknownAccount says that there is no such account. It is not stored: the account can be opened, and the transfer sent
+// again.
 type unknownAccount struct{ owner, currency string }
 
 func (e unknownAccount) Error() string {
@@ -32,9 +33,9 @@ func (e unknownAccount) Error() string {
 	return fmt.Sprintf("there is no account %s in %s", e.owner, e.currency)
 }
 
-// transfer moves money once, however often it is asked to: balance check and both entries are one transaction. Asked again it
-// returns the first outcome, be it a refusal. Of the two accounts only the debited one is locked, and only if its balance has to
-// be checked. A deposit opens the account that it is for.
+// transfer moves money once, however often it is asked to: balance check and both entries are one transaction. Asked
+// again it returns the first outcome, be it a refusal. Of the two accounts only the debited one is locked, and only if
+// its balance has to be checked. A deposit opens the account that it is for.
 func (k bank) transfer(ctx context.Context, db *pgxpool.Pool, t Transfer) (settled, error) {
 	var out settled
 	err := pg.InTx(ctx, db, func(tx pgx.Tx) error {

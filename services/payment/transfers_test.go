@@ -35,8 +35,8 @@ func (b bundle) deposit(account string, amount int64) {
 	}
 }
 
-// Ten thousand transfers at once, in all directions between ten accounts: no caller gets an error, no account goes below zero
-// and no money appears or vanishes, while balances are folded beside them.
+// Ten thousand transfers at once, in all directions between ten accounts: no caller gets an error, no account goes
+// below zero and no money appears or vanishes, while balances are folded beside them.
 func TestConcurrentTransfersConserveMoney(t *testing.T) {
 	t.Parallel()
 	const transfers, accounts, each = 10_000, 10, 1000
@@ -98,7 +98,8 @@ func TestConcurrentTransfersConserveMoney(t *testing.T) {
 	t.Logf("%d transfers were made and %d refused", made.Load(), refused.Load())
 }
 
-// A transfer that is sent twice, at once and later, moves money once and is answered the same; another one under its id is refused.
+// A transfer that is sent twice, at once and later, moves money once and is answered the same; another one under its id
+// is refused.
 func TestTransferIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

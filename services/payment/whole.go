@@ -11,12 +11,13 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// A transfer whose entries do not sum to zero lacks one, or has one too many. Balances show which, so that what it touches stays as it is until
-// it is whole: an account that is on either side of it, a payment whose order it was for. So it does while both entries do not tell the same of it
-// (mirror.go). Whatever such a transfer does not touch is counted anew all the same.
+// A transfer whose entries do not sum to zero lacks one, or has one too many. Balances show which, so that what it
+// touches stays as it is until it is whole: an account that is on either side of it, a payment whose order it was for.
+// So it does while both entries do not tell the same of it (mirror.go). Whatever such a transfer does not touch is
+// counted anew all the same.
 
-// refuseBroken refuses to count an account anew by entries of such a transfer. It needs no lock: transfers are written whole, and entries are never
-// changed, so that none comes to be but by another hand.
+// refuseBroken refuses to count an account anew by entries of such a transfer. It needs no lock: transfers are written
+// whole, and entries are never changed, so that none comes to be but by another hand.
 func (r *repairer) refuseBroken(ctx context.Context, account string) error {
 	var transfer string
 	var half bool

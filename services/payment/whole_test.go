@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A transfer that is not whole keeps the balances on its two sides and its order's payment as they are, for they tell what it lacks. Others are
-// counted anew.
+// A transfer that is not whole keeps the balances on its two sides and its order's payment as they are, for they tell
+// what it lacks. Others are counted anew.
 func TestRecountBesideAHalfTransfer(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

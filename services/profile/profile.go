@@ -1,5 +1,5 @@
-// Package profile is the service that owns what users say of themselves. Others learn of it by user.profile.updated, and
-// eventually: nothing here is needed to decide about money or stock.
+// Package profile is the service that owns what users say of themselves. Others learn of it by user.profile.updated,
+// and eventually: nothing here is needed to decide about money or stock.
 //
 //   - profile.go: the rules, without I/O
 //   - routes.go: the event that it emits
@@ -51,8 +51,9 @@ const (
 	blind            // the writer does not say what it replaces
 )
 
-// judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what another
-// has written. A change whose answer was lost may be sent again: it finds its own version, one above the one that it names.
+// judge decides about a write. Who creates needs no condition; who changes must say what, or would undo unseen what
+// another has written. A change whose answer was lost may be sent again: it finds its own version, one above the one
+// that it names.
 func judge(now Profile, exists bool, d Draft, c web.Condition) verdict {
 	before := Profile{Version: now.Version - 1}
 	switch {

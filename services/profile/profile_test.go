@@ -84,7 +84,8 @@ func TestStatementsFitTheSchema(t *testing.T) {
 	pgtest.Prepare(t, setup(t).db)
 }
 
-// A write names what it replaces, so that none undoes another unseen; each that takes effect is told of once, with its version.
+// A write names what it replaces, so that none undoes another unseen; each that takes effect is told of once, with its
+// version.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// A copy of version 3 was restored after version 5 was published. From then on changes have versions that nobody has heard of, and the profile's owner
-// goes on with the ETag that is there.
+// A copy of version 3 was restored after version 5 was published. From then on changes have versions that nobody has
+// heard of, and the profile's owner goes on with the ETag that is there.
 func TestVersionsGrowBeyondWhatWasPublished(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -46,7 +46,8 @@ func TestVersionsGrowBeyondWhatWasPublished(t *testing.T) {
 	}
 }
 
-// Who has heard of the lost changes is told what there is now: all of it, page by page, each profile once, in the version that it has.
+// Who has heard of the lost changes is told what there is now: all of it, page by page, each profile once, in the
+// version that it has.
 func TestToldAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,7 +12,8 @@ import (
 	"github.com/converge-dev/converge/pkg/web"
 )
 
-// Single profiles are told of as they are. Who is not here is not, and what cannot be an event is refused, and nothing told.
+// Single profiles are told of as they are. Who is not here is not, and what cannot be an event is refused, and nothing
+// told.
 func TestToldAgainByID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -36,8 +36,8 @@ func find(ctx context.Context, db *pgxpool.Pool, user string) (Profile, bool, er
 	return p, ok, err
 }
 
-// put judges a write and does it, with the event that tells of it, in one transaction. It returns the profile as it is then;
-// one without a version where there is none.
+// put judges a write and does it, with the event that tells of it, in one transaction. It returns the profile as it is
+// then; one without a version where there is none.
 func put(ctx context.Context, db *pgxpool.Pool, relay *outbox.Relay, user string, d Draft, c web.Condition) (p Profile, v verdict, err error) {
 	for again := true; again; { // when another has created the profile between the look and the insert
 		again = false

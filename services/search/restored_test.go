@@ -9,8 +9,9 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// An older copy of profile's database was restored, and nobody said so: versions 4 and 5 exist twice. What was told last is what is found, one by one,
-// in one batch, and by a rebuild, which reads everything again into another generation; what is older changes nothing.
+// An older copy of profile's database was restored, and nobody said so: versions 4 and 5 exist twice. What was told
+// last is what is found, one by one, in one batch, and by a rebuild, which reads everything again into another
+// generation; what is older changes nothing.
 func TestOfEqualVersionsTheLaterIsFound(t *testing.T) {
 	t.Parallel()
 	told := func(t *testing.T) []broker.Record {

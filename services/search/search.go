@@ -46,8 +46,8 @@ func productDocument(e event.ProductUpdatedV1) Document {
 	return Document{Kind: Product, ID: e.ProductID, Version: e.Version, Title: e.Name, Price: &e.Price, Currency: &e.Currency, Stock: &stock}
 }
 
-// newest keeps of each document the newest version, of equal ones the one that came last, in the order of kinds and ids. A version exists twice where
-// an older copy of its database was restored: then the later one is what there is.
+// newest keeps of each document the newest version, of equal ones the one that came last, in the order of kinds and
+// ids. A version exists twice where an older copy of its database was restored: then the later one is what there is.
 func newest(docs []Document) []Document {
 	slices.Reverse(docs)
 	slices.SortStableFunc(docs, func(a, b Document) int {
@@ -59,7 +59,8 @@ func newest(docs []Document) []Document {
 	return slices.CompactFunc(docs, func(a, b Document) bool { return a.Kind == b.Kind && a.ID == b.ID })
 }
 
-// searched is what is searched of a document: the beginning of its title, id and detail, and as entire which of them somebody may type as a whole.
+// searched is what is searched of a document: the beginning of its title, id and detail, and as entire which of them
+// somebody may type as a whole.
 func (d Document) searched() (t text, entire []string) {
 	all := d.Title + " " + d.ID + " " + d.Detail
 	return parse(fold(cut(all, longestText)), true), entireOf(d.Title, d.ID)

@@ -13,8 +13,8 @@ import (
 	"github.com/converge-dev/converge/pkg/readside"
 )
 
-// Documents come in the order of kinds and ids, each once, so that two transactions wait for each other in one direction.
-// Their grams come as JSON: unnest takes an array of arrays apart to the last element.
+// Documents come in the order of kinds and ids, each once, so that two transactions wait for each other in one
+// direction. Their grams come as JSON: unnest takes an array of arrays apart to the last element.
 const saveSQL = `INSERT INTO documents AS old (generation, kind, id, version, title, detail, price, currency, stock, folded, grams)
 SELECT g, d.kind, d.id, d.version, d.title, d.detail, d.price, d.currency, d.stock, d.folded,
     ARRAY(SELECT jsonb_array_elements_text(d.grams))
@@ -26,8 +26,9 @@ ON CONFLICT (generation, kind, id) DO UPDATE SET version = excluded.version, tit
     price = excluded.price, currency = excluded.currency, stock = excluded.stock, folded = excluded.folded, grams = excluded.grams
 WHERE old.version <= excluded.version`
 
-// save writes documents down where they are newer than what is there. Of equal versions the one that came later stays: a key's records are in order, and
-// in a rebuild, too, but for what comes while its partition is read again. The same record once more writes the same.
+// save writes documents down where they are newer than what is there. Of equal versions the one that came later stays:
+// a key's records are in order, and in a rebuild, too, but for what comes while its partition is read again. The same
+// record once more writes the same.
 func save(ctx context.Context, tx pgx.Tx, to readside.Target, docs []Document) error {
 	n := len(docs)
 	kinds, ids, versions, titles, details := make([]string, n), make([]string, n), make([]int64, n), make([]string, n), make([]string, n)
@@ -54,16 +55,18 @@ func save(ctx context.Context, tx pgx.Tx, to readside.Target, docs []Document) e
 // pg_trgm's default of 0.6 misses a word with two letters swapped.
 const thresholdSQL = `SELECT set_config('pg_trgm.word_similarity_threshold', '0.35', true)`
 
-// candidates bounds how many documents each way to find something takes out of the table. What fits more exactly has a way of its own, so
-// the best are among them however many fit.
+// candidates bounds how many documents each way to find something takes out of the table. What fits more exactly has a
+// way of its own, so the best are among them however many fit.
 const candidates = 500
 
-// Each way to find something goes by its own index, and by it alone: with an indexed condition on the generation PostgreSQL would rather
-// read all of that, so that one is hidden from the planner. Where there are letters beyond ASCII, all else is a condition on what has them.
+// Each way to find something goes by its own index, and by it alone: with an indexed condition on the generation
+// PostgreSQL would rather read all of that, so that one is hidden from the planner. Where there are letters beyond
+// ASCII, all else is a condition on what has them.
 //
-// What is misspelt ($8) is looked for where nothing that fits fills the answer, and has to be more alike where something fits: among
-// that, what is only a little alike is noise. An id comes first, then an entire title or id, tokens with signs, entire words, beginnings of
-// words or letters of another script, and what is misspelt; among equals sooner before later in the text, which begins with the title.
+// What is misspelt ($8) is looked for where nothing that fits fills the answer, and has to be more alike where
+// something fits: among that, what is only a little alike is noise. An id comes first, then an entire title or id,
+// tokens with signs, entire words, beginnings of words or letters of another script, and what is misspelt; among equals
+// sooner before later in the text, which begins with the title.
 const findSQL = `WITH literal AS MATERIALIZED (
     SELECT kind, id FROM documents WHERE generation = (SELECT serving_generation()) AND kind = ANY($1) AND id = $2
     UNION (SELECT kind, id FROM documents WHERE grams @> $3 AND generation + 0 = (SELECT serving_generation()) AND kind || '' = ANY($1) LIMIT $11)

@@ -29,8 +29,8 @@ type text struct {
 // letters that people take for others, though Unicode does not.
 var alike = strings.NewReplacer("ı", "i", "ø", "o", "ł", "l", "đ", "d", "ħ", "h", "æ", "ae", "œ", "oe", "’", "'", "‘", "'", "ʼ", "'", "\u2212", "-")
 
-// fold makes alike what people take for the same: case (also a final sigma), accents, full and half width, dashes, hiragana and katakana. What
-// cannot be seen is left out, and every blank is one space, with none around the text.
+// fold makes alike what people take for the same: case (also a final sigma), accents, full and half width, dashes,
+// hiragana and katakana. What cannot be seen is left out, and every blank is one space, with none around the text.
 func fold(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -72,8 +72,9 @@ func classOf(r rune) class {
 	return letter
 }
 
-// parse takes folded text apart. Words end where a sign or another script begins. Of letters beyond ASCII it takes each alone and each two
-// neighbours; of a document also across a space or a middle dot, which Japanese names are written with and without.
+// parse takes folded text apart. Words end where a sign or another script begins. Of letters beyond ASCII it takes each
+// alone and each two neighbours; of a document also across a space or a middle dot, which Japanese names are written
+// with and without.
 func parse(plain string, document bool) text {
 	t := text{signed: signedOf(plain)}
 	var runs []string
@@ -117,8 +118,8 @@ func parse(plain string, document bool) text {
 	return t
 }
 
-// signedOf lists the tokens of folded text that have signs in them, or before or behind them where they belong to them: .net, c++, 50%. It
-// lists the parts of a list, too: usb-3/usb-c is one token, and two.
+// signedOf lists the tokens of folded text that have signs in them, or before or behind them where they belong to them:
+// .net, c++, 50%. It lists the parts of a list, too: usb-3/usb-c is one token, and two.
 func signedOf(plain string) []string {
 	var signed []string
 	for field := range strings.FieldsSeq(plain) {
@@ -149,7 +150,8 @@ func hasSign(token string) bool {
 	return signs && letters
 }
 
-// entireOf is how texts are stored that somebody may type as a whole. No gram and no token begins with the sign that they begin with.
+// entireOf is how texts are stored that somebody may type as a whole. No gram and no token begins with the sign that
+// they begin with.
 func entireOf(texts ...string) []string {
 	var out []string
 	for _, s := range texts {

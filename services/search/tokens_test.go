@@ -131,7 +131,8 @@ func TestOtherFormsAndCases(t *testing.T) {
 	}
 }
 
-// The words that PostgreSQL makes of a document are those that a query is taken apart into, whatever signs and scripts meet.
+// The words that PostgreSQL makes of a document are those that a query is taken apart into, whatever signs and scripts
+// meet.
 func TestWordsAreSplitAlike(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

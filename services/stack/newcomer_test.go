@@ -34,7 +34,8 @@ type newcomer struct {
 	env []string
 }
 
-// build makes the module with the files and the commands of docs/build.md, in its own directory and without the workspace.
+// build makes the module with the files and the commands of docs/build.md, in its own directory and without the
+// workspace.
 func build(t *testing.T) newcomer {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -45,8 +46,8 @@ func build(t *testing.T) newcomer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Without flags, as anybody builds: then what `go build` has compiled of the library need not be compiled again. The checksums are the library's
-	// own: none need be looked up.
+	// Without flags, as anybody builds: then what `go build` has compiled of the library need not be compiled again.
+	// The checksums are the library's own: none need be looked up.
 	n := newcomer{t, t.TempDir(), append(os.Environ(), "CONVERGE="+root, "GOWORK=off")}
 	sums, err := os.ReadFile(filepath.Join(root, "testkit/go.sum"))
 	if err == nil {
@@ -126,8 +127,9 @@ func setting(t *testing.T, banner, name string) string {
 	return ""
 }
 
-// The service of docs/build.md is built outside of the repository, runs beside the others on a database that the stack gives it, and is operated by
-// a command of its own: its part in the whole, how far it is, its dead letters, and how they come back.
+// The service of docs/build.md is built outside of the repository, runs beside the others on a database that the stack
+// gives it, and is operated by a command of its own: its part in the whole, how far it is, its dead letters, and how
+// they come back.
 func TestNewcomer(t *testing.T) {
 	began := time.Now()
 	n := build(t)

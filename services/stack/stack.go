@@ -145,7 +145,8 @@ func readGuests(s *app.Settings) []string {
 	return names
 }
 
-// startPostgres starts one server with a database and a role for each service that was not given a URL, and for each guest.
+// startPostgres starts one server with a database and a role for each service that was not given a URL, and for each
+// guest.
 func (st *stack) startPostgres(ctx context.Context, cfg embedded.PostgresConfig) error {
 	var missing []system.Service
 	for _, svc := range system.Services() {

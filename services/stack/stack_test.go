@@ -92,10 +92,9 @@ func settings(t *testing.T) map[string]string {
 	return env
 }
 
-// freeAddr finds a free port below those that the system gives to outgoing connections, so that it stays free between two
-// runs of the stack.
-// start runs the stack until it has said what can be done with it. The returned function stops it, in the time it has for
-// that.
+// freeAddr finds a free port below those that the system gives to outgoing connections, so that it stays free between
+// two runs of the stack. start runs the stack until it has said what can be done with it. The returned function stops
+// it, in the time it has for that.
 func start(t *testing.T, env map[string]string) (banner string, stop func()) {
 	t.Helper()
 	var out, errOut output

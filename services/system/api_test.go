@@ -161,9 +161,9 @@ func (a *api) rows() map[string]int64 {
 	return counts
 }
 
-// TestWhatPeopleSend sends what no careful client would to every operation of every service. No answer is a 5xx, every refusal is a problem
-// that names the place and says what would be right, every status is one that the operation's description has, and nothing is stored
-// of what is refused.
+// TestWhatPeopleSend sends what no careful client would to every operation of every service. No answer is a 5xx, every
+// refusal is a problem that names the place and says what would be right, every status is one that the operation's
+// description has, and nothing is stored of what is refused.
 func TestWhatPeopleSend(t *testing.T) {
 	t.Parallel()
 	a := setup(t)

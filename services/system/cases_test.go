@@ -273,8 +273,8 @@ func parameters(op *operation) (all []attempt) {
 	return all
 }
 
-// headers are attempts at an operation with good values and odd headers: each header with one of the odd values, another at each
-// operation, so that there are more operations than values.
+// headers are attempts at an operation with good values and odd headers: each header with one of the odd values,
+// another at each operation, so that there are more operations than values.
 func headers(op *operation, turn int) (all []attempt) {
 	good := ""
 	if root := op.body(); root != nil {

@@ -54,14 +54,16 @@ func (c *container) launch(ctx context.Context) (err error) {
 	defer cancel()
 	c.Container, err = testserver.Run(ctx, testserver.Spec{
 		Image: image, Port: "9092/tcp",
-		// The image writes its configuration below /opt at each start, which not every build of it lets its own user do.
+		// The image writes its configuration below /opt at each start, which not every build of it lets its own user
+		// do.
 		User: "root",
 		Env: map[string]string{
 			"KAFKA_NODE_ID":                   "1",
 			"KAFKA_PROCESS_ROLES":             "broker,controller",
 			"KAFKA_CONTROLLER_QUORUM_VOTERS":  "1@localhost:9093",
 			"KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-			// Clients are told the published address. The broker, which cannot reach that one, talks to itself on another.
+			// Clients are told the published address. The broker, which cannot reach that one, talks to itself on
+			// another.
 			"KAFKA_LISTENERS":                      "PLAINTEXT://:9092,BROKER://:9094,CONTROLLER://:9093",
 			"KAFKA_ADVERTISED_LISTENERS":           "PLAINTEXT://{addr},BROKER://localhost:9094",
 			"KAFKA_INTER_BROKER_LISTENER_NAME":     "BROKER",
@@ -132,8 +134,8 @@ func Compact(c *Cluster) {
 	}
 }
 
-// NewEpoch gives a topic's first partition a new leader epoch, as the election of another leader does: kfake at once, Apache Kafka with a
-// restart. What was written stays.
+// NewEpoch gives a topic's first partition a new leader epoch, as the election of another leader does: kfake at once,
+// Apache Kafka with a restart. What was written stays.
 func NewEpoch(t testing.TB, c *Cluster, topic string) {
 	t.Helper()
 	f, ok := c.broker.(*fake)

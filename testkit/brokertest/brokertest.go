@@ -13,8 +13,8 @@
 //		})
 //	}
 //
-// Both brokers create no topic on mention, let a group's members ask for a session timeout of 100 ms, and wait for no further
-// members when a group forms.
+// Both brokers create no topic on mention, let a group's members ask for a session timeout of 100 ms, and wait for no
+// further members when a group forms.
 package brokertest
 
 import (
@@ -52,8 +52,8 @@ func Each(t *testing.T, fn func(t *testing.T, c *Cluster)) {
 }
 
 // Kafka is Apache Kafka where Docker is used, and otherwise a fresh kfake. The container is shared by the tests of the
-// binary: a test uses topics and groups of its own names ([Cluster.Topic], [Name]), and one that stops the broker must not
-// run in parallel with others. One that needs topics or groups of fixed names takes [Own].
+// binary: a test uses topics and groups of its own names ([Cluster.Topic], [Name]), and one that stops the broker must
+// not run in parallel with others. One that needs topics or groups of fixed names takes [Own].
 func Kafka(t testing.TB) *Cluster {
 	t.Helper()
 	if !testserver.Docker(t) {
@@ -99,8 +99,8 @@ var binary struct {
 	err   error
 }
 
-// Fake is a fresh kfake broker in this process, which ends with the test. The options are kfake's, for what a test needs
-// beyond the defaults, such as TLS or SASL.
+// Fake is a fresh kfake broker in this process, which ends with the test. The options are kfake's, for what a test
+// needs beyond the defaults, such as TLS or SASL.
 func Fake(t testing.TB, opts ...kfake.Opt) *Cluster {
 	t.Helper()
 	f := &fake{opts: append([]kfake.Opt{

@@ -8,8 +8,8 @@ import (
 	"github.com/converge-dev/converge/pkg/pg"
 )
 
-// Durable starts a server that ends with the test and whose commits wait for the disk, as in production: for benchmarks. Its WAL
-// can be decoded. It returns the database postgres, which is empty.
+// Durable starts a server that ends with the test and whose commits wait for the disk, as in production: for
+// benchmarks. Its WAL can be decoded. It returns the database postgres, which is empty.
 func Durable(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	srv := NewServer(t)

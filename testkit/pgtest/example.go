@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Example stands in for the testing.TB that an Example function does not get, so that it can use a database or a broker of
-// the test kits. done ends what it used:
+// Example stands in for the testing.TB that an Example function does not get, so that it can use a database or a broker
+// of the test kits. done ends what it used:
 //
 //	t, done := pgtest.Example()
 //	defer done()

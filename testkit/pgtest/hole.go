@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// Hole is a way to a database that can swallow everything on it, without a reset, as a network does that drops packets: connections
-// stay open, new ones are accepted, and nothing arrives. When it is open again, what was sent meanwhile arrives late.
+// Hole is a way to a database that can swallow everything on it, without a reset, as a network does that drops packets:
+// connections stay open, new ones are accepted, and nothing arrives. When it is open again, what was sent meanwhile
+// arrives late.
 type Hole struct {
 	url    string
 	target string

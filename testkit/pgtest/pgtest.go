@@ -1,6 +1,6 @@
 // Package pgtest gives a test a PostgreSQL 18 database of its own: on a container where Docker answers, on an embedded
-// server elsewhere. The environment variable CONVERGE_TEST_SERVERS chooses ("docker" or "embedded"); with "docker" and no
-// Docker the tests fail.
+// server elsewhere. The environment variable CONVERGE_TEST_SERVERS chooses ("docker" or "embedded"); with "docker" and
+// no Docker the tests fail.
 //
 // All tests of a package share one server, which starts on first use and ends with [Main]:
 //
@@ -12,8 +12,8 @@
 //		...
 //	}
 //
-// The servers are fast, not durable: they never wait for the disk. A test that stops the server or kills it takes one of
-// its own, with [NewServer].
+// The servers are fast, not durable: they never wait for the disk. A test that stops the server or kills it takes one
+// of its own, with [NewServer].
 package pgtest
 
 import (
@@ -53,7 +53,8 @@ func URL(t testing.TB) string {
 	return shared(t).create(t, "", nil)
 }
 
-// open connects a pool that is closed, with the test failing if it still lent out connections, before the database goes.
+// open connects a pool that is closed, with the test failing if it still lent out connections, before the database
+// goes.
 func open(t testing.TB, url string) *pgxpool.Pool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -27,8 +27,8 @@ func settings() map[string]string {
 	}
 }
 
-// Server is a PostgreSQL server of a test's own, to stop and start under the code that uses it. It keeps its address and
-// its data when it does.
+// Server is a PostgreSQL server of a test's own, to stop and start under the code that uses it. It keeps its address
+// and its data when it does.
 type Server struct {
 	Name string // what it is, such as "postgres:18 in Docker"
 

@@ -13,8 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Prepare has the database prepare every statement of the package under test: each constant whose name ends in SQL, wherever
-// it is declared, so that none can be forgotten. A statement that does not fit the schema fails the test, by name.
+// Prepare has the database prepare every statement of the package under test: each constant whose name ends in SQL,
+// wherever it is declared, so that none can be forgotten. A statement that does not fit the schema fails the test, by
+// name.
 func Prepare(t testing.TB, db *pgxpool.Pool) {
 	t.Helper()
 	conn, err := db.Acquire(t.Context())

@@ -25,10 +25,11 @@ import (
 // Simulated is a service in a simulation.
 type Simulated struct {
 	saga.Service
-	// DB is the service's database, which the simulation has for itself: before each history it makes it again what it was at first.
+	// DB is the service's database, which the simulation has for itself: before each history it makes it again what it
+	// was at first.
 	DB *pgxpool.Pool
-	// Background is what the service does without a message: sweeps, retries, timers. Each is called now and then, and at the end until nothing
-	// comes of it. Time is the simulation's: it begins now and moves in leaps.
+	// Background is what the service does without a message: sweeps, retries, timers. Each is called now and then, and
+	// at the end until nothing comes of it. Time is the simulation's: it begins now and moves in leaps.
 	Background []func(ctx context.Context, now time.Time) error
 }
 
@@ -91,8 +92,8 @@ func Same[T comparable](ctx context.Context, db interface {
 
 // What a test says.
 type (
-	// Services makes services with databases of their own, made by [pgtest.New]. It is called for each of the histories that run at a time. What is in
-	// the databases when it returns is there at the beginning of each history.
+	// Services makes services with databases of their own, made by [pgtest.New]. It is called for each of the histories
+	// that run at a time. What is in the databases when it returns is there at the beginning of each history.
 	Services func(t testing.TB) []Simulated
 	// Messages draws the inputs, which take place in this order, from its argument alone.
 	Messages func(r *rand.Rand) []Input
@@ -112,15 +113,15 @@ const progressEvery = 1000
 // atOnce is how many histories run at a time: one for each core, and two where one waits for the other's answers.
 func atOnce() int { return min(max(2, runtime.GOMAXPROCS(0)), 8) }
 
-// Converges runs services, with their real handlers, transactions, inboxes and outboxes, on real databases, and checks that
-// the invariant holds in the end, whatever happened on the way. Kafka is a list in memory. From each seed it draws
-// inputs and a history: deliveries of topics and partitions overtake each other (the order within a key stays), come twice and late, in
-// batches of any size; members crash before a commit and after it; relays crash between publication and
-// deletion; an owner that was replaced handles its last batch late, and transactions of one database overlap. Then all that is left
-// is delivered. A message that becomes a dead letter is a failure.
+// Converges runs services, with their real handlers, transactions, inboxes and outboxes, on real databases, and checks
+// that the invariant holds in the end, whatever happened on the way. Kafka is a list in memory. From each seed it draws
+// inputs and a history: deliveries of topics and partitions overtake each other (the order within a key stays), come
+// twice and late, in batches of any size; members crash before a commit and after it; relays crash between publication
+// and deletion; an owner that was replaced handles its last batch late, and transactions of one database overlap. Then
+// all that is left is delivered. A message that becomes a dead letter is a failure.
 //
-// A history that fails is shortened, and reported with its seed, which repeats it. The environment variable CONVERGE_SIMULATE_SEEDS says how many
-// seeds are tried (default 100), and CONVERGE_SIMULATE_SEED which one alone.
+// A history that fails is shortened, and reported with its seed, which repeats it. The environment variable
+// CONVERGE_SIMULATE_SEEDS says how many seeds are tried (default 100), and CONVERGE_SIMULATE_SEED which one alone.
 func Converges(t *testing.T, services Services, messages Messages, invariant Invariant) {
 	t.Helper()
 	failure, passed := explore(t, services, messages, invariant)
@@ -130,8 +131,8 @@ func Converges(t *testing.T, services Services, messages Messages, invariant Inv
 	t.Logf("%d histories", passed)
 }
 
-// Diverges is [Converges] for services that are broken: it returns the shortened history that shows it, and fails the test if there is none.
-// It proves that a guard is needed, and that the invariant notices.
+// Diverges is [Converges] for services that are broken: it returns the shortened history that shows it, and fails the
+// test if there is none. It proves that a guard is needed, and that the invariant notices.
 func Diverges(t *testing.T, services Services, messages Messages, invariant Invariant) *Failure {
 	t.Helper()
 	failure, passed := explore(t, services, messages, invariant)

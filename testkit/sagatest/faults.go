@@ -6,7 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// fault is what happens to a transaction when it is about to commit. It is in the transaction's context, where tracer finds it.
+// fault is what happens to a transaction when it is about to commit. It is in the transaction's context, where tracer
+// finds it.
 type fault struct {
 	crash func() // ends the transaction's context; nil: nothing
 
@@ -19,7 +20,8 @@ type faultKey struct{}
 
 func (f *fault) in(ctx context.Context) context.Context { return context.WithValue(ctx, faultKey{}, f) }
 
-// tracer is on every connection that handlers use. The engine sends COMMIT behind the statements that record what was handled.
+// tracer is on every connection that handlers use. The engine sends COMMIT behind the statements that record what was
+// handled.
 type tracer struct{}
 
 // TraceBatchStart is called before a batch is sent.

@@ -37,17 +37,19 @@ type TB interface {
 	Errorf(format string, args ...any)
 }
 
-// Golden holds the contract of each topic against its golden file, testdata/contracts/<ce_type>.json, a JSON Schema: the fields of
-// its values, their JSON types, and which are required. Each version that the topic knows by [saga.Upcast] has a file of its own.
+// Golden holds the contract of each topic against its golden file, testdata/contracts/<ce_type>.json, a JSON Schema:
+// the fields of its values, their JSON types, and which are required. Each version that the topic knows by
+// [saga.Upcast] has a file of its own.
 //
-// It fails when a field goes missing, is renamed, changes its type or becomes required: messages that lie in the topic, and services
-// that were not upgraded, have it as it was. Its message says what to do instead. A new optional field is accepted, and so is one that is
-// not required any more. -update writes the files anew: for a new topic or version, after a field was added, or to break a
-// contract that nobody uses yet. The flag is this package's: a test that imports it declares none of that name.
+// It fails when a field goes missing, is renamed, changes its type or becomes required: messages that lie in the topic,
+// and services that were not upgraded, have it as it was. Its message says what to do instead. A new optional field is
+// accepted, and so is one that is not required any more. -update writes the files anew: for a new topic or version,
+// after a field was added, or to break a contract that nobody uses yet. The flag is this package's: a test that imports
+// it declares none of that name.
 //
-// A field is required if it has the tag `saga:"required"`, or if Validate refuses a value without any fields with an error that
-// begins with the field's name (joined errors count each, a list's item is "items[0].quantity"). Limits of values are code,
-// and not part of the file.
+// A field is required if it has the tag `saga:"required"`, or if Validate refuses a value without any fields with an
+// error that begins with the field's name (joined errors count each, a list's item is "items[0].quantity"). Limits of
+// values are code, and not part of the file.
 func Golden(t TB, topics ...saga.AnyTopic) {
 	t.Helper()
 	for _, topic := range topics {

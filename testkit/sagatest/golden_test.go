@@ -165,8 +165,8 @@ type delivery struct {
 	Lines []line `json:"lines"`
 }
 
-// Every change that messages in the topic, or services that run, would not survive fails, and says what to do; what they survive
-// does not.
+// Every change that messages in the topic, or services that run, would not survive fails, and says what to do; what
+// they survive does not.
 func TestGoldenHoldsTheContract(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if r := hold(t, true, saga.NewTopic[delivery]("delivered")); len(r.errs) != 0 {

@@ -135,8 +135,8 @@ func (g *group) waiting(k *kafka) []broker.TopicPartition {
 	return slices.DeleteFunc(g.partitions(), func(tp broker.TopicPartition) bool { return g.next[tp] >= int64(len(k.logs[tp])) })
 }
 
-// poll reads up to n records, mixed: 0 means one partition after the other, anything else a choice of partitions and any order among them.
-// alone has it read one partition. It leaves out the partitions of some records.
+// poll reads up to n records, mixed: 0 means one partition after the other, anything else a choice of partitions and
+// any order among them. alone has it read one partition. It leaves out the partitions of some records.
 func (g *group) poll(k *kafka, n int, mix uint64, alone bool, without []broker.Record) []broker.Record {
 	tps := slices.DeleteFunc(g.waiting(k), func(tp broker.TopicPartition) bool {
 		return slices.ContainsFunc(without, func(r broker.Record) bool { return r.Topic == tp.Topic && r.Partition == tp.Partition })

@@ -15,9 +15,10 @@ import (
 // searchTime bounds how long an order of the calls is looked for.
 const searchTime = time.Minute
 
-// Linearizable has clients call at the same time, and checks that their answers could have been given one after the other, each at a moment
-// between its call and its return (Herlihy and Wing, "Linearizability", 1990). step says whether an answer is right in a state, and what
-// the state is then; it changes nothing. client is called for each of n clients, at the same time, and makes its calls through do.
+// Linearizable has clients call at the same time, and checks that their answers could have been given one after the
+// other, each at a moment between its call and its return (Herlihy and Wing, "Linearizability", 1990). step says
+// whether an answer is right in a state, and what the state is then; it changes nothing. client is called for each of n
+// clients, at the same time, and makes its calls through do.
 func Linearizable[S comparable, In, Out any](t *testing.T, begin S, step func(is S, in In, out Out) (then S, ok bool), n int,
 	client func(i int, do func(in In, call func() Out) Out)) {
 	t.Helper()

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// initial makes a database again what it was. Deleting the few rows of a history costs a tenth of truncating the tables, but leaves dead
-// rows behind, so now and then they are truncated all the same.
+// initial makes a database again what it was. Deleting the few rows of a history costs a tenth of truncating the
+// tables, but leaves dead rows behind, so now and then they are truncated all the same.
 type initial struct {
 	db       *pgxpool.Pool
 	delete   string

@@ -1,5 +1,6 @@
 // Package sagatest runs a service's reactions against its real database and without Kafka, so that a test is: deliver
-// these messages, compare what comes out ([Deliver]); or: whatever happens to messages and members on the way, this holds in the end ([Converges]).
+// these messages, compare what comes out ([Deliver]); or: whatever happens to messages and members on the way, this
+// holds in the end ([Converges]).
 package sagatest
 
 import (

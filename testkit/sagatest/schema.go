@@ -128,7 +128,8 @@ func schemaOfValue(t reflect.Type) *schema {
 	return &schema{Type: kind}
 }
 
-// add takes the fields of a struct, and of those that are embedded in it, as encoding/json does. The outer one of two with a name wins.
+// add takes the fields of a struct, and of those that are embedded in it, as encoding/json does. The outer one of two
+// with a name wins.
 func (s *schema) add(t reflect.Type, within []reflect.Type) {
 	var embedded []reflect.Type
 	for f := range t.Fields() {
@@ -172,7 +173,8 @@ func (s *schema) require(name string) {
 	}
 }
 
-// skeleton is a value that has only its objects, and lists of one: of their fields, too, Validate can say that they are missing.
+// skeleton is a value that has only its objects, and lists of one: of their fields, too, Validate can say that they are
+// missing.
 func skeleton(s *schema) any {
 	value := map[string]any{}
 	for name, p := range s.Properties {

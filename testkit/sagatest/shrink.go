@@ -15,8 +15,9 @@ type plan struct {
 	left  []bool
 }
 
-// shrinker shortens a plan while it fails (Zeller, "Simplifying and Isolating Failure-Inducing Input", 2002). A step says what happens and not to
-// which records, so any part of a plan is a plan, and steps that have become impossible fall away.
+// shrinker shortens a plan while it fails (Zeller, "Simplifying and Isolating Failure-Inducing Input", 2002). A step
+// says what happens and not to which records, so any part of a plan is a plan, and steps that have become impossible
+// fall away.
 type shrinker struct {
 	*simulation
 	ctx      context.Context

@@ -137,7 +137,8 @@ func (s *simulation) try(ctx context.Context, seed uint64) (failure *Failure, fa
 	return s.shrink(ctx, seed, plan{steps, make([]bool, len(s.inputs))}, err), nil
 }
 
-// run is one history: act is what is special about it, and whatever is left then happens as it should. Inputs that are left out never happen.
+// run is one history: act is what is special about it, and whatever is left then happens as it should. Inputs that are
+// left out never happen.
 func (s *simulation) run(ctx context.Context, seed uint64, act func(ctx context.Context) error, left []bool) error {
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
@@ -213,7 +214,8 @@ func (s *simulation) replace(g *group) error {
 // most is more than there is.
 const most = 10_000
 
-// finish has everything happen that is left, one input after the other, in order and without faults, until there is nothing to do.
+// finish has everything happen that is left, one input after the other, in order and without faults, until there is
+// nothing to do.
 func (s *simulation) finish(ctx context.Context) error {
 	for _, g := range s.groups {
 		for range g.zombies {

@@ -33,7 +33,8 @@ const (
 	replaced         // poll: the member is replaced and handles its records later; overlap: its successor reads them, too
 )
 
-// step is one of a history. It says what happens and not to which records, so that it means something without the steps before it.
+// step is one of a history. It says what happens and not to which records, so that it means something without the steps
+// before it.
 type step struct {
 	kind kind
 	fate fate

@@ -1,5 +1,5 @@
-// Package driver is the load driver: it places orders over HTTP, as clients that wait or as an open loop, and notes when each was
-// acknowledged and, from Kafka, when it settled.
+// Package driver is the load driver: it places orders over HTTP, as clients that wait or as an open loop, and notes
+// when each was acknowledged and, from Kafka, when it settled.
 package driver
 
 import (
@@ -150,9 +150,9 @@ func (d *Driver) client(ctx context.Context, c *conn, o workload.Orders, more fu
 	}
 }
 
-// Flood has clients place the next order as soon as the last one is acknowledged, until the time is over, or for a number of orders
-// above 0, however long they take. It returns when all have settled, and
-// its window ends with the last of them: a backlog that is left to drain counts in full.
+// Flood has clients place the next order as soon as the last one is acknowledged, until the time is over, or for a
+// number of orders above 0, however long they take. It returns when all have settled, and its window ends with the last
+// of them: a backlog that is left to drain counts in full.
 func (d *Driver) Flood(ctx context.Context, clients int, length time.Duration, orders int) (Window, error) {
 	most := int64(FloodMost)
 	if orders > 0 {

@@ -77,8 +77,8 @@ func TestClosedLoopOfSoManyOrders(t *testing.T) {
 	}
 }
 
-// The shop answers nobody before the last order is in: an open loop sends it all the same, and the first order's latency
-// counts from when it was due.
+// The shop answers nobody before the last order is in: an open loop sends it all the same, and the first order's
+// latency counts from when it was due.
 func TestOpenLoopDoesNotWait(t *testing.T) {
 	t.Parallel()
 	const n = 50

@@ -11,7 +11,8 @@ import (
 	"github.com/converge-dev/converge/lab/bench/report"
 )
 
-// Nothing settles before the last order is in: a flood sends it all the same, and its time goes on until all have settled.
+// Nothing settles before the last order is in: a flood sends it all the same, and its time goes on until all have
+// settled.
 func TestFloodCountsTheDrain(t *testing.T) {
 	t.Parallel()
 	const n = 100

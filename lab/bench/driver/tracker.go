@@ -17,7 +17,8 @@ type Sample struct {
 	Settled time.Time // when its terminal event was seen; zero until then
 }
 
-// Tracker brings together the two halves of an order: its acknowledgement, and its terminal event, which may be seen first.
+// Tracker brings together the two halves of an order: its acknowledgement, and its terminal event, which may be seen
+// first.
 type Tracker struct {
 	mu      sync.Mutex
 	samples []Sample

@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// conn is one kept-alive HTTP/1.1 connection to an order service. It does the little that the driver needs by hand: on a
-// machine that the driver shares with what it measures, net/http's client would take a share of the result.
+// conn is one kept-alive HTTP/1.1 connection to an order service. It does the little that the driver needs by hand: on
+// a machine that the driver shares with what it measures, net/http's client would take a share of the result.
 type conn struct {
 	addr string
 	nc   net.Conn
@@ -41,8 +41,8 @@ type statusError struct {
 
 func (e *statusError) Error() string { return fmt.Sprintf("POST /orders: %d: %s", e.status, e.body) }
 
-// place posts an order and returns its id. After an error that is not a *statusError the outcome is unknown, and the next
-// call connects anew.
+// place posts an order and returns its id. After an error that is not a *statusError the outcome is unknown, and the
+// next call connects anew.
 func (c *conn) place(body []byte) (id uuid.UUID, err error) {
 	defer func() {
 		if refused := (*statusError)(nil); err != nil && !errors.As(err, &refused) {

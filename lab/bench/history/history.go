@@ -1,5 +1,5 @@
-// Package history writes a past into the databases: orders that went through the system before, so that what is measured runs on
-// full tables.
+// Package history writes a past into the databases: orders that went through the system before, so that what is
+// measured runs on full tables.
 package history
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/converge-dev/converge/lab/bench/workload"
 )
 
-// History is a past in which orders went through the system, one each millisecond, the last one an hour ago: rows as they
-// would lie there, in every table that keeps them. The same one can be told again for each database.
+// History is a past in which orders went through the system, one each millisecond, the last one an hour ago: rows as
+// they would lie there, in every table that keeps them. The same one can be told again for each database.
 type History struct {
 	orders int
 	seed   uint64

@@ -31,8 +31,8 @@ type Mark struct {
 	At    time.Time
 }
 
-// Disturbances tells for each event how long nothing settled at most before the next one, and how long any order took that
-// settled then: one that two events met counts for the later.
+// Disturbances tells for each event how long nothing settled at most before the next one, and how long any order took
+// that settled then: one that two events met counts for the later.
 func Disturbances(samples []driver.Sample, marks []Mark, end time.Time) []Disturbance {
 	out := make([]Disturbance, len(marks))
 	for i, m := range marks {

@@ -1,5 +1,5 @@
-// Package measure reads what a load costs, from outside: metrics, CPU time, statements, round trips, memory and profiles. It costs the
-// services next to nothing.
+// Package measure reads what a load costs, from outside: metrics, CPU time, statements, round trips, memory and
+// profiles. It costs the services next to nothing.
 package measure
 
 import (

@@ -25,8 +25,8 @@ type Profile struct {
 	Shares    map[string]float64 `json:"shares"`    // per cent of the CPU time, by what it went to
 }
 
-// Profile takes a CPU profile of the first instance of each service over most of the length, and returns a function that
-// waits for them.
+// Profile takes a CPU profile of the first instance of each service over most of the length, and returns a function
+// that waits for them.
 func (s *System) Profile(ctx context.Context, dir, name string, length time.Duration) (wait func() ([]Profile, error)) {
 	seconds := max(1, int(length.Seconds()*0.9))
 	var taken []Profile

@@ -14,8 +14,8 @@ type Quantiles struct {
 	Max float64 `json:"max"`
 }
 
-// QuantilesOf sorts the durations. A quantile is the smallest of them that the given part does not exceed, so it is one that
-// was measured.
+// QuantilesOf sorts the durations. A quantile is the smallest of them that the given part does not exceed, so it is one
+// that was measured.
 func QuantilesOf(ds []time.Duration) Quantiles {
 	if len(ds) == 0 {
 		return Quantiles{}

@@ -16,8 +16,8 @@ import (
 // series are the samples of a /metrics page, or the sums of several: by name and labels, as they are written there.
 type series map[string]float64
 
-// scrape adds up the metrics of all instances of a service. It costs them a few milliseconds, so it is done outside of what
-// is measured.
+// scrape adds up the metrics of all instances of a service. It costs them a few milliseconds, so it is done outside of
+// what is measured.
 func scrape(ctx context.Context, all []*rig.Process, service string) (series, error) {
 	sum := series{}
 	for _, p := range all {

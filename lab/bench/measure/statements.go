@@ -38,7 +38,8 @@ FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
 WHERE d.datname <> 'postgres' AND s.calls > 0
 ORDER BY s.total_exec_time DESC`
 
-// pg_stat_io tells of a backend's work once in a while, when it is idle; pg_stat_force_next_flush would do it for one only.
+// pg_stat_io tells of a backend's work once in a while, when it is idle; pg_stat_force_next_flush would do it for one
+// only.
 const serverSQL = `SELECT
     (SELECT coalesce(sum(xact_commit), 0)::bigint FROM pg_stat_database WHERE datname <> 'postgres'),
     (SELECT wal_bytes::bigint FROM pg_stat_wal),

@@ -17,8 +17,8 @@ type dbConn struct {
 // connectionsSQL leaves out the bench's own.
 const connectionsSQL = `SELECT datname, client_port FROM pg_stat_activity WHERE application_name <> '` + testbed.ApplicationName + `' AND datname <> 'postgres' AND client_port > 0`
 
-// trips counts what every connection of the services has sent so far: one flight of requests, and so one round trip, for
-// each write. It costs the services nothing, as the kernel has counted already.
+// trips counts what every connection of the services has sent so far: one flight of requests, and so one round trip,
+// for each write. It costs the services nothing, as the kernel has counted already.
 func trips(ctx context.Context, s testbed.Servers) (map[dbConn]uint32, error) {
 	out := map[dbConn]uint32{}
 	for _, srv := range s.Postgres {

@@ -21,8 +21,9 @@ const (
 	dumpBufferBytes = 1 << 20
 )
 
-// dataSegments returns for each connection to a port of this machine, by the client's port, how many segments with data the
-// server has received: on the loopback interface that is one for each write of the client, and the kernel counts them anyway.
+// dataSegments returns for each connection to a port of this machine, by the client's port, how many segments with data
+// the server has received: on the loopback interface that is one for each write of the client, and the kernel counts
+// them anyway.
 func dataSegments(port uint16) (map[uint16]uint32, error) {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, inetDiag)
 	if err != nil {

@@ -21,9 +21,9 @@ type handler func(ctx context.Context, tx pgx.Tx, value []byte) (emit, error)
 
 const claimSQL = `INSERT INTO inbox (consumer, id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 
-// consume has a worker for each partition, which handles one message after the other: with one for all, every message would
-// wait for the commits of those before it, whatever partition they are of. Offsets are committed once a second, after the
-// transaction of what they cover: waiting for each commit would be the plain way, and far slower.
+// consume has a worker for each partition, which handles one message after the other: with one for all, every message
+// would wait for the commits of those before it, whatever partition they are of. Offsets are committed once a second,
+// after the transaction of what they cover: waiting for each commit would be the plain way, and far slower.
 func (s *service) consume(ctx context.Context, topic string, handle handler) error {
 	r := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: []string{s.broker}, GroupID: prefix + s.name, Topic: topic, StartOffset: kafka.FirstOffset,
@@ -144,7 +144,8 @@ VALUES ($1, $2, $3, $4, $5, 'COMPLETED', '')`
 VALUES ($1, $3, 'charge', -$4::bigint, $2), ($2, $3, 'charge', $4, $1)`
 )
 
-// charge moves the money from the user's balance to the merchant's. That row is every charge's, so it is the last that is changed.
+// charge moves the money from the user's balance to the merchant's. That row is every charge's, so it is the last that
+// is changed.
 func (s *service) charge(ctx context.Context, tx pgx.Tx, value []byte) (emit, error) {
 	var e event.InventoryReservedV1
 	if err := json.Unmarshal(value, &e); err != nil {

@@ -1,7 +1,8 @@
-// Package naive is what the bench compares with: the same three steps over the same tables, written the way this is usually
-// written. Each message is a transaction of its own, taken from a kafka-go Reader with a group and handled by its partition's
-// worker; an outbox is polled every 100 ms while it is empty; a kafka-go Writer publishes. It makes no mistake that the system avoids (outbox and inbox are there, acks=all), and
-// leaves out what costs time and is not part of the comparison: metrics, traces, idempotency keys, checks of the body.
+// Package naive is what the bench compares with: the same three steps over the same tables, written the way this is
+// usually written. Each message is a transaction of its own, taken from a kafka-go Reader with a group and handled by
+// its partition's worker; an outbox is polled every 100 ms while it is empty; a kafka-go Writer publishes. It makes no
+// mistake that the system avoids (outbox and inbox are there, acks=all), and leaves out what costs time and is not part
+// of the comparison: metrics, traces, idempotency keys, checks of the body.
 package naive
 
 import (

@@ -14,13 +14,15 @@ type Leg struct {
 	Scenarios         []Scenario
 }
 
-// The curves: how the cost of an order changes with the orders that lie there, and with the instances that share the work.
+// The curves: how the cost of an order changes with the orders that lie there, and with the instances that share the
+// work.
 const (
 	ByStored    = "stored"
 	ByInstances = "instances"
 )
 
-// Legs are everything to run, in order. Several values of what a curve is about are that curve; without -full, only that.
+// Legs are everything to run, in order. Several values of what a curve is about are that curve; without -full, only
+// that.
 func (o *Options) Legs() []Leg {
 	var out []Leg
 	curves := len(o.Stored) > 1 || len(o.Instances) > 1

@@ -12,9 +12,10 @@ import (
 // Kind is how a scenario puts load on the system.
 type Kind string
 
-// Idle is no load. Closed is clients that wait until their order has settled before they place the next. Flood is clients
-// that wait for the 202 only, as the web's do. Open is orders at a rate, whatever became of the ones before. Rebalance is an
-// open loop while instances come and go. Memory is a closed loop of many orders, which watches what the services keep.
+// Idle is no load. Closed is clients that wait until their order has settled before they place the next. Flood is
+// clients that wait for the 202 only, as the web's do. Open is orders at a rate, whatever became of the ones before.
+// Rebalance is an open loop while instances come and go. Memory is a closed loop of many orders, which watches what the
+// services keep.
 const (
 	Idle      Kind = "idle"
 	Closed    Kind = "closed"
@@ -145,8 +146,8 @@ func (s Scenario) validate() error {
 	return nil
 }
 
-// WarmUp is the scenario's load before it counts, no longer than itself. A flood's is that of a closed loop: its backlog
-// would have to drain first.
+// WarmUp is the scenario's load before it counts, no longer than itself. A flood's is that of a closed loop: its
+// backlog would have to drain first.
 func (s Scenario) WarmUp(length time.Duration) Scenario {
 	switch s.Kind {
 	case Flood, Memory:

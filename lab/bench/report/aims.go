@@ -64,7 +64,8 @@ func (r *Report) Judge() {
 		of(converge, "rebalance", longest(pause, planned...)))
 	aim("longest that any order took when instances join or leave", " s", false, 3,
 		of(converge, "rebalance", longest(order, planned...)))
-	// Not the pause: the instances that stay settle orders all the while, whatever becomes of the dead one's partitions.
+	// Not the pause: the instances that stay settle orders all the while, whatever becomes of the dead one's
+	// partitions.
 	aim("longest that any order took when one is killed and started again", " s", false, 1.5,
 		of(converge, "rebalance", longest(order, measure.Killed)))
 	for _, curve := range []string{plan.ByStored, plan.ByInstances} {

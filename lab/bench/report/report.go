@@ -24,8 +24,8 @@ type Report struct {
 	Aims     []Aim        `json:"aims"`
 }
 
-// Aim is what the system is meant to reach on a machine of two cores, and whether it did in this run. None of them fails a
-// run: only lost or doubled orders do.
+// Aim is what the system is meant to reach on a machine of two cores, and whether it did in this run. None of them
+// fails a run: only lost or doubled orders do.
 type Aim struct {
 	What     string  `json:"what"`
 	Unit     string  `json:"unit"`
@@ -46,7 +46,8 @@ type ModeRun struct {
 	Results           []Result  `json:"results"`
 }
 
-// Result is what one scenario came to. Orders are those that were placed in its time; each has settled, or is a violation.
+// Result is what one scenario came to. Orders are those that were placed in its time; each has settled, or is a
+// violation.
 type Result struct {
 	Scenario        string                `json:"scenario"`
 	Orders          int                   `json:"orders"`

@@ -11,8 +11,8 @@ import (
 	"github.com/converge-dev/converge/lab/bench/plan"
 )
 
-// Write writes the JSON, and the tables to their file and to out. The JSON is read back: whoever reads it next must find
-// what was measured.
+// Write writes the JSON, and the tables to their file and to out. The JSON is read back: whoever reads it next must
+// find what was measured.
 func (r *Report) Write(opts plan.Options, out io.Writer) error {
 	var text bytes.Buffer
 	r.print(&text)

@@ -19,7 +19,8 @@ type Order struct {
 	Units    []int64
 }
 
-// Encode gives a draft an id and brings its lines into the order of their products' ids, as services do before they lock them.
+// Encode gives a draft an id and brings its lines into the order of their products' ids, as services do before they
+// lock them.
 func Encode(d workload.Draft) Order {
 	o := Order{ID: uuid.Must(uuid.NewV7()), UserID: workload.UserID(d.User), Amount: d.Amount}
 	lines := slices.SortedFunc(slices.Values(d.Lines[:]), func(a, b workload.Line) int {

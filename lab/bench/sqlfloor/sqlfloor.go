@@ -1,7 +1,7 @@
 // Package sqlfloor does the SQL work of orders straight in PostgreSQL: what is left of the system without HTTP, Kafka,
 // services and most of the round-trips. The statements are those of the services, each batch of orders goes through the
-// same transactions in the same three databases, and one batch is in every step at a time. No implementation that does this
-// work can be faster on the same server, so the bench reports how near the system comes.
+// same transactions in the same three databases, and one batch is in every step at a time. No implementation that does
+// this work can be faster on the same server, so the bench reports how near the system comes.
 package sqlfloor
 
 import (
@@ -23,8 +23,8 @@ type step struct {
 	queue func(b *pgx.Batch, orders []Order)
 }
 
-// Run takes batches of orders through all steps until next returns none, and returns how many went through. The pools are
-// the services' databases by name, with their schema.
+// Run takes batches of orders through all steps until next returns none, and returns how many went through. The pools
+// are the services' databases by name, with their schema.
 func Run(ctx context.Context, dbs map[string]*pgxpool.Pool, next func() []Order) (int, error) {
 	steps := []*step{
 		{name: "order", topic: "order.created", queue: place},

@@ -66,8 +66,8 @@ func registerInventory(api huma.API, db *pgxpool.Pool) {
 		})
 }
 
-// A reservation's row is locked before products are, and those in the order of their ids, so that no two requests wait for
-// each other.
+// A reservation's row is locked before products are, and those in the order of their ids, so that no two requests wait
+// for each other.
 const (
 	addProductSQL = `INSERT INTO products (id, name, price, currency, stock, available, reserved) VALUES ($1, $2, $3, $4, $5, $5, 0)`
 
@@ -86,8 +86,8 @@ ON CONFLICT (order_id) DO UPDATE SET status = 'RELEASED' WHERE r.status = 'RESER
 FROM unnest($1::text[], $2::bigint[]) AS moved (id, units) WHERE p.id = moved.id`
 )
 
-// reserve takes every item of the order or none, and returns the reason of none. An order that was here before gets its outcome
-// again.
+// reserve takes every item of the order or none, and returns the reason of none. An order that was here before gets its
+// outcome again.
 func reserve(ctx context.Context, db *pgxpool.Pool, order uuid.UUID, items []item) (reason string, err error) {
 	ids, units := columns(items, 1)
 	text, err := json.Marshal(items)

@@ -115,8 +115,8 @@ func mayBeDone(err error) bool {
 	return ok && f.done
 }
 
-// fail undoes an order and returns the answer to its client: a refusal when everything is undone, unless that fails too; a
-// fault at once.
+// fail undoes an order and returns the answer to its client: a refusal when everything is undone, unless that fails
+// too; a fault at once.
 func (o *orders) fail(ctx context.Context, id uuid.UUID, cause error, h held) error {
 	if no, ok := errors.AsType[*refusal](cause); ok {
 		if err := o.undo(ctx, id, h, no.Error()); err != nil {
@@ -148,8 +148,8 @@ func (o *orders) undo(ctx context.Context, id uuid.UUID, h held, reason string) 
 	return settleOrder(ctx, o.db, id, "CANCELLED", reason)
 }
 
-// cleanUp undoes an order in the background, again and again for a while. It lives in this process's memory: when that ends
-// or the while is over, the order stays as it is until a reconciliation.
+// cleanUp undoes an order in the background, again and again for a while. It lives in this process's memory: when that
+// ends or the while is over, the order stays as it is until a reconciliation.
 func (o *orders) cleanUp(id uuid.UUID, h held, reason string) {
 	o.cleaning.Go(func() {
 		ctx, cancel := context.WithTimeout(o.life, cleanUpFor)

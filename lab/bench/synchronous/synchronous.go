@@ -1,8 +1,9 @@
-// Package synchronous is the design that the system is an alternative to, for `make compare`: POST /orders calls inventory
-// and payment over HTTP, waits for both, and answers with a CONFIRMED order. It is what a careful team builds without
-// messaging. Each service has its own database. The order is stored before anything is asked for; every call names the
-// order, is idempotent, has a time-out, and is tried again with back-off; what fails is undone in reverse order, and whoever
-// cannot be reached then is tried again for a while. A reconciliation, which something has to start, undoes what was left.
+// Package synchronous is the design that the system is an alternative to, for `make compare`: POST /orders calls
+// inventory and payment over HTTP, waits for both, and answers with a CONFIRMED order. It is what a careful team builds
+// without messaging. Each service has its own database. The order is stored before anything is asked for; every call
+// names the order, is idempotent, has a time-out, and is tried again with back-off; what fails is undone in reverse
+// order, and whoever cannot be reached then is tried again for a while. A reconciliation, which something has to start,
+// undoes what was left.
 //
 // Stock and money are rows of one status, as in the system's own tables, but the tables are this package's.
 package synchronous
@@ -30,8 +31,8 @@ func migration(name string) pg.Migration {
 	return pg.Migration{Name: name, FS: pg.Dir(schema, "schema/"+name)}
 }
 
-// Connections is how many connections each service's pool has unless told otherwise. It is generous: at 100 orders a second it
-// lets payment take more than half a second each and still keep up.
+// Connections is how many connections each service's pool has unless told otherwise. It is generous: at 100 orders a
+// second it lets payment take more than half a second each and still keep up.
 const Connections = 64
 
 // Run runs one of the three services until ctx ends.

@@ -20,8 +20,8 @@ type Testbed struct {
 	bins    string
 }
 
-// Open makes the directory of the report, builds the services and starts the servers, with so many partitions for every topic.
-// It says on say how it goes. What it made is to be closed even after an error.
+// Open makes the directory of the report, builds the services and starts the servers, with so many partitions for every
+// topic. It says on say how it goes. What it made is to be closed even after an error.
 func Open(ctx context.Context, dir string, postgres, partitions int, say func(format string, args ...any)) (t *Testbed, err error) {
 	t = &Testbed{}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

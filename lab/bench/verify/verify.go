@@ -1,5 +1,5 @@
-// Package verify holds the services' databases against each other after a load, and against what its clients were told: nothing may
-// be lost, doubled or stuck.
+// Package verify holds the services' databases against each other after a load, and against what its clients were told:
+// nothing may be lost, doubled or stuck.
 package verify
 
 import (
@@ -23,8 +23,8 @@ type Promised struct {
 	Stock   int64 // units put in of each product
 }
 
-// Settled waits until nothing is under way any more and returns what is wrong then; nothing is right. What is still wrong
-// after patience is reported.
+// Settled waits until nothing is under way any more and returns what is wrong then; nothing is right. What is still
+// wrong after patience is reported.
 func Settled(ctx context.Context, dbs map[string]*pgxpool.Pool, want Promised, patience time.Duration) ([]string, error) {
 	deadline := time.Now().Add(patience)
 	for {

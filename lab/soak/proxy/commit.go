@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// watched is a connection to PostgreSQL whose messages are read on their way. When a commit comes that is to be cut, the
-// server gets it, and the client never learns of it: from then on every answer is dropped, and with the server's last word the
-// connection is.
+// watched is a connection to PostgreSQL whose messages are read on their way. When a commit comes that is to be cut,
+// the server gets it, and the client never learns of it: from then on every answer is dropped, and with the server's
+// last word the connection is.
 type watched struct {
 	*link
 	cutter *Cutter

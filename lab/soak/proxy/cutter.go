@@ -9,8 +9,8 @@ type Cutter struct {
 	trap   atomic.Pointer[Trap]
 }
 
-// Trap waits for a connection that is inside a transaction, between two of its round trips, with locks on rows. It holds the
-// answer back that the service waits for until it is released.
+// Trap waits for a connection that is inside a transaction, between two of its round trips, with locks on rows. It
+// holds the answer back that the service waits for until it is released.
 type Trap struct {
 	Caught   chan struct{} // closed when a connection is
 	released chan struct{}

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deafen makes the system drop every packet that arrives for a socket, before TCP sees it: nothing is acknowledged and nothing
-// is refused, as when the other host has vanished.
+// deafen makes the system drop every packet that arrives for a socket, before TCP sees it: nothing is acknowledged and
+// nothing is refused, as when the other host has vanished.
 func deafen(c syscall.Conn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package proxy stands between the services and a server, and breaks their connections in ways that networks and machines do: it
-// cuts them, lets them die unheard, loses the answer to a commit, and holds a transaction where it has locked rows.
+// Package proxy stands between the services and a server, and breaks their connections in ways that networks and
+// machines do: it cuts them, lets them die unheard, loses the answer to a commit, and holds a transaction where it has
+// locked rows.
 package proxy
 
 import (

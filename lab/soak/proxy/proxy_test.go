@@ -42,8 +42,8 @@ func hears(c net.Conn, within time.Duration) error {
 	return err
 }
 
-// What a black hole has swallowed hears nothing any more: no answer and no reset, not even when it is over. The same goes for who
-// comes while it is there, and not for who comes after it.
+// What a black hole has swallowed hears nothing any more: no answer and no reset, not even when it is over. The same
+// goes for who comes while it is there, and not for who comes after it.
 func TestBlackHole(t *testing.T) {
 	p, err := New(t.Context(), echo(t), &Cutter{})
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package witness is a service that counts confirmed orders, and says each count in an event. Its handler is not idempotent,
-// unlike those of the real services, which know their orders: only the inbox and the one transaction make it count each order
-// once. And the events of one key are many, so they show whether the outbox keeps their order.
+// Package witness is a service that counts confirmed orders, and says each count in an event. Its handler is not
+// idempotent, unlike those of the real services, which know their orders: only the inbox and the one transaction make
+// it count each order once. And the events of one key are many, so they show whether the outbox keeps their order.
 package witness
 
 import (

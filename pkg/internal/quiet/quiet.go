@@ -1,5 +1,5 @@
-// Package quiet keeps a log readable through an outage: a fault that repeats is logged once, then every half a minute with a
-// count, and once more when it is over.
+// Package quiet keeps a log readable through an outage: a fault that repeats is logged once, then every half a minute
+// with a count, and once more when it is over.
 package quiet
 
 import (

@@ -1,5 +1,5 @@
-// Package keeper holds the containers of one test process: it starts them when they are asked for over a connection, and
-// removes them when that ends, however the process ended.
+// Package keeper holds the containers of one test process: it starts them when they are asked for over a connection,
+// and removes them when that ends, however the process ended.
 //
 // It is a process of its own ([../../cmd/keeper]), so that what imports a test kit does not import testcontainers.
 package keeper

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// KeeperEnv names the command that holds a test process's containers. Without it, go run builds it, where the module under test has what
-// it is made of; that is testcontainers, which who imports a test kit need not have.
+// KeeperEnv names the command that holds a test process's containers. Without it, go run builds it, where the module
+// under test has what it is made of; that is testcontainers, which who imports a test kit need not have.
 const KeeperEnv = "CONVERGE_TEST_KEEPER"
 
 const keeperPackage = "github.com/converge-dev/converge/testkit/cmd/keeper"
@@ -63,7 +63,8 @@ func Run(ctx context.Context, spec Spec) (*Container, error) {
 	return c, nil
 }
 
-// Await calls try until it succeeds, the container ends, or ctx does. The error then holds the end of the container's log.
+// Await calls try until it succeeds, the container ends, or ctx does. The error then holds the end of the container's
+// log.
 func (c *Container) Await(ctx context.Context, try func(context.Context) error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -103,8 +104,8 @@ func (c *Container) look(ctx context.Context) (s State, err error) {
 	return s, call(ctx, c.keeper, "Look", c.ID, &s)
 }
 
-// call waits for the keeper's answer as long as ctx lasts. The keeper goes on by itself: what it starts too late ends with
-// the test process.
+// call waits for the keeper's answer as long as ctx lasts. The keeper goes on by itself: what it starts too late ends
+// with the test process.
 func call(ctx context.Context, keeper *rpc.Client, method string, arg, reply any) error {
 	answered := keeper.Go("Keeper."+method, arg, reply, make(chan *rpc.Call, 1)).Done
 	select {

@@ -49,8 +49,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// AtExit has Main call stop when the tests are done. The test fails if nothing calls Main, for then the server that it is
-// about to start would outlive the tests.
+// AtExit has Main call stop when the tests are done. The test fails if nothing calls Main, for then the server that it
+// is about to start would outlive the tests.
 func AtExit(t testing.TB, stop func(context.Context) error) {
 	t.Helper()
 	binary.mu.Lock()
@@ -99,7 +99,8 @@ func Announce(kit, server string) {
 	fmt.Fprintln(os.Stderr, line)
 }
 
-// Docker tells whether this run's servers are containers. It fails the test when they must be and Docker does not answer.
+// Docker tells whether this run's servers are containers. It fails the test when they must be and Docker does not
+// answer.
 func Docker(t testing.TB) bool {
 	t.Helper()
 	docker, err := choose()
