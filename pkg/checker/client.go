@@ -112,8 +112,16 @@ func (p *Peer) call(ctx context.Context, method, path string, in, out any) error
 	return &ServiceError{p.name, fmt.Errorf("%s %s: %w", method, path, err)}
 }
 
+// patience is how long an answer may take: an audit reads what is new, and a first or full one all that is stored.
+func patience(path string) time.Duration {
+	if strings.HasPrefix(path, auditPath) {
+		return facts.AuditWithin + 5*time.Second
+	}
+	return requestTimeout
+}
+
 func (p *Peer) send(ctx context.Context, method, path string, payload []byte, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience(path))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(payload))
 	if err != nil {
@@ -222,9 +230,11 @@ func (p *Peer) flow(ctx context.Context) (f facts.Flow, err error) {
 	return f, p.Read(ctx, http.MethodGet, "/facts/flow", nil, &f)
 }
 
+const auditPath = "/facts/audit"
+
 // audit has the service audit itself.
 func (p *Peer) audit(ctx context.Context, full bool) ([]facts.Breach, error) {
-	path := "/facts/audit"
+	path := auditPath
 	if full {
 		path += "?full=true"
 	}

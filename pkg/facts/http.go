@@ -220,7 +220,12 @@ func (s Server) flow(ctx context.Context, _ *struct{}) (*struct{ Body Flow }, er
 	return &struct{ Body Flow }{f}, nil
 }
 
+// AuditWithin bounds an audit. A first or full one reads all that is stored: some ten seconds for a million orders.
+const AuditWithin = 9 * time.Minute
+
 func (s Server) audit(ctx context.Context, in *auditInput) (*struct{ Body Breaches }, error) {
+	ctx, done := web.Outlast(ctx, AuditWithin)
+	defer done()
 	ctx, cancel := s.untilStop(ctx)
 	defer cancel()
 	var found []Breach
