@@ -100,8 +100,15 @@ func up(t *testing.T) compose {
 			logs, _ := c.command(ctx, "docker compose ps --all; docker compose logs --tail 30").CombinedOutput()
 			t.Logf("%s", logs)
 		}
-		if out, err := c.command(ctx, "make down ARGS='--volumes --rmi local --timeout 15'").CombinedOutput(); err != nil {
-			t.Errorf("make down: %v\n%s", err, out)
+		out, err := c.command(ctx, "make down ARGS='--volumes --rmi local --timeout 15'").CombinedOutput()
+		if err == nil {
+			return
+		}
+		// An engine can lose the end of a container that it has killed, and then keeps its network for ever
+		// (moby/moby#42119). All that is ours is gone all the same.
+		left, psErr := c.command(ctx, "docker compose ps --all --quiet").CombinedOutput()
+		if !strings.Contains(string(out), "has active endpoints") || psErr != nil || len(left) > 0 {
+			t.Errorf("make down: %v\n%s%s", err, out, left)
 		}
 	})
 	c.run(t, "make up")

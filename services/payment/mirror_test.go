@@ -17,6 +17,7 @@ func TestEntriesThatAreNoMirror(t *testing.T) {
 		"another account":      `UPDATE entries SET account_id = 'u-2' WHERE account_id = 'u-1' AND kind = 'charge'`,
 		"another counterparty": `UPDATE entries SET counterparty = 'u-2' WHERE account_id = 'u-1' AND kind = 'charge'`,
 		"another kind":         `UPDATE entries SET kind = 'refund' WHERE account_id = 'merchant.EUR' AND order_id = '` + order(1).String() + `'`,
+		"a correction":         `UPDATE entries SET kind = 'correction' WHERE account_id = 'merchant.EUR' AND order_id = '` + order(1).String() + `'`,
 		"another order":        `UPDATE entries SET order_id = '` + order(2).String() + `' WHERE account_id = 'u-1' AND kind = 'charge'`,
 		"no order":             `UPDATE entries SET order_id = NULL WHERE account_id = 'u-1' AND kind = 'charge'`,
 	} {
@@ -38,6 +39,9 @@ func TestEntriesThatAreNoMirror(t *testing.T) {
 				if w := b.post("/accounts/"+account+"/recount", `{}`); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), transfer) {
 					t.Errorf("recount %s: %d %s", account, w.Code, w.Body)
 				}
+			}
+			if w := b.post("/payments/"+order(1).String()+"/recount", `{}`); w.Code == http.StatusOK && name == "a correction" {
+				t.Errorf("recount the payment: %s", w.Body)
 			}
 			if diff := cmp.Diff(before, b.everything()); diff != "" {
 				t.Errorf("changed (-before +after):\n%s", diff)

@@ -18,6 +18,9 @@ import (
 
 // recount makes a payment's status what the ledger says. One whose row is lost is there again then.
 func (r *repairer) recount(ctx context.Context, order uuid.UUID) (facts.Fact, error) {
+	if err := r.refuseUnlike(ctx, order); err != nil {
+		return facts.Fact{}, err
+	}
 	there := func(s stored) bool {
 		return s.status != facts.None && s.ledger() == s.Status && (s.state == "" || s.state == refundStates[s.Status])
 	}

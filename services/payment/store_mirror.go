@@ -12,9 +12,13 @@ import (
 // Both entries of a transfer say the same of it: each names the other's account, and they have one kind and one order.
 // Sums do not show an entry that was moved to another account: it still adds up, and to count balances anew by it would
 // take the money from one and give it to another. A correction explains what a person has found out, so a transfer with
-// one is not held to this.
-const unmirrored = `count(*) = 2 AND sum(amount) = 0 AND NOT bool_or(kind = 'correction') AND (min(account_id) <> min(counterparty) OR max(account_id) <> max(counterparty)
-    OR min(kind) <> max(kind) OR count(order_id) = 1 OR min(order_id::text) <> max(order_id::text))`
+// one is not held to this, but for one that stands where the other half would be: what completes a transfer there is of
+// the transfer's own kind.
+const unmirrored = `count(*) = 2 AND sum(amount) = 0 AND CASE count(*) FILTER (WHERE kind = 'correction')
+    WHEN 0 THEN min(account_id) <> min(counterparty) OR max(account_id) <> max(counterparty)
+        OR min(kind) <> max(kind) OR count(order_id) = 1 OR min(order_id::text) <> max(order_id::text)
+    WHEN 1 THEN min(account_id) FILTER (WHERE kind = 'correction') = min(counterparty) FILTER (WHERE kind <> 'correction')
+    ELSE false END`
 
 const unmirroredText = `'its entries do not tell of one transfer: '
     || string_agg(kind || ' of ' || amount || ' of ' || account_id || ' with ' || counterparty || coalesce(' for order ' || order_id, ''), '; ' ORDER BY n)
@@ -23,6 +27,9 @@ const unmirroredText = `'its entries do not tell of one transfer: '
 const (
 	// alienSQL tells whether what a payer was charged with these transfers is of another order.
 	alienSQL = `SELECT EXISTS (SELECT FROM entries WHERE account_id = ANY($1) AND transfer_id = ANY($2) AND order_id <> $3)`
+
+	// unmirroredOfSQL tells whether the entries of a transfer of an order do not tell of one transfer.
+	unmirroredOfSQL = `SELECT EXISTS (SELECT FROM entries WHERE order_id = $1 GROUP BY transfer_id HAVING ` + unmirrored + `)`
 
 	// sharedSQL is alienSQL of all accounts. It reads all entries.
 	sharedSQL = `SELECT EXISTS (SELECT FROM entries WHERE transfer_id = ANY($1) AND order_id IS DISTINCT FROM $2)`

@@ -48,3 +48,16 @@ func refuseHalf(ctx context.Context, tx pgx.Tx, order uuid.UUID) error {
 	}
 	return &refusedError{Refusal{unclear, "a transfer of the order is not whole: recount that first"}}
 }
+
+// refuseUnlike refuses to say that a payment is what the ledger says while the entries of a transfer of its order do not
+// tell of one transfer: read from either side, the ledger says something else. It needs no lock, as refuseBroken.
+func (r *repairer) refuseUnlike(ctx context.Context, order uuid.UUID) error {
+	var unlike bool
+	if err := r.db.QueryRow(ctx, unmirroredOfSQL, order).Scan(&unlike); err != nil {
+		return fmt.Errorf("look for transfers of order %s that are no mirror: %w", order, err)
+	}
+	if !unlike {
+		return nil
+	}
+	return &refusedError{Refusal{unclear, "the entries of a transfer of the order do not tell of one transfer: correct that first"}}
+}
