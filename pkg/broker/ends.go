@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -73,38 +72,23 @@ func (c *Client) begun(ctx context.Context, before, now map[TopicPartition]epoch
 	if err != nil {
 		return nil, err
 	}
-	type question struct {
-		current map[TopicPartition]int32
-		last    map[TopicPartition]epochOffset
-	}
-	ask := map[int]question{}
+	ask := map[int]epochQuestion{}
 	for tp, last := range before {
 		parts := leaders[tp.Topic]
 		if tp.Partition >= len(parts) || parts[tp.Partition].id < 0 {
 			continue
 		}
 		l := parts[tp.Partition].id
-		if ask[l].last == nil {
-			ask[l] = question{map[TopicPartition]int32{}, map[TopicPartition]epochOffset{}}
+		if _, ok := ask[l]; !ok {
+			ask[l] = newEpochQuestion()
 		}
 		ask[l].current[tp], ask[l].last[tp] = now[tp].epoch, last
 	}
-	all := map[TopicPartition]epochOffset{}
-	var mu sync.Mutex
-	var asking sync.WaitGroup
-	for broker, q := range ask {
-		asking.Go(func() {
-			got, failed := c.epochEnds(ctx, broker, q.current, q.last)
-			mu.Lock()
-			defer mu.Unlock()
-			maps.Copy(all, got)
-			for _, e := range failed {
-				err = e
-			}
-		})
+	all, errs := c.allEpochEnds(ctx, ask)
+	for _, err := range errs {
+		return all, err
 	}
-	asking.Wait()
-	return all, err
+	return all, nil
 }
 
 // Partitions is how many partitions a topic has, 0 where the cluster does not know it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -177,6 +178,35 @@ func (c *Client) epochEnds(ctx context.Context, broker int, current map[TopicPar
 			}
 		}
 	}
+	return ends, errs
+}
+
+// epochQuestion is what one broker is asked, by partition: the epoch that its leader is thought to have, and the places
+// whose epochs' ends are wanted.
+type epochQuestion struct {
+	current map[TopicPartition]int32
+	last    map[TopicPartition]epochOffset
+}
+
+func newEpochQuestion() epochQuestion {
+	return epochQuestion{map[TopicPartition]int32{}, map[TopicPartition]epochOffset{}}
+}
+
+// allEpochEnds is epochEnds of several brokers, by their ids, all at once.
+func (c *Client) allEpochEnds(ctx context.Context, ask map[int]epochQuestion) (map[TopicPartition]epochOffset, map[TopicPartition]error) {
+	var asking sync.WaitGroup
+	var mu sync.Mutex
+	ends, errs := map[TopicPartition]epochOffset{}, map[TopicPartition]error{}
+	for broker, q := range ask {
+		asking.Go(func() {
+			got, failed := c.epochEnds(ctx, broker, q.current, q.last)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(ends, got)
+			maps.Copy(errs, failed)
+		})
+	}
+	asking.Wait()
 	return ends, errs
 }
 

@@ -3,8 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"maps"
-	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -21,12 +19,7 @@ func (h *share) last() epochOffset {
 // validate asks where the leaders' logs are still those that the positions are of, where that is not known. It tells,
 // as resolve does, whether any partition can be fetched by now that could not, and whether any could not be validated.
 func (s *Session) validate(ctx context.Context) (resolved, failed bool) {
-	type question struct {
-		shares  map[TopicPartition]*share
-		current map[TopicPartition]int32
-		last    map[TopicPartition]epochOffset
-	}
-	ask := map[int]question{}
+	ask, shares := map[int]epochQuestion{}, map[TopicPartition]*share{}
 	s.mu.Lock()
 	now := time.Now()
 	for tp, h := range s.held {
@@ -40,27 +33,16 @@ func (s *Session) validate(ctx context.Context) (resolved, failed bool) {
 		}
 		q, ok := ask[h.leader]
 		if !ok {
-			q = question{map[TopicPartition]*share{}, map[TopicPartition]int32{}, map[TopicPartition]epochOffset{}}
+			q = newEpochQuestion()
 			ask[h.leader] = q
 		}
-		q.shares[tp], q.current[tp], q.last[tp] = h, h.epoch, last
+		shares[tp], q.current[tp], q.last[tp] = h, h.epoch, last
 	}
 	s.mu.Unlock()
-	var asking sync.WaitGroup
-	var mu sync.Mutex
-	ends, errs := map[TopicPartition]epochOffset{}, map[TopicPartition]error{}
-	for broker, q := range ask {
-		asking.Go(func() {
-			got, failed := s.client.epochEnds(ctx, broker, q.current, q.last)
-			mu.Lock()
-			defer mu.Unlock()
-			maps.Copy(ends, got)
-			maps.Copy(errs, failed)
-		})
-	}
-	asking.Wait()
+	ends, errs := s.client.allEpochEnds(ctx, ask)
 	for _, q := range ask {
-		for tp, h := range q.shares {
+		for tp := range q.last {
+			h := shares[tp]
 			err := errs[tp]
 			end, ok := ends[tp]
 			if err == nil && !ok {
